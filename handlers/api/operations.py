@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bridge.dialects.messages.models import MAX_PAGE, USUAL_PAGE
+from bridge.dialects.messages.models import DEFAULT_PAGE, MAX_PAGE
 from bridge.dialects.responses.listed import MAX_ITEMS
 from bridge.dialects.schema import integer, literal, string
 from bridge.error_codes import Cause
@@ -179,7 +179,7 @@ MODELS: Final = Operation(
     "The best ranked first. The parameters are for Anthropic's form.",
     parameters=(
         _VERSION,
-        Parameter("limit", integer(minimum=1, maximum=MAX_PAGE, default=USUAL_PAGE), "Models of a page."),
+        Parameter("limit", integer(minimum=1, maximum=MAX_PAGE, default=DEFAULT_PAGE), "Models of a page."),
         Parameter("after_id", string(), "The model behind which the page begins."),
         Parameter("before_id", string(), "The model before which it ends."),
     ),

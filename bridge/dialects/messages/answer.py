@@ -1,6 +1,6 @@
-"""The Messages API: batches of events → the bytes of a stream, or of one message.
+"""Encodes answers of the Messages API, streamed or as one message.
 
-A message is a row of content blocks, open one after the other:
+A message is a sequence of content blocks, of which at most one is open:
 
     message_start ─▶ [content_block_start ─▶ content_block_delta … ─▶ content_block_stop] …
                   ─▶ message_delta ─▶ message_stop
@@ -25,7 +25,7 @@ from bridge.dialects.sources import merge_sources
 from bridge.errors import ApiError, answer_too_long
 from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 
-#: Blocks that grow delta by delta.
+#: The kinds of blocks that consist of deltas.
 BlockKind: TypeAlias = Literal["text", "thinking"]
 
 STOP_REASONS: Final = {
@@ -37,9 +37,9 @@ STOP_REASONS: Final = {
 
 
 class MessageHead(NamedTuple):
-    """What a message begins with; `input_tokens` counts all that the model has before it.
+    """The beginning of a message. `input_tokens` is the size of the whole prompt.
 
-    What of that was read from a cache is known at the end alone, whose usage replaces this.
+    How much of it was read from a cache is known only at the end; the usage there replaces this.
     """
 
     id: str
@@ -48,32 +48,32 @@ class MessageHead(NamedTuple):
 
 
 class MessageEncoder:
-    """Encodes one streamed message; reasoning is left out unless `thinking`."""
+    """Encodes one streamed message, without reasoning unless `thinking`."""
 
     keepalive: Final = sse.named("ping", b'{"type":"ping"}')
 
     def __init__(self, head: MessageHead, *, thinking: bool) -> None:
         self._head = head
         self._thinking = thinking
-        self._index = -1  # of the block that is open, or was the last one
+        self._index = -1  # of the open or last block
         self._open: BlockKind | None = None
-        self._delta = b""  # what a delta of the open block begins with
+        self._delta = b""  # the beginning of each delta of the open block
         self._thought = StringIO()
         self._sources: dict[str, Source] = {}
-        self._stop: str | None = None  # the stop string that was met
+        self._stop: str | None = None  # the stop string that ended the answer
 
     def start(self) -> bytes:
-        """Encode the message without its content."""
+        """Encode the message without content."""
         usage: dict[str, object] = {"input_tokens": self._head.input_tokens, "output_tokens": 0}
         message = _message(self._head, [], None, None, usage)
         return sse.named("message_start", orjson.dumps({"type": "message_start", "message": message}))
 
     def idle(self) -> bytes:
-        """Encode a ping, the only keep-alive that there is."""
+        """Encode a ping, which is also the usual keep-alive."""
         return self.keepalive
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held."""
+        """Encode a batch."""
         event = batch[0] if len(batch) == 1 else None
         if type(event) is TextDeltas and self._open == "text":  # as in most reads
             json = event.json
@@ -99,7 +99,7 @@ class MessageEncoder:
         return b""
 
     def _run(self, kind: BlockKind, json: bytes) -> bytes:
-        """Encode a run of deltas, an event for each, in a block of their kind."""
+        """Encode a run of deltas, each as one event, in a block of their kind."""
         opening = b"" if self._open == kind else self._close() + self._begin(kind)
         return opening + self._delta + sse.line_safe(json).replace(b"\n", _DELTA_END + self._delta) + _DELTA_END
 
@@ -114,7 +114,7 @@ class MessageEncoder:
         return sse.named("content_block_start", orjson.dumps(start))
 
     def _close(self) -> bytes:
-        """End the block that is open, if one is: with its signature, or with its citations."""
+        """Close the open block, if there is one, with its signature or citations."""
         kind, self._open = self._open, None
         if kind is None:
             return b""
@@ -140,7 +140,7 @@ class MessageEncoder:
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete message."""
         begin = b""
-        if self._sources and self._open != "text":  # citations need a text that they stand in
+        if self._sources and self._open != "text":  # citations can only be in a text block
             begin = self._close() + self._begin("text")
         delta = {"stop_reason": stop_reason(reason, self._stop), "stop_sequence": self._stop}
         last = {"type": "message_delta", "delta": delta, "usage": usage_object(usage())}
@@ -154,7 +154,7 @@ class MessageEncoder:
         )
 
     def error(self, error: ApiError) -> bytes:
-        """Encode the one event that ends a broken stream."""
+        """Encode the event that ends a failed stream."""
         return sse.named("error", orjson.dumps(error_object(error, in_stream=True)))
 
 
@@ -164,7 +164,7 @@ _DELTA_END: Final = b"}}\n\n"
 
 
 class MessageCollector:
-    """Collects one whole message: the same blocks in the same order as those of the stream."""
+    """Collects one whole message, with the same blocks in the same order as in a stream."""
 
     def __init__(self, head: MessageHead, *, thinking: bool) -> None:
         self._head = head
@@ -173,13 +173,13 @@ class MessageCollector:
         self._open: BlockKind | None = None
         self._text = StringIO()  # of the open block
         self._sources: dict[str, Source] = {}
-        self._stop: str | None = None  # the stop string that was met
+        self._stop: str | None = None  # the stop string that ended the answer
         self._chars = 0
-        #: The bytes that are kept so far.
+        #: The number of bytes buffered so far.
         self.size = 0
 
     def add(self, batch: Sequence[AnswerEvent]) -> None:
-        """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        """Add a batch. Raises ApiError (502) if the answer is too long to keep."""
         for event in batch:
             match event:
                 case TextDeltas(text=text):
@@ -217,20 +217,20 @@ class MessageCollector:
 
     def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the whole message."""
-        if self._sources and self._open != "text":  # citations need a text that they stand in
+        if self._sources and self._open != "text":  # citations can only be in a text block
             self._write("text", "")
         self._close()
-        ended = stop_reason(reason, self._stop)
-        return orjson.dumps(_message(self._head, self._content, ended, self._stop, usage_object(usage)))
+        api_reason = stop_reason(reason, self._stop)
+        return orjson.dumps(_message(self._head, self._content, api_reason, self._stop, usage_object(usage)))
 
 
 def stop_reason(reason: str | None, stop: str | None) -> str:
-    """Why a message ended, in this API's words; `stop` is the stop string that was met."""
+    """Return this API's stop reason for a finish reason and the stop string that ended the answer, if one did."""
     return "stop_sequence" if stop is not None else STOP_REASONS.get(reason or "", "end_turn")
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
-    """The API's usage object: what was not sent again counts as read from a cache, beside `input_tokens`."""
+    """Build the usage object; what was not sent again counts as read from a cache, and not as `input_tokens`."""
     return {
         "input_tokens": usage.prompt - usage.cached,
         "cache_creation_input_tokens": 0,
@@ -260,12 +260,12 @@ def _thinking(text: str, signature: str) -> dict[str, object]:
 
 
 def _signature(text: str) -> str:
-    """A signature that nobody checks: clients send it back, and the bridge shows no reasoning to a model again."""
+    """Make a signature, which clients send back and nobody checks, since models are not shown reasoning again."""
     return pybase64.b64encode(hashlib.sha256(text.encode(errors="replace")).digest()).decode()
 
 
-def _tool_use(call: ToolCall, given: object) -> dict[str, object]:
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
+def _tool_use(call: ToolCall, arguments: object) -> dict[str, object]:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
 
 
 def _citations(sources: dict[str, Source]) -> list[dict[str, object]]:

@@ -1,4 +1,4 @@
-"""Answers of the Messages API described: the message, every event of a stream, errors, models."""
+"""The schemas of the Messages API's answers: the message, every event of a stream, errors, models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Messages API's content blocks → the messages of a chat, with their pictures, calls and results."""
+"""Reads the content blocks of the Messages API as messages with pictures, calls and results."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from upstream.protocol.files import File
 
 ROLES: Final[Mapping[str, Role]] = {"user": "user", "assistant": "assistant", "system": "system"}
 
-#: What a model has thought before is not shown to it again; clients send it back all the same.
+#: Reasoning, which clients send back, but which is not shown to the model again.
 _NOT_SHOWN: Final = frozenset({"thinking", "redacted_thinking"})
 
-#: What stands between the texts of a message. An answer that thinks or cites in between has several, of one piece.
+#: The separators between the texts of a message. Those of an answer are one text, divided by reasoning or citations.
 _BETWEEN_TEXTS: Final[Mapping[Role, str]] = {"user": "\n", "system": "\n", "assistant": ""}
 
 
 def links(fields: Fields) -> Iterator[str]:
-    """Find the http(s) URLs of a request's pictures. What is wrong is skipped."""
+    """Yield the http(s) URLs of a request's pictures. Malformed blocks are skipped."""
     for message in fields.any_mappings("messages"):
         for block in message.any_mappings("content"):
             for holder in (block, *block.any_mappings("content")):
@@ -34,7 +34,7 @@ def links(fields: Fields) -> Iterator[str]:
 
 
 def read_system(fields: Fields) -> tuple[Message, ...]:
-    """Read `system`: a text, or blocks of text, each a message of its own. Raises ApiError (400)."""
+    """Read `system`: a text, or blocks of text, each of which becomes a message. Raises ApiError (400)."""
     if fields.kind("system") is list:
         texts = [_read_only_text(block) for block in fields.mappings("system") or ()]
         return tuple(Message("system", text) for text in texts if text)
@@ -43,30 +43,25 @@ def read_system(fields: Fields) -> tuple[Message, ...]:
 
 
 def read_messages(fields: Fields, files: FileReader) -> Iterator[Message]:
-    """Read `messages`; a result of a tool becomes a message of its own. Raises ApiError (400) that names the field."""
+    """Read `messages`; each result of a tool becomes a message. Raises ApiError (400) that names the field."""
     messages = fields.mappings("messages")
     if messages is None:
         raise fields.required("messages")
     if not messages:
         raise fields.invalid("messages", "invalid_value", "'messages' must have at least one message.")
     for message in messages:
-        sent = message.string("role")
-        if sent is None:
-            raise message.required("role")
-        role = ROLES.get(sent)
+        role = ROLES.get(message.required_string("role"))
         if role is None:
             allowed = ", ".join(ROLES)
             raise message.invalid("role", "invalid_value", f"'{message.path('role')}' must be one of {allowed}.")
         if message.kind("content") is list:
             yield from _read_blocks(role, message.mappings("content") or [], files)
-        elif (text := message.string("content")) is not None:
-            yield Message(role, text)
         else:
-            raise message.required("content")
+            yield Message(role, message.required_string("content"))
 
 
 def _read_blocks(role: Role, blocks: list[Fields], files: FileReader) -> Iterator[Message]:
-    """Read one message's blocks: results of tools are messages of their own, before and after which the rest stands."""
+    """Read one message's blocks; each result of a tool becomes a message, between messages with the other blocks."""
     texts: list[str] = []
     shown: list[File] = []
     calls: list[ToolCall] = []
@@ -100,10 +95,10 @@ def _must_be_of(role: Role, expected: Role, block: Fields) -> None:
 
 
 def _read_part(block: Fields, files: FileReader) -> str | File:
-    """Read a block of a message or of a tool's result. Raises ApiError (400): its type is not supported."""
+    """Read a block of a message or of a tool's result. Raises ApiError (400) if its type is not supported."""
     match block.string("type"):
         case "text":
-            return _read_text(block)
+            return block.required_string("text")
         case "image":
             return _read_image(block, files)
         case "document":
@@ -119,42 +114,35 @@ def _read_part(block: Fields, files: FileReader) -> str | File:
 
 
 def _read_only_text(block: Fields) -> str:
-    """Read a block where there may be none but text."""
+    """Read a block that must be text."""
     if block.string("type") not in ("text", None):
         message = f"'{block.path('type')}' must be text."
         raise block.invalid("type", "unsupported_parameter", message)
-    return _read_text(block)
-
-
-def _read_text(block: Fields) -> str:
-    text = block.string("text")
-    if text is None:
-        raise block.required("text")
-    return text
+    return block.required_string("text")
 
 
 def _read_image(block: Fields, files: FileReader) -> File:
     source = _read_source(block)
     match source.string("type"):
         case "base64":
-            return files.read_picture_text(_required(source, "data"), source.path("data"))
+            return files.read_picture_text(source.nonempty_string("data"), source.path("data"))
         case "url":
-            return files.read_picture_text(_required(source, "url"), source.path("url"))
+            return files.read_picture_text(source.nonempty_string("url"), source.path("url"))
     raise _unsupported_source(source, "base64 or a URL")
 
 
 def _read_document(block: Fields, files: FileReader) -> str | File:
-    """Read a document: its text where it has one, behind its title; else a PDF as a file."""
+    """Read a document: a PDF as a file, or a text with its title and context before it."""
     source = _read_source(block)
     match source.string("type"):
         case "base64":
-            return files.read_data(_required(source, "data"), source.path("data"), block)
+            return files.read_data(source.nonempty_string("data"), source.path("data"), block)
         case "text":
-            body = files.read_text(_required(source, "data"))
+            body = files.read_text(source.nonempty_string("data"))
         case "content" if source.kind("content") is list:
             body = "\n".join(map(_read_only_text, source.mappings("content") or ()))
         case "content":
-            body = _required(source, "content")
+            body = source.nonempty_string("content")
         case _:
             raise _unsupported_source(source, "text, or a PDF as base64")
     return "\n".join(filter(None, (block.string("title"), block.string("context"), body)))
@@ -167,23 +155,14 @@ def _read_source(block: Fields) -> Fields:
     return source
 
 
-def _required(source: Fields, name: str) -> str:
-    text = source.string(name)
-    if not text:
-        raise source.required(name)
-    return text
-
-
 def _unsupported_source(source: Fields, instead: str) -> ApiError:
     message = f"Sources of type '{(source.string('type') or '')[:50]}' are not supported here: send {instead}."
     return source.invalid("type", "unsupported_parameter", message)
 
 
 def _read_result(block: Fields, files: FileReader) -> Message:
-    """Read what a tool gave back: a text, or blocks; that it failed is said before it."""
-    call_id = block.string("tool_use_id")
-    if call_id is None:
-        raise block.required("tool_use_id")
+    """Read the result of a tool: a text, or blocks, after a line that says so if the tool failed."""
+    call_id = block.required_string("tool_use_id")
     shown: tuple[File, ...] = ()
     if block.kind("content") is list:
         parts = [_read_part(part, files) for part in block.mappings("content") or ()]
@@ -197,9 +176,7 @@ def _read_result(block: Fields, files: FileReader) -> Message:
 
 
 def _read_call(block: Fields, files: FileReader) -> ToolCall:
-    """Read a call of a tool; what looked like a file in its input is a text."""
-    name = block.string("name")
-    if not name:
-        raise block.required("name")
+    """Read a call of a tool; strings in its input that were extracted as files are put back."""
+    name = block.nonempty_string("name")
     arguments = orjson.dumps(block.json_object("input") or {}).decode()
     return ToolCall(block.string("id") or "", name, files.read_json(arguments))

@@ -1,4 +1,4 @@
-"""The Messages API as one dialect."""
+"""The dialect of Anthropic's Messages API."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridge.dialects.messages.request import read_request
 
 
 class MessagesRequest:
-    """A request for one message; its reasoning is shown if `thinking`."""
+    """A request for one message, with its reasoning if `thinking`."""
 
     def __init__(self, chat: ChatRequest, *, thinking: bool) -> None:
         self.chat = chat
@@ -40,7 +40,7 @@ class Messages(Anthropic):
     name: Final = "messages"
 
     def links(self, fields: Fields, owner: str) -> Iterator[str]:
-        """Find the URLs of pictures."""
+        """Yield the http(s) URLs of pictures."""
         del owner  # nothing is stored
         return links(fields)
 

@@ -1,4 +1,4 @@
-"""How the Messages API spells errors and limits (docs/fronts.md, "Messages")."""
+"""Errors and rate limits in the Messages API's format (docs/fronts.md, "Messages")."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bridge.dialects.dialect import ErrorAnswer
 from bridge.errors import ApiError, ContextExceeded, error_headers, message_in_stream
 from bridge.headers import ANTHROPIC_LIMITS, ANTHROPIC_REQUEST_ID
 
-#: What Anthropic's clients always send.
+#: A header that Anthropic's clients always send.
 VERSION_HEADER: Final = "anthropic-version"
 
-#: The code of a request for a feature that the SDK then does without.
+#: The error code after which the SDK sends the request again without a thread.
 THREAD_UNSUPPORTED: Final = "thread_unsupported_request"
 
 _TYPES: Final = {
@@ -31,19 +31,19 @@ _TYPES: Final = {
 
 
 class Anthropic:
-    """What is the same on every path of this API."""
+    """An `Api`, and the base of the dialect."""
 
     request_id_header: Final = ANTHROPIC_REQUEST_ID
     key = staticmethod(sent_key)
 
     def limit_headers(self, admission: Admission, now: float) -> dict[str, str]:
-        """The `anthropic-ratelimit-requests-*` headers; the reset is a time in RFC 3339."""
+        """Make the `anthropic-ratelimit-requests-*` headers; the reset is a time in RFC 3339."""
         reset = datetime.fromtimestamp(now + admission.reset_seconds, UTC)
         at = reset.isoformat(timespec="seconds").replace("+00:00", "Z")
         return dict(zip(ANTHROPIC_LIMITS, (str(admission.limit), str(admission.remaining), at), strict=True))
 
     def error(self, error: ApiError, request_id: str) -> ErrorAnswer:
-        """The API's error object; a service that is not available is 529 there."""
+        """Format an error as this API's error object; instead of 503 the status is 529."""
         body = {**error_object(error), "request_id": request_id}
         return ErrorAnswer(_status(error), error_headers(error), orjson.dumps(body))
 
@@ -52,7 +52,7 @@ ANTHROPIC: Final = Anthropic()
 
 
 def error_object(error: ApiError, *, in_stream: bool = False) -> dict[str, object]:
-    """The error as an event of a stream, or as an answer's body without its request id."""
+    """Build the error object, as in an event of a stream, or in a body without its request id."""
     content: dict[str, object] = {"type": error_type(error), "message": _message(error, in_stream=in_stream)}
     if error.code == THREAD_UNSUPPORTED:
         content["details"] = {"error_code": error.code}
@@ -60,7 +60,7 @@ def error_object(error: ApiError, *, in_stream: bool = False) -> dict[str, objec
 
 
 def error_type(error: ApiError) -> str:
-    """The API's `type`, by status."""
+    """Return this API's `type` for an error's status."""
     status = _status(error)
     return _TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
 

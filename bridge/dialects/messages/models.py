@@ -1,4 +1,4 @@
-"""The models as the Messages API lists them."""
+"""Encodes the models as the Messages API lists them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from typing import Final
 import orjson
 
 from bridge.dialects.openai.models import created
-from bridge.errors import ApiError, invalid_request
+from bridge.dialects.paging import read_limit
+from bridge.errors import invalid_request
 from upstream.protocol.models import Model
 
-#: Models of one page: as many as the SDK asks for, and the API's own bound.
-USUAL_PAGE: Final = 20
+#: The default and maximum number of models on a page, as in the original API.
+DEFAULT_PAGE: Final = 20
 MAX_PAGE: Final = 1000
 
 
 def encode_page(models: Sequence[tuple[str, Model]], query: Mapping[str, str], max_tokens: int) -> bytes:
-    """Encode one page of the list, as `limit`, `before_id` and `after_id` ask. Raises ApiError (400)."""
+    """Encode one page of the list, selected by `limit`, `before_id` and `after_id`. Raises ApiError (400)."""
     ids = [name for name, _ in models]
-    limit = _limit(query.get("limit"))
+    limit = read_limit(query, default=DEFAULT_PAGE, maximum=MAX_PAGE)
     start, end = 0, len(models)
     if (after := query.get("after_id")) is not None:
-        start = _place(ids, after, "after_id") + 1
+        start = _index(ids, after, "after_id") + 1
     if (before := query.get("before_id")) is not None:
-        end = _place(ids, before, "before_id")
+        end = _index(ids, before, "before_id")
     page = models[start:end][-limit:] if before is not None and after is None else models[start:end][:limit]
     return orjson.dumps(
         {
@@ -38,7 +39,7 @@ def encode_page(models: Sequence[tuple[str, Model]], query: Mapping[str, str], m
 
 
 def encode_one(name: str, model: Model, max_tokens: int) -> bytes:
-    """Encode one model, under the name it was asked for."""
+    """Encode one model under the requested name."""
     return orjson.dumps(_object(name, model, max_tokens))
 
 
@@ -54,19 +55,7 @@ def _object(name: str, model: Model, max_tokens: int) -> dict[str, object]:
     }
 
 
-def _limit(text: str | None) -> int:
-    if text is None:
-        return USUAL_PAGE
-    if not text.isdecimal() or len(text) > len(str(MAX_PAGE)) or not 1 <= int(text) <= MAX_PAGE:
-        raise invalid_request("invalid_value", f"'limit' must be 1 to {MAX_PAGE}.", "limit")
-    return int(text)
-
-
-def _place(ids: Sequence[str], id_: str, param: str) -> int:
+def _index(ids: Sequence[str], id_: str, param: str) -> int:
     if id_ not in ids:
-        raise _unknown(param)
+        raise invalid_request("invalid_value", f"'{param}' names no model of the list.", param)
     return ids.index(id_)
-
-
-def _unknown(param: str) -> ApiError:
-    return invalid_request("invalid_value", f"'{param}' names no model of the list.", param)

@@ -1,4 +1,4 @@
-"""The Messages API: a request's fields → ChatRequest, and whether the model's reasoning is to be shown."""
+"""Reads requests of the Messages API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.dialects.messages.errors import THREAD_UNSUPPORTED
 from bridge.dialects.messages.tools import read_offered
 from bridge.errors import invalid_request
 
-#: Fields that upstream has no place for: checked for type, then named in `x-bridge-ignored`.
+#: Fields without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
 IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
@@ -33,22 +33,22 @@ IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
     "betas": Fields.strings,
 }
 
-#: Fields that ask for another kind of answer than the bridge can give.
+#: Fields that are refused, because the answer would not be what they ask for.
 _REFUSED: Final = ("container", "mcp_servers", "compaction")
 
-#: Kinds of `thinking`, and whether they ask for the model's reasoning to be shown.
+#: The types of `thinking`, and whether they ask for the model's reasoning.
 THINKING: Final[Mapping[str, bool]] = {"enabled": True, "adaptive": True, "between_tools": False, "disabled": False}
 
 
 class MessagesFields(NamedTuple):
-    """A request as it was read; `thinking` asks for the model's reasoning to be shown."""
+    """A request that has been read; `thinking` asks for the model's reasoning."""
 
     chat: ChatRequest
     thinking: bool
 
 
 def count_request(fields: Fields, files: FileReader, owner: str) -> ChatRequest:
-    """Read a request whose tokens are to be counted; it needs no limit. Raises ApiError (400)."""
+    """Read a request to count tokens, in which `max_tokens` may be absent. Raises ApiError (400)."""
     del owner
     if "max_tokens" not in fields:
         fields = Fields({**fields.values, "max_tokens": 1})
@@ -58,9 +58,7 @@ def count_request(fields: Fields, files: FileReader, owner: str) -> ChatRequest:
 def read_request(fields: Fields, files: FileReader) -> MessagesFields:
     """Read a request. Raises ApiError (400) that names the field."""
     _refuse_unsupported(fields)
-    model = fields.string("model")
-    if not model:
-        raise fields.required("model")
+    model = fields.nonempty_string("model")
     max_tokens = fields.integer("max_tokens", minimum=1)
     if max_tokens is None:
         raise fields.required("max_tokens")
@@ -82,21 +80,19 @@ def read_request(fields: Fields, files: FileReader) -> MessagesFields:
 
 
 def _refuse_unsupported(fields: Fields) -> None:
-    if "thread" in fields:  # a client that is told so sends the whole history
+    if "thread" in fields:  # the client then sends the whole history
         message = "The bridge keeps no threads: send the whole history in 'messages'."
         raise invalid_request(THREAD_UNSUPPORTED, message, "thread")
     for name in _REFUSED:
         if name in fields and fields.any(name) != []:
-            raise invalid_request("unsupported_parameter", f"The bridge does not support '{name}': leave it out.", name)
+            raise fields.unsupported(name)
 
 
 def _shows_thinking(fields: Fields) -> bool:
     thinking = fields.mapping("thinking")
     if thinking is None:
         return False
-    kind = thinking.string("type")
-    if kind is None:
-        raise thinking.required("type")
+    kind = thinking.required_string("type")
     if kind not in THINKING:
         allowed = ", ".join(THINKING)
         raise thinking.invalid("type", "invalid_value", f"'{thinking.path('type')}' must be one of {allowed}.")
@@ -104,7 +100,7 @@ def _shows_thinking(fields: Fields) -> bool:
 
 
 def _read_output(fields: Fields) -> tuple[JsonFormat | None, list[str]]:
-    """Read `output_config`: the answer's format, and what has no effect. `output_format` is an older place for it."""
+    """Read the format in `output_config`, or in the older `output_format`, and list what has no effect."""
     config = fields.mapping("output_config")
     ignored = ["output_config.effort"] if config is not None and config.string("effort") is not None else []
     form = None if config is None else config.mapping("format")

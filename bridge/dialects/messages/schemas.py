@@ -1,4 +1,4 @@
-"""Requests of the Messages API described (docs/fronts.md, "Messages")."""
+"""The schemas of the Messages API's requests (docs/fronts.md, "Messages")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools of a Messages request, and the choice among them."""
+"""Reads the tools of a Messages request, and the choice among them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bridge.errors import invalid_request
 
 
 def read_offered(fields: Fields) -> tuple[Tools | None, list[str]]:
-    """Read `tools` and `tool_choice`; name what has no effect: tools that only the vendor's own servers could run.
+    """Read `tools` and `tool_choice`, and list what has no effect, such as tools that only Anthropic's servers run.
 
     Raises ApiError (400) that names the field.
     """
@@ -20,8 +20,8 @@ def read_offered(fields: Fields) -> tuple[Tools | None, list[str]]:
         kind = tool.string("type") or "custom"
         if kind == "custom":
             reader.read_function(tool, "input_schema")
-        elif (known := _known(kind, tool)) is not None:
-            reader.add(known, tool)
+        elif (vendor_tool := _vendor_tool(kind, tool)) is not None:
+            reader.add(vendor_tool, tool)
         else:
             left_out.append(f"tools.{kind[:64]}")
     choice = fields.mapping("tool_choice")
@@ -29,9 +29,9 @@ def read_offered(fields: Fields) -> tuple[Tools | None, list[str]]:
     return reader.chosen(_read_choice(choice, reader), parallel=parallel), [*reader.ignored, *left_out]
 
 
-def _known(kind: str, sent: Fields) -> Tool | None:
-    """The tool of a type whose schema is fixed, under the name that the request gives it."""
-    tool = next((made for beginning, made in VENDOR_TOOLS.items() if kind.startswith(beginning)), None)
+def _vendor_tool(kind: str, sent: Fields) -> Tool | None:
+    """Return the tool with the fixed schema of a type, under the name that the request gives it."""
+    tool = next((tool for beginning, tool in VENDOR_TOOLS.items() if kind.startswith(beginning)), None)
     if tool is None:
         return None
     description = tool.description

@@ -1,6 +1,7 @@
-"""Tools of the Messages API that the caller runs itself, and whose schema only the vendor's models know by heart.
+"""Schemas of the tools that Anthropic's models know without a schema, and that callers run themselves.
 
-Another model is shown the schema. What the vendor's own servers run (web search, code execution) cannot be had here.
+Other models need to be shown the schemas. Tools that Anthropic's servers run (web search, code execution) are not
+available here.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _TWO_INTEGERS: Final = {"type": "array", "items": {"type": "integer"}, "minItems
 
 
 def _text_editor(name: str, inserted: str, *more_commands: str) -> Tool:
-    """The tool that edits files; older versions have more commands, and another name for the text to insert."""
+    """Make the tool that edits files; older versions have more commands, and another name for the inserted text."""
     return Tool(
         name,
         "View, create and edit text files. `view` shows a file or lists a folder; `create` writes a whole file; "
@@ -37,7 +38,7 @@ def _text_editor(name: str, inserted: str, *more_commands: str) -> Tool:
     )
 
 
-#: By the beginning of their type, which ends in a date; the first that fits is meant.
+#: Tools by the beginning of their type, which ends in a date; the first match counts.
 VENDOR_TOOLS: Final[Mapping[str, Tool]] = {
     "bash_2": Tool(
         "bash",

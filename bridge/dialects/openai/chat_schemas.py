@@ -1,4 +1,4 @@
-"""Chat Completions described: requests, answers, chunks (docs/behaviour.md, "Chat completions")."""
+"""The schemas of the Chat Completions API: requests, answers, chunks (docs/behaviour.md, "Chat completions")."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The Responses API: batches of events → the events of a stream, or one response object.
+"""Encodes answers of the Responses API, streamed or as one response object.
 
-A response is a row of output items, each open for a while; a stream tells each step with a number without a gap:
+A response is a sequence of output items, of which at most one is open. The events of a stream are numbered:
 
     created ─▶ in_progress ─▶ [output_item.added ─▶ content_part.added ─▶ delta … ─▶ done ─▶ content_part.done
                                ─▶ output_item.done] … ─▶ completed | incomplete
 
-From any place behind the first two it may come to failed.
+After the first two events, `failed` may come at any time.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ResponseEncoder:
 
     @property
     def size(self) -> int:
-        """The bytes that are kept so far: the end repeats all text."""
+        """The number of bytes buffered so far; the end of the stream repeats the whole text."""
         return self._output.size
 
     def start(self) -> bytes:
@@ -51,18 +51,18 @@ class ResponseEncoder:
         return self._opening
 
     def idle(self) -> bytes:
-        """Encode a keep-alive: there is no event of the API's own for it."""
+        """Encode the usual keep-alive, since the API has no event for it."""
         return self.keepalive
 
     def reports(self, error: ApiError) -> bool:
-        """Say whether an error is told in the stream even where it comes first.
+        """Whether an error is reported in the stream even if nothing has been sent yet.
 
-        As at OpenAI, a prompt that is too long fails in the stream: Codex compacts its history for that alone.
+        As at OpenAI, this applies to a prompt that is too long: otherwise Codex would not compact its history.
         """
         return isinstance(error, ContextExceeded)
 
     def encode(self, batch: Sequence[AnswerEvent]) -> bytes:
-        """Encode what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        """Encode a batch. Raises ApiError (502) if the answer is too long to keep."""
         event = batch[0] if len(batch) == 1 else None
         if type(event) is TextDeltas and self._output.kind == "message" and b"\n" not in event.json:  # as in most reads
             self._output.write(event.text)
@@ -86,7 +86,7 @@ class ResponseEncoder:
         return b""
 
     def _run(self, kind: ItemKind, text: str, json: bytes) -> bytes:
-        """Encode a run of deltas, an event for each, within an item of their kind."""
+        """Encode a run of deltas, each as one event, in an item of their kind."""
         output = self._output
         opening = b"" if output.kind == kind else self._close() + self._open(kind)
         output.write(text)
@@ -110,16 +110,16 @@ class ResponseEncoder:
         return added
 
     def _close(self, status: str = "completed") -> bytes:
-        """End the item that is open, if one is."""
+        """Close the open item, if there is one."""
         output = self._output
         if output.kind is None:
             return b""
         part = output.part()
         events = []
         if output.kind == "message":
-            for at, annotation in enumerate(output.annotations()):
+            for number, annotation in enumerate(output.annotations()):
                 name = "response.output_text.annotation.added"
-                events.append(self._part_event(name, annotation_index=at, annotation=annotation))
+                events.append(self._part_event(name, annotation_index=number, annotation=annotation))
             events.append(self._part_event("response.output_text.done", text=part["text"], logprobs=[]))
         else:
             events.append(self._part_event("response.reasoning_text.done", text=part["text"]))
@@ -129,7 +129,7 @@ class ResponseEncoder:
         return b"".join(events)
 
     def _end_text(self, status: str = "completed") -> bytes:
-        """End the item that is open, behind an empty message where citations came and no text did."""
+        """Close the open item; if there are citations without text, add an empty message for them first."""
         opened = b""
         if self._output.sources and self._output.kind != "message":
             opened = self._close() + self._open("message")
@@ -154,14 +154,14 @@ class ResponseEncoder:
 
     def finish(self, reason: str | None, usage: Callable[[], Usage]) -> bytes:
         """Encode the end of a complete answer."""
-        ended = self._end_text(status_of_last(reason))
-        status, response = self._output.ended(reason, usage())
-        return ended + self._event(f"response.{status}", response=orjson.Fragment(response))
+        last = self._end_text(status_of_last(reason))
+        status, response = self._output.finish(reason, usage())
+        return last + self._event(f"response.{status}", response=orjson.Fragment(response))
 
     def error(self, error: ApiError) -> bytes:
-        """Encode the end of a response that failed, after all that a response begins with.
+        """Encode the end of a response that failed, with the opening events if those have not been sent.
 
-        The item that is open stays so: an agent would take it into its history if it were said to be done.
+        The open item is not closed: an agent would add it to its history if it were reported as done.
         """
         start = b"" if self._started else self.start()
         response = orjson.Fragment(self._output.response("failed", error=error))
@@ -185,11 +185,11 @@ class ResponseCollector:
 
     @property
     def size(self) -> int:
-        """The bytes that are kept so far."""
+        """The number of bytes buffered so far."""
         return self._output.size
 
     def add(self, batch: Sequence[AnswerEvent]) -> None:
-        """Take what one read held. Raises ApiError (502) where the answer is longer than is kept."""
+        """Add a batch. Raises ApiError (502) if the answer is too long to keep."""
         for event in batch:
             match event:
                 case TextDeltas(text=text):
@@ -224,4 +224,4 @@ class ResponseCollector:
     def finish(self, reason: str | None, usage: Usage) -> bytes:
         """Encode the whole response."""
         self._end_text(status_of_last(reason))
-        return self._output.ended(reason, usage)[1]
+        return self._output.finish(reason, usage)[1]

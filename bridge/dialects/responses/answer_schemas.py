@@ -1,4 +1,4 @@
-"""Answers of the Responses API described: the response object, its items, and every event of a stream."""
+"""The schemas of the Responses API's answers: the response object, its items, and every event of a stream."""
 
 from __future__ import annotations
 

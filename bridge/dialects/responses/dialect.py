@@ -1,4 +1,4 @@
-"""The Responses API as one dialect."""
+"""The dialect of OpenAI's Responses API."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bridge.errors import ApiError
 
 
 class ResponsesRequest:
-    """A request for one response, which is stored when it has its answer."""
+    """A request for one response, which is stored when it is complete."""
 
     def __init__(self, read: ResponsesFields, owner: str, stored: StoredResponses, now: Callable[[], float]) -> None:
         self.chat = read.chat
@@ -32,8 +32,8 @@ class ResponsesRequest:
 
     @property
     def input_bytes(self) -> int:
-        """What is kept of the request until it has its answer, beside its messages."""
-        return len(self._read.kept or b"")
+        """The size of the input that is kept until the answer is complete, in addition to the messages."""
+        return len(self._read.stored_input or b"")
 
     def encoder(self, stamp: Stamp) -> ResponseEncoder:
         """Make the encoder of its stream."""
@@ -44,16 +44,16 @@ class ResponsesRequest:
         return ResponseCollector(self._head(stamp))
 
     def _head(self, stamp: Stamp) -> ResponseHead:
-        def keep(response: bytes) -> None:
-            if self._read.kept is not None:
-                stored = Stored(self._owner, self._read.previous, self._read.kept, response)
+        def store(response: bytes) -> None:
+            if self._read.stored_input is not None:
+                stored = Stored(self._owner, self._read.previous, self._read.stored_input, response)
                 self._stored.put(response_id(stamp.id), stored)
 
-        return ResponseHead(stamp, self._read.echo_json, self._read.names, keep, self._now)
+        return ResponseHead(stamp, self._read.echo_json, self._read.names, store, self._now)
 
 
 class Responses(OpenAI):
-    """`POST /responses` (docs/fronts.md, "Responses"). `now` gives unix seconds."""
+    """`POST /responses` (docs/fronts.md, "Responses"). `now` returns Unix time in seconds."""
 
     name: Final = "responses"
     repeats_text: Final = True
@@ -63,14 +63,14 @@ class Responses(OpenAI):
         self._now = now
 
     def stored_ids(self, fields: Fields) -> set[str]:
-        """The stored responses that a request continues, or refers to."""
+        """Return the ids of the stored responses that a request continues, or to whose items it refers."""
         previous = fields.any("previous_response_id")
         ids = {previous} if isinstance(previous, str) and previous else set()
         items = (referred(item.values) for item in fields.any_mappings("input"))
         return ids | {response_id_of(id_) for id_ in items if id_ is not None}
 
     def stored_bytes(self, fields: Fields, owner: str) -> int:
-        """How much is stored of what a request continues, and of the responses whose items it refers to."""
+        """Return the size of the stored responses that a request continues, or to whose items it refers."""
         previous = fields.any("previous_response_id")
         before = self.stored.history_bytes(owner, previous) if isinstance(previous, str) else 0
         ids = [id_ for item in fields.any_mappings("input") if (id_ := referred(item.values)) is not None]
@@ -78,7 +78,7 @@ class Responses(OpenAI):
         return before + sum([stored.size for stored in named if stored is not None])
 
     def links(self, fields: Fields, owner: str) -> Iterator[str]:
-        """Find the URLs of pictures, in the request and in what it continues."""
+        """Yield the http(s) URLs of pictures in the request and in the responses that it continues."""
         finder = ItemFinder(self.stored, owner)
         for item in fields.any_mappings("input"):
             id_ = referred(item.values)
@@ -89,14 +89,14 @@ class Responses(OpenAI):
             yield from links_of(Fields({"items": self.stored.history(owner, previous)}).any_mappings("items"))
 
     def read(self, fields: Fields, files: FileReader, owner: str) -> ResponsesRequest:
-        """Read a request of the key `owner`. Raises ApiError (400) that names the field."""
+        """Read a request of the API key `owner`. Raises ApiError (400) that names the field."""
         return ResponsesRequest(read_request(fields, files, owner, self.stored), owner, self.stored, self._now)
 
     def error(self, error: ApiError, request_id: str) -> ErrorAnswer:
-        """OpenAI's error object. What is said of a chat's messages is said of the `input` here."""
+        """Format an error as OpenAI's error object, with `input` in place of `messages`."""
         return super().error(replace(error, param="input") if error.param == "messages" else error, request_id)
 
 
 def count_responses(stored: StoredResponses) -> Callable[[Fields, FileReader, str], ChatRequest]:
-    """Make the reader of requests whose tokens are to be counted."""
+    """Make a function that reads requests to count tokens."""
     return lambda fields, files, owner: read_request(fields, files, owner, stored).chat

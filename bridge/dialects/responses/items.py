@@ -1,6 +1,6 @@
-"""Items of the Responses API → messages: what was said, called and answered, in the order in which it stands.
+"""Reads the items of the Responses API as messages, in order.
 
-An assistant's message and the calls behind it are one message of ours, as they were one answer.
+A message of the assistant and the calls after it become one message, because they were one answer.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
     "developer": "system",
 }
-#: Items that say nothing to another model.
+#: Items that are not shown to the model.
 _SKIPPED: Final = frozenset({"reasoning", "additional_tools"})
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 
 
 class ItemReader:
-    """Reads the items of one request; `ignored` names what stands in them and has no effect."""
+    """Reads the items of one request; `ignored` lists what in them has no effect."""
 
     def __init__(self, files: FileReader, names: ToolNames) -> None:
         self._files = files
@@ -35,8 +35,8 @@ class ItemReader:
         self.ignored: set[str] = set()
 
     def read(self, items: Iterable[Fields]) -> Iterator[Message]:
-        """Read items, those of earlier responses first. Raises ApiError (400) that names the field."""
-        said: Message | None = None  # the assistant's, which calls may follow
+        """Read the items in order. Raises ApiError (400) that names the field."""
+        answer: Message | None = None  # the assistant's, which calls may follow
         for item in items:
             kind = item.string("type") or ("message" if "role" in item else None)
             if kind is None:
@@ -44,33 +44,31 @@ class ItemReader:
             if kind in _SKIPPED:
                 continue
             if kind in _CALLS:
-                said = said or Message("assistant", "")
-                said = said._replace(tool_calls=(*said.tool_calls, self._read_call(item, kind)))
+                answer = answer or Message("assistant", "")
+                answer = answer._replace(tool_calls=(*answer.tool_calls, self._read_call(item, kind)))
                 continue
-            if said is not None:
-                yield said
-                said = None
+            if answer is not None:
+                yield answer
+                answer = None
             message = self._read_item(item, kind)
             if message.role == "assistant":
-                said = message
+                answer = message
             else:
                 yield message
-        if said is not None:
-            yield said
+        if answer is not None:
+            yield answer
 
     def _read_item(self, item: Fields, kind: str) -> Message:
         if kind == "message":
             return self._read_message(item)
         if kind in _OUTPUTS:
             return self._read_output(item)
-        if kind == "item_reference":  # those that name an item have been resolved
+        if kind == "item_reference":  # those with an id have been resolved
             raise item.required("id")
         raise item.invalid("type", "unsupported_parameter", f"Items of type '{kind[:50]}' are not supported.")
 
     def _read_message(self, item: Fields) -> Message:
-        role = item.string("role")
-        if role is None:
-            raise item.required("role")
+        role = item.required_string("role")
         if role not in ROLES:
             allowed = ", ".join(ROLES)
             raise item.invalid("role", "invalid_value", f"'{item.path('role')}' must be one of {allowed}.")
@@ -78,24 +76,20 @@ class ItemReader:
         return Message(ROLES[role], text, files=files)
 
     def _read_call(self, item: Fields, kind: str) -> ToolCall:
-        call_id, name, given = (_required(item, field) for field in ("call_id", "name", _CALLS[kind]))
-        for field, value in (("call_id", call_id), ("name", name)):
-            if not value:
-                raise item.required(field)
+        call_id, name = item.nonempty_string("call_id"), item.nonempty_string("name")
+        arguments = item.required_string(_CALLS[kind])
         shown = self._names.shown(name, item.string("namespace"))
-        return ToolCall(call_id, shown, given, "custom" if kind == "custom_tool_call" else "function")
+        return ToolCall(call_id, shown, arguments, "custom" if kind == "custom_tool_call" else "function")
 
     def _read_output(self, item: Fields) -> Message:
-        call_id = item.string("call_id")
-        if not call_id:
-            raise item.required("call_id")
+        call_id = item.nonempty_string("call_id")
         text, files = self._read_content(item, "output")
         return Message("tool", text, tool_call_id=call_id, files=files)
 
     def _read_content(self, item: Fields, name: str) -> tuple[str, tuple[File, ...]]:
-        """Read a string or parts."""
+        """Read a string or an array of parts."""
         if item.kind(name) is str:
-            return _required(item, name), ()
+            return item.required_string(name), ()
         if item.kind(name) not in (list, type(None)):
             message = f"'{item.path(name)}' must be a string or an array of parts."
             raise item.invalid(name, "invalid_type", message)
@@ -109,9 +103,9 @@ class ItemReader:
     def _read_part(self, part: Fields) -> str | File:
         match part.string("type"):
             case "input_text" | "output_text" | "text":
-                return _required(part, "text")
+                return part.required_string("text")
             case "refusal":
-                return _required(part, "refusal")
+                return part.required_string("refusal")
             case "input_image":
                 return self._read_picture(part)
             case "input_file":
@@ -129,16 +123,13 @@ class ItemReader:
         if "image_url" not in part and "file_id" in part:
             message = "The bridge does not support 'file_id': send the picture itself as 'image_url'."
             raise part.invalid("file_id", "unsupported_parameter", message)
-        if part.kind("image_url") is dict:  # as chat completions have it, which some clients send here too
+        if part.kind("image_url") is dict:  # as in chat completions; some clients send it here too
             return self._files.read_picture(part)
-        url = part.string("image_url")
-        if not url:
-            raise part.required("image_url")
-        return self._files.read_picture_text(url, part.path("image_url"))
+        return self._files.read_picture_text(part.nonempty_string("image_url"), part.path("image_url"))
 
 
 def links_of(items: Iterable[Fields]) -> Iterator[str]:
-    """Find the http(s) URLs of pictures in items. What is wrong is skipped."""
+    """Yield the http(s) URLs of pictures in items. Malformed parts are skipped."""
     for item in items:
         for part in (*item.any_mappings("content"), *item.any_mappings("output")):
             url = part.any("image_url")
@@ -146,10 +137,3 @@ def links_of(items: Iterable[Fields]) -> Iterator[str]:
                 url = url.get("url")
             if part.any("type") == "input_image" and isinstance(url, str) and is_link(url):
                 yield url
-
-
-def _required(fields: Fields, name: str) -> str:
-    value = fields.string(name)
-    if value is None:
-        raise fields.required(name)
-    return value

@@ -1,18 +1,19 @@
-"""Input items as the API lists them: each with an id, with its content as parts, in pages."""
+"""Lists input items as the API does: with ids, with content as parts, and in pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from bridge.dialects.paging import read_limit
 from bridge.dialects.responses.ids import input_item_id
 from bridge.errors import invalid_request
 
-#: Items of one page.
+#: The maximum and default number of items on a page.
 MAX_ITEMS: Final = 100
-_USUAL_ITEMS: Final = 20
+_DEFAULT_ITEMS: Final = 20
 
-#: What a content part must have, and clients may leave out.
+#: Required fields of content parts that clients may leave out.
 _PART_FIELDS: Final[Mapping[object, Mapping[str, object]]] = {
     "output_text": {"annotations": [], "logprobs": []},
     "input_image": {"detail": "auto"},
@@ -21,19 +22,19 @@ _WITH_STATUS: Final = frozenset({"message", "function_call", "function_call_outp
 
 
 def listed_items(response: str, items: Iterable[object]) -> list[dict[str, object]]:
-    """The input items of a response, by its id, in order."""
+    """Complete the input items of the response with this id."""
     return [_listed(item, at, response) for at, item in enumerate(items) if isinstance(item, Mapping)]
 
 
 def page_of(items: Sequence[Mapping[str, object]], query: Mapping[str, str]) -> dict[str, object]:
-    """One page of listed items, the newest first unless `order` is `asc`: at most `limit` of them, behind `after`.
+    """Build one page: at most `limit` items after the item `after`, the newest first unless `order` is `asc`.
 
     Raises ApiError (400) that names the parameter.
     """
     if _order(query) == "desc":
         items = items[::-1]
     ids = [item["id"] for item in items]
-    start, limit = _place_after(query.get("after"), ids), _limit(query)
+    start, limit = _index_after(query.get("after"), ids), read_limit(query, default=_DEFAULT_ITEMS, maximum=MAX_ITEMS)
     page = items[start : start + limit]
     return {
         "object": "list",
@@ -62,7 +63,7 @@ def _listed(item: Mapping[str, object], at: int, response: str) -> dict[str, obj
 
 
 def _whole_part(part: object) -> object:
-    """A content part with the fields that it must have."""
+    """Add the required fields that a content part lacks."""
     if not isinstance(part, dict):
         return part
     return {**_PART_FIELDS.get(part.get("type"), {}), **part}
@@ -75,16 +76,9 @@ def _order(query: Mapping[str, str]) -> str:
     return order
 
 
-def _place_after(after: str | None, ids: Sequence[object]) -> int:
+def _index_after(after: str | None, ids: Sequence[object]) -> int:
     if after is None:
         return 0
     if after not in ids:
         raise invalid_request("invalid_value", "'after' names no item of this response.", "after")
     return ids.index(after) + 1
-
-
-def _limit(query: Mapping[str, str]) -> int:
-    text = query.get("limit", str(_USUAL_ITEMS))
-    if not text.isdecimal() or len(text) > len(str(MAX_ITEMS)) or not 1 <= int(text) <= MAX_ITEMS:
-        raise invalid_request("invalid_value", f"'limit' must be 1 to {MAX_ITEMS}.", "limit")
-    return int(text)

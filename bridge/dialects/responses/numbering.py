@@ -1,17 +1,17 @@
-"""Runs of delta events, each with its own sequence number: spliced from parts, without an object for each event."""
+"""Fast encoding of delta events with consecutive sequence numbers, by joining prepared parts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-#: The last three digits of a number: of one below a thousand, and of any other.
+#: The last three digits of numbers: below a thousand without leading zeros, and above with them.
 _SHORT: Final = tuple([b"%d" % number for number in range(1000)])
 _DIGITS: Final = tuple([b"%03d" % number for number in range(1000)])
 
 
 class DeltaEvent:
-    """The event of one delta of one item: what stands before its number, between that and the delta, and behind it."""
+    """The delta events of one item, by what comes before the number, between number and delta, and after the delta."""
 
     __slots__ = ("_after", "_again", "_before", "_between")
 
@@ -26,10 +26,10 @@ class DeltaEvent:
         return b"%b%d%b%b%b" % (self._before, number, self._between, delta, self._after)
 
     def run(self, first: int, deltas: Sequence[bytes]) -> bytes:
-        """Encode an event for each delta, numbered from `first` on."""
+        """Encode an event for each delta, numbered from `first`."""
         parts: list[bytes] = []
         at, end = 0, len(deltas)
-        while at < end:  # a block for each thousand
+        while at < end:  # each iteration encodes the events whose numbers have the same thousands
             high, low = divmod(first + at, 1000)
             count = min(end - at, 1000 - low)
             block = [self._again + b"%d" % high if high else self._again, b"", self._between, b""] * count

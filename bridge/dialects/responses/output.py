@@ -1,4 +1,4 @@
-"""The output items of one response as they grow, and the response object around them."""
+"""The output items of one response while it is generated, and the response object around them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bridge.errors import ApiError, ContextExceeded, message_in_stream
 from upstream.protocol.errors import Reason
 from upstream.protocol.events import Source
 
-#: An answer, its reasoning included, in characters: the end of a stream repeats all of it.
+#: The longest answer, reasoning included, in characters: the end of a stream repeats all of it.
 MAX_CHARS: Final = 4 * 1024 * 1024
 
-#: Finish reasons of an answer that is not whole, as `incomplete_details` has them.
+#: The reasons in `incomplete_details`, by finish reason.
 INCOMPLETE: Final = {"length": "max_output_tokens", "content-filter": "content_filter"}
 ERROR_CODES: Final = {429: "rate_limit_exceeded", 400: "invalid_prompt"}
 
@@ -29,48 +29,49 @@ ItemKind: TypeAlias = Literal["message", "reasoning"]
 
 
 class ResponseHead(NamedTuple):
-    """What a response begins with: its stamp, the fields of the request that it repeats, the names of its tools.
+    """What is known of a response before its answer.
 
-    The fields are one JSON object. `keep` stores the finished object; `now` gives unix seconds.
+    `echo` is a JSON object with the request's fields that the response repeats. `store` stores the finished response
+    object; `now` returns Unix time in seconds.
     """
 
     stamp: Stamp
     echo: bytes
     names: ToolNames
-    keep: Callable[[bytes], None]
+    store: Callable[[bytes], None]
     now: Callable[[], float]
 
 
 class Output:
-    """The output items of one response, as they grow: those that are whole, and at most one that is open.
+    """The output items of one response: the closed ones, and at most one that is open.
 
-    `sources` are the citations that belong to the message which is open, or to the next one.
+    `sources` are the citations of the open message, or of the next one.
     """
 
     def __init__(self, head: ResponseHead) -> None:
         self._head = head
         self._items: list[dict[str, object]] = []
-        self.kind: ItemKind | None = None  # of the item that is open
-        self.id = ""
+        self.kind: ItemKind | None = None  # of the open item
+        self.id = ""  # of the open or last item
         self._text = StringIO()
         self.sources: dict[str, Source] = {}
         self._chars = 0
-        #: The bytes that are kept so far.
+        #: The number of bytes buffered so far.
         self.size = 0
 
     @property
     def index(self) -> int:
-        """The place of the item that is open, or of the next one."""
+        """The index of the open item, or of the next one."""
         return len(self._items)
 
     def open(self, kind: ItemKind) -> dict[str, object]:
-        """Begin an item; return it as it stands then."""
+        """Open an item and return its initial object."""
         self.kind = kind
         self.id = item_id("msg" if kind == "message" else "rs", self._head.stamp.id, self.index)
         return self._item("in_progress", [])
 
     def write(self, text: str) -> None:
-        """Add to the open item's text. Raises ApiError (502) where the answer is longer than is kept."""
+        """Add to the open item's text. Raises ApiError (502) if the answer is too long to keep."""
         chars = self._text.write(text)
         self._chars += chars
         self.size += chars if text.isascii() else 4 * chars
@@ -78,14 +79,14 @@ class Output:
             raise _too_long()
 
     def part(self) -> dict[str, object]:
-        """The one content part of the open item, as it stands now."""
-        text = orjson.Fragment(orjson.dumps(self._text.getvalue()))  # it stands in four objects
+        """Build the only content part of the open item, with its text so far."""
+        text = orjson.Fragment(orjson.dumps(self._text.getvalue()))  # encoded once, for several objects
         if self.kind == "reasoning":
             return {"type": "reasoning_text", "text": text}
         return {"type": "output_text", "text": text, "annotations": self.annotations(), "logprobs": []}
 
     def annotations(self) -> list[dict[str, object]]:
-        """Citations: one for each place that leans on a source."""
+        """Build the citations, one for each place that cites a source."""
         return [
             {
                 "type": "url_citation",
@@ -98,7 +99,7 @@ class Output:
         ]
 
     def close(self, part: dict[str, object], status: str = "completed") -> dict[str, object]:
-        """End the open item with its content part; return it whole."""
+        """Close the open item with its content part; return its final object."""
         item = self._item(status, [part])
         self._items.append(item)
         if self.kind == "message":
@@ -107,7 +108,7 @@ class Output:
         return item
 
     def call(self, call: ToolCall) -> dict[str, object]:
-        """Add a call; return its item."""
+        """Add the item of a call and return it."""
         name, namespace = self._head.names.of_call(call.name)
         custom = call.kind == "custom"
         item: dict[str, object] = {
@@ -136,14 +137,14 @@ class Output:
         incomplete: str | None = None,
         error: ApiError | None = None,
     ) -> bytes:
-        """The response object as JSON, with the items that are whole."""
-        ended = status in ("completed", "incomplete")
+        """Encode the response object, with the closed items."""
+        has_ended = status in ("completed", "incomplete")
         own = {
             "id": response_id(self._head.stamp.id),
             "object": "response",
             "created_at": self._head.stamp.created,
             "status": status,
-            "completed_at": int(self._head.now()) if ended else None,
+            "completed_at": int(self._head.now()) if has_ended else None,
             "error": None if error is None else error_object(error),
             "incomplete_details": None if incomplete is None else {"reason": incomplete},
             "output": self._items,
@@ -151,12 +152,12 @@ class Output:
         }
         return orjson.dumps(own)[:-1] + b"," + self._head.echo[1:]
 
-    def ended(self, reason: str | None, usage: Usage) -> tuple[str, bytes]:
-        """The status of a response that has its whole answer, and its object as JSON, which is stored."""
+    def finish(self, reason: str | None, usage: Usage) -> tuple[str, bytes]:
+        """Encode and store the finished response object; return its status and the JSON."""
         incomplete = INCOMPLETE.get(reason or "")
         status = "incomplete" if incomplete else "completed"
         response = self.response(status, usage=usage, incomplete=incomplete)
-        self._head.keep(response)
+        self._head.store(response)
         return status, response
 
 
@@ -166,12 +167,12 @@ def _too_long() -> ApiError:
 
 
 def status_of_last(reason: str | None) -> str:
-    """The status of the item that is open when an answer ends for this reason."""
+    """Return the status of the item that is open when an answer ends for this reason."""
     return "incomplete" if reason in INCOMPLETE else "completed"
 
 
 def usage_object(usage: Usage) -> dict[str, object]:
-    """The API's usage object; the numbers are estimates."""
+    """Build the usage object; the numbers are estimates."""
     return {
         "input_tokens": usage.prompt,
         "input_tokens_details": {"cached_tokens": usage.cached, "cache_write_tokens": 0},
@@ -182,9 +183,9 @@ def usage_object(usage: Usage) -> dict[str, object]:
 
 
 def error_object(error: ApiError) -> dict[str, object]:
-    """A failed response's error: in a code that OpenAI has, with the bridge's own word in the message.
+    """Build the error of a failed response, with a code of OpenAI's, and the bridge's own code in the message.
 
-    Agents find in its code that a prompt was too long, and in its message when they may try again.
+    Agents recognise by the code that a prompt was too long, and read in the message when to retry.
     """
     code = ERROR_CODES.get(error.status, "server_error")
     if isinstance(error, ContextExceeded):

@@ -1,4 +1,4 @@
-"""The Responses API: a request's fields → ChatRequest, and the response object as it stands before the answer."""
+"""Reads requests of the Responses API, and the fields that the response object repeats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bridge.errors import invalid_request
 
 _Reader = Callable[[Fields, str], object]
 
-#: Fields that are returned as they came and change nothing: their readers, and what stands there where they are absent.
+#: Fields without effect that the response repeats, with the methods that read them, and their defaults.
 ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
     "temperature": (Fields.number, 1),
     "top_p": (Fields.number, 1),
@@ -32,7 +32,7 @@ ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
     "prompt_cache_key": (Fields.string, None),
 }
 _DEFAULTS: Final = {name: default for name, (_, default) in ECHOED.items()}
-#: What is checked for its type, has no effect, and is named in `x-bridge-ignored`.
+#: Fields without effect: their types are checked, and `x-bridge-ignored` lists them.
 IGNORED: Final[dict[str, _Reader]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
@@ -50,30 +50,29 @@ IGNORED: Final[dict[str, _Reader]] = {
     "include": Fields.strings,
     "context_management": Fields.array,
 }
-#: What would be missed: a request that has it is refused.
+#: Fields that are refused, because the answer would not be what they ask for.
 _UNSUPPORTED: Final = ("conversation", "prompt")
 
 
 class ResponsesFields(NamedTuple):
-    """A request as it was read.
+    """A request that has been read.
 
-    `echo` is the response object without what the answer brings, `echo_json` the same as JSON. `kept` is its own input
-    as JSON, for a request that continues it; None where it is not to be stored. `previous` is the response before it.
+    `echo` has the fields that the response object repeats, `echo_json` the same as JSON. `stored_input` is the input
+    as JSON, for requests that continue this one; None if it must not be stored. `previous` is the id of the response
+    that this one continues.
     """
 
     chat: ChatRequest
     echo: dict[str, object]
     echo_json: bytes
-    kept: bytes | None
+    stored_input: bytes | None
     names: ToolNames
     previous: str | None
 
 
 def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredResponses) -> ResponsesFields:
-    """Read a request of the key `owner`. Raises ApiError (400) that names the field."""
-    model = fields.string("model")
-    if not model:
-        raise fields.required("model")
+    """Read a request of the API key `owner`. Raises ApiError (400) that names the field."""
+    model = fields.nonempty_string("model")
     _refuse_unsupported(fields)
     previous = fields.string("previous_response_id") or None
     before = stored.history(owner, previous) if previous else []
@@ -122,13 +121,13 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         "tools": [echoed_tool(tool) for tool in fields.mappings("tools") or ()],
         "truncation": truncation,
     }
-    echo_json = _written(echo)
-    kept = _written([files.restored(item) for item in own]) if store else None
-    return ResponsesFields(chat, echo, echo_json, kept, tools.names, previous)
+    echo_json = _encode(echo)
+    stored_input = _encode([files.restored(item) for item in own]) if store else None
+    return ResponsesFields(chat, echo, echo_json, stored_input, tools.names, previous)
 
 
 def read_input(fields: Fields) -> list[object]:
-    """Read `input` as items: a text is one message of the user's. Raises ApiError (400)."""
+    """Read `input` as items; a text becomes a message of the user. Raises ApiError (400)."""
     match fields.any("input"):
         case None:
             return []
@@ -139,8 +138,8 @@ def read_input(fields: Fields) -> list[object]:
     raise fields.invalid("input", "invalid_type", "'input' must be a string or an array of items.")
 
 
-def _written(value: object) -> bytes:
-    """The value as JSON. Raises ApiError (400) for what could be read, but not written again a little deeper."""
+def _encode(value: object) -> bytes:
+    """Encode a value as JSON. Raises ApiError (400) if it would be nested too deeply in the response object."""
     try:
         return orjson.dumps([[[value]]])[3:-3]
     except TypeError:
@@ -148,16 +147,16 @@ def _written(value: object) -> bytes:
 
 
 def _refuse_unsupported(fields: Fields) -> None:
-    """Refuse what would be missed."""
+    """Raise ApiError (400) for unsupported fields."""
     refused = [name for name in _UNSUPPORTED if name in fields]
     refused += ["background"] if fields.boolean("background") else []
     refused += ["top_logprobs"] if fields.integer("top_logprobs", minimum=0) else []
     for name in refused:
-        raise invalid_request("unsupported_parameter", f"The bridge does not support '{name}': leave it out.", name)
+        raise fields.unsupported(name)
 
 
 def _read_stream(fields: Fields) -> bool:
-    """Read `stream`, and check its options, which have no effect here."""
+    """Read `stream`, and check the type of its options, which have no effect."""
     fields.mapping("stream_options")
     return fields.boolean("stream") or False
 
@@ -180,7 +179,7 @@ def _read_metadata(fields: Fields) -> dict[str, object]:
 
 
 def _read_text(fields: Fields) -> tuple[JsonFormat | None, dict[str, object]]:
-    """Read `text`: the answer's format, and what of it is returned."""
+    """Read `text`: the answer's format, and what the response object repeats of it."""
     text = fields.mapping("text")
     verbosity = text.string("verbosity") if text is not None else None
     form = text.mapping("format") if text is not None else None

@@ -1,4 +1,4 @@
-"""Requests of the Responses API described, and the items that stand in them (docs/fronts.md, "Responses")."""
+"""The schemas of the Responses API's requests and of the items in them (docs/fronts.md, "Responses")."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Stored responses: what `previous_response_id` continues and GET shows. Bounded; a key sees its own alone.
+"""Stored responses, which `previous_response_id` continues and GET returns. An API key sees only its own.
 
-Where they are too many, the oldest one goes of the key that has the most: nobody can drive out what others have stored.
+Their number and size are limited. Beyond the limits, the oldest response of the key that has the most is removed, so
+that no key can evict the responses of others.
 
-A response keeps its own input and names the one before it, so that a long conversation is kept once.
+A response has only its own input and the id of the one before it, so that a long conversation is stored once.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from bridge.dialects.responses.ids import response_id_of
 from bridge.dialects.responses.listed import listed_items
 from bridge.errors import ApiError, invalid_request
 
-#: Responses that are kept, and the bytes of all of them together.
+#: The maximum number of responses, and of the bytes of all of them together.
 MAX_RESPONSES: Final = 10_000
 MAX_BYTES: Final = 64 * 1024 * 1024
-#: How many responses one may continue, each the one before.
+#: The maximum length of a chain of responses that continue each other.
 MAX_CHAIN: Final = 10_000
-#: What a response takes beside its bytes.
+#: The memory that a response takes in addition to its JSON.
 _OVERHEAD_BYTES: Final = 512
 
 
 class Stored(NamedTuple):
-    """One response: the id of the key that made it, its own input items and the whole object, both as JSON."""
+    """One response: the id of the API key that made it, its own input items and the response object, both as JSON."""
 
     owner: str
     previous: str | None
@@ -36,12 +37,12 @@ class Stored(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Its bytes, more or less."""
+        """Its approximate size in bytes."""
         return len(self.input) + len(self.response) + _OVERHEAD_BYTES
 
     @property
     def is_whole(self) -> bool:
-        """Whether it holds what the bridge writes: it may come from elsewhere."""
+        """Whether it is well-formed; it may not have been written by the bridge."""
         try:
             given, response = orjson.loads(self.input), orjson.loads(self.response)
         except orjson.JSONDecodeError:
@@ -49,13 +50,13 @@ class Stored(NamedTuple):
         return isinstance(given, list) and isinstance(response, dict) and isinstance(response.get("output"), list)
 
     def output(self) -> list[object]:
-        """The items of its answer."""
+        """Return the items of its answer."""
         output: list[object] = orjson.loads(self.response)["output"]
         return output
 
 
 class _Owner:
-    """What one key has: the ids, the oldest first, and their bytes."""
+    """The responses of one API key: the ids, the oldest first, and their size in bytes."""
 
     __slots__ = ("ids", "size")
 
@@ -65,7 +66,7 @@ class _Owner:
 
 
 class StoredResponses:
-    """All stored responses, by id, the oldest first. Pure: what is saved is saved by its owner."""
+    """All stored responses by id, the oldest first. It does no I/O; `tell` connects it to a store."""
 
     def __init__(self, max_bytes: int = MAX_BYTES, max_responses: int = MAX_RESPONSES) -> None:
         self._max_bytes = max_bytes
@@ -76,33 +77,33 @@ class StoredResponses:
         self._on_change: Callable[[str, Stored | None], None] | None = None
 
     def tell(self, on_change: Callable[[str, Stored | None], None]) -> None:
-        """Call `on_change` with each response that is put or removed from now on; None for a removed one."""
+        """Call `on_change` for each response that is put or removed from now on; with None for a removed one."""
         self._on_change = on_change
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def __iter__(self) -> Iterator[tuple[str, Stored]]:
-        """Yield each with its id, the oldest first."""
+        """Yield ids and responses, the oldest first."""
         return iter(self._kept.items())
 
     @property
     def size(self) -> int:
-        """The bytes of all."""
+        """The size of all responses in bytes."""
         return self._size
 
     def put(self, id_: str, stored: Stored) -> None:
-        """Keep one; what is too much for all of them is not kept."""
+        """Store a response, unless it alone exceeds the limit, and report the change."""
         self.take_in(id_, stored)
         if self._on_change is not None:
             self._on_change(id_, stored)
 
     def take_in(self, id_: str, stored: Stored) -> None:
-        """Keep one that others keep already."""
+        """Store a response without reporting a change."""
         self.take_out(id_)
         if stored.size > self._max_bytes:
             return
-        # Copied, since what orjson has written takes up to twice its length, and 4 KiB at least.
+        # Copied, because the output of orjson takes up to twice its length, and at least 4 KiB.
         exact = [bytes(memoryview(each)) for each in (stored.input, stored.response)]
         self._kept[id_] = Stored(stored.owner, stored.previous, *exact)
         self._size += stored.size
@@ -111,10 +112,10 @@ class StoredResponses:
         owner.ids[id_] = None
         owner.size += stored.size
         while self._size > self._max_bytes or len(self._kept) > self._max_responses:
-            self.take_out(self._to_go(owner))
+            self.take_out(self._next_evicted(owner))
 
-    def _to_go(self, last: _Owner) -> str:
-        """The id of the oldest of whoever has the most: `last`, as long as that has no less than a fair share."""
+    def _next_evicted(self, last: _Owner) -> str:
+        """Return the oldest id of the key that has the most, or of `last` if that has at least an equal share."""
         if self._size > self._max_bytes:
             if last.size * len(self._owners) < self._size:
                 last = max(self._owners.values(), key=lambda owner: owner.size)
@@ -123,13 +124,13 @@ class StoredResponses:
         return next(iter(last.ids))
 
     def remove(self, id_: str) -> None:
-        """Forget one, if it is there."""
+        """Remove a response, if it is there, and report the change."""
         self.take_out(id_)
         if self._on_change is not None:
             self._on_change(id_, None)
 
     def take_out(self, id_: str) -> None:
-        """Forget one that others have forgotten already."""
+        """Remove a response, if it is there, without reporting a change."""
         if (stored := self._kept.pop(id_, None)) is not None:
             self._size -= stored.size
             owner = self._owners[stored.owner]
@@ -139,12 +140,12 @@ class StoredResponses:
                 del self._owners[stored.owner]
 
     def find(self, owner: str, id_: str) -> Stored | None:
-        """Find a response of `owner`'s."""
+        """Return a response if it belongs to the API key `owner`."""
         stored = self._kept.get(id_)
         return stored if stored is not None and stored.owner == owner else None
 
     def history(self, owner: str, id_: str) -> list[object]:
-        """All items up to a response and its answer. Raises ApiError (400) where it, or one before it, is gone."""
+        """Return all items up to and including a response. Raises ApiError (400) if it or one before it is missing."""
         items: list[object] = []
         for stored in reversed(self._chain(owner, id_)):
             items += orjson.loads(stored.input)
@@ -152,14 +153,14 @@ class StoredResponses:
         return items
 
     def history_bytes(self, owner: str, id_: str) -> int:
-        """How much is to be read for that; 0 where it, or one before it, is gone."""
+        """Return the size of what `history` reads; 0 if the response or one before it is missing."""
         try:
             return sum([stored.size for stored in self._chain(owner, id_)])
         except ApiError:
             return 0
 
     def _chain(self, owner: str, id_: str) -> list[Stored]:
-        """A response and those before it, the newest first. Raises ApiError (400) where one of them is gone."""
+        """Return a response and those before it, the newest first. Raises ApiError (400) if one is missing."""
         chain: list[Stored] = []
         before: str | None = id_
         while before is not None:
@@ -171,9 +172,9 @@ class StoredResponses:
         return chain
 
     def resolved(self, owner: str, items: Iterable[object]) -> Iterator[object]:
-        """Put the item itself in the place of each `item_reference`. Raises ApiError (400) where there is none.
+        """Replace each `item_reference` by the item. Raises ApiError (400) if there is no such item.
 
-        Each item may be referred to once, so that a small request does not become a large one.
+        Each item may be referred to once, so that a small request cannot expand into a large one.
         """
         finder, seen = ItemFinder(self, owner), set[str]()
         for at, item in enumerate(items):
@@ -195,18 +196,18 @@ class SharedResponses(Protocol):
     """Stored responses of several processes."""
 
     async def fetch(self, owner: str, ids: Iterable[str]) -> None:
-        """Make this process's `StoredResponses` know these responses, and those that they continue."""
+        """Load these responses, and those that they continue, into this process's `StoredResponses`."""
 
     @property
     def untold(self) -> bool:
-        """Whether there is something that `told` would wait for."""
+        """Whether there are changes for which `told` would wait."""
 
     async def told(self) -> None:
-        """Wait until the other processes know what was put into this one's `StoredResponses`, and removed from it."""
+        """Wait until the other processes know the changes to this one's `StoredResponses`."""
 
 
 class ItemFinder:
-    """Finds items of one key's stored responses by their ids, and reads each response once."""
+    """Finds items of one API key's stored responses by their ids; each response is parsed once."""
 
     def __init__(self, stored: StoredResponses, owner: str) -> None:
         self._stored = stored
@@ -214,7 +215,7 @@ class ItemFinder:
         self._items: dict[str, dict[object, object]] = {}  # by response, by id
 
     def find(self, id_: str) -> object | None:
-        """Find an item of a response's answer, or of its own input; None where there is none."""
+        """Find an item in the input or output of a response; None if there is none."""
         response = response_id_of(id_)
         if response not in self._items:
             self._items[response] = dict(self._items_of(response))
@@ -229,7 +230,7 @@ class ItemFinder:
 
 
 def referred(item: object) -> str | None:
-    """The id that an `item_reference` names, whose type may be left out; None for any other item."""
+    """Return the id in an `item_reference`, whose type may be left out; None for any other item."""
     if not isinstance(item, dict) or "role" in item or item.get("type") not in ("item_reference", None):
         return None
     id_ = item.get("id")

@@ -1,4 +1,4 @@
-"""Tools of the Responses API: functions and custom tools, by themselves, in a namespace or in an input item."""
+"""Reads the tools of the Responses API: functions and custom tools, which may be in namespaces or in input items."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _KINDS: Final = ("function", "custom")
 
 
 class ToolNames(NamedTuple):
-    """How tools are called: by the name that the model is shown → as the caller knows them, with a namespace."""
+    """The caller's names of tools, each with a namespace or None, by the names that the model is shown."""
 
     given: Mapping[str, tuple[str, str | None]]
 
     def of_call(self, shown: str) -> tuple[str, str | None]:
-        """The name and the namespace of a call by the name that the model was shown."""
+        """Return the caller's name and namespace of a tool, by the name that the model was shown."""
         return self.given.get(shown, (shown, None))
 
     def shown(self, name: str, namespace: str | None) -> str:
-        """The name by which the model was shown a tool."""
+        """Return the name that the model was shown, by the caller's name and namespace of a tool."""
         return next((shown for shown, given in self.given.items() if given == (name, namespace)), name)
 
 
 class ReadTools(NamedTuple):
-    """The tools of a request, how they are called, and what has no effect."""
+    """The tools of a request and their names; `ignored` lists what has no effect."""
 
     tools: Tools | None
     names: ToolNames
@@ -41,7 +41,7 @@ _NO_TOOLS: Final = ReadTools(None, ToolNames({}), ())
 
 
 class _Found(NamedTuple):
-    """A tool that is described by `about`, in a namespace or in none."""
+    """A tool that is described by `about`, with its namespace, if it has one."""
 
     about: Fields
     name: str
@@ -51,7 +51,7 @@ class _Found(NamedTuple):
 def read_tools(fields: Fields, items: Iterable[Fields]) -> ReadTools:
     """Read `tools`, those of `additional_tools` items, and the choice among them. Raises ApiError (400).
 
-    Two tools of one name are told apart by their namespaces; of two that are wholly alike the last counts.
+    Tools with the same name are distinguished by their namespaces; if those are the same too, the last one counts.
     """
     sources = [fields, *[item for item in items if item.any("type") == "additional_tools"]]
     if len(sources) == 1 and "tools" not in fields and "tool_choice" not in fields:  # as in most chats
@@ -60,30 +60,30 @@ def read_tools(fields: Fields, items: Iterable[Fields]) -> ReadTools:
     entries = [tool for source in sources for tool in read_array(source, "tools")]
     every = [found for entry in entries for found in _find(entry, None, left_out)]
     found = list({(tool.name, tool.namespace): tool for tool in every}.values())
-    often = Counter(tool.name for tool in found)
+    name_counts = Counter(tool.name for tool in found)
     reader, names = ToolReader(), dict[str, tuple[str, str | None]]()
     for about, name, namespace in found:
-        shown = f"{namespace}.{name}" if namespace and often[name] > 1 else name
+        shown = f"{namespace}.{name}" if namespace and name_counts[name] > 1 else name
         names[shown] = (name, namespace)
         if about.string("type") == "function":
             reader.read_function(about, name=shown)
         else:
             reader.read_custom(about, name=shown)
-    told = ToolNames(names)
+    tool_names = ToolNames(names)
     parallel = fields.boolean("parallel_tool_calls") is not False
-    tools = reader.chosen(_read_choice(fields, reader, told), parallel=parallel)
-    return ReadTools(tools, told, tuple(dict.fromkeys((*reader.ignored, *left_out))))
+    tools = reader.chosen(_read_choice(fields, reader, tool_names), parallel=parallel)
+    return ReadTools(tools, tool_names, tuple(dict.fromkeys((*reader.ignored, *left_out))))
 
 
 def echoed_tool(tool: Fields) -> Mapping[str, object]:
-    """A tool as the response object repeats it: a function has each of its fields."""
+    """Return a tool as the response object repeats it; a function gets all of its fields."""
     if tool.any("type") != "function":
         return tool.values
     return {"description": None, "parameters": None, "strict": None, **tool.values}
 
 
 def echoed_choice(fields: Fields) -> object:
-    """`tool_choice` as the response object repeats it."""
+    """Return `tool_choice` as the response object repeats it."""
     match fields.any("tool_choice"):
         case None:
             return "auto"
@@ -94,14 +94,10 @@ def echoed_choice(fields: Fields) -> object:
 
 
 def _find(tool: Fields, namespace: str | None, left_out: list[str]) -> Iterator[_Found]:
-    """Yield the tools that one entry describes; name the kinds that only the vendor's servers could run."""
-    kind = tool.string("type")
-    if kind is None:
-        raise tool.required("type")
+    """Yield the tools that one entry describes; add to `left_out` those that only OpenAI's servers can run."""
+    kind = tool.required_string("type")
     if kind == "namespace" and namespace is None:
-        name = tool.string("name")
-        if not name:
-            raise tool.required("name")
+        name = tool.nonempty_string("name")
         for inner in read_array(tool, "tools"):
             yield from _find(inner, name, left_out)
     elif kind in _KINDS:
@@ -111,7 +107,6 @@ def _find(tool: Fields, namespace: str | None, left_out: list[str]) -> Iterator[
 
 
 def _read_choice(fields: Fields, reader: ToolReader, names: ToolNames) -> Choice:
-    """Read `tool_choice`."""
     if fields.kind("tool_choice") in (str, type(None)):
         return _of_mode(fields.string("tool_choice") or "auto", None, reader)
     choice = fields.mapping("tool_choice")

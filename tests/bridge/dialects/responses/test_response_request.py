@@ -248,8 +248,8 @@ def test_a_stored_response_is_continued() -> None:
         Message("assistant", "hello"),
         Message("user", "go on"),
     )
-    assert asked.kept is not None
-    assert orjson.loads(asked.kept) == [{"type": "message", "role": "user", "content": "go on"}]
+    assert asked.stored_input is not None
+    assert orjson.loads(asked.stored_input) == [{"type": "message", "role": "user", "content": "go on"}]
     assert (asked.previous, asked.echo["previous_response_id"]) == (FIRST, FIRST)
 
 
@@ -271,7 +271,7 @@ def test_references_are_put_in_the_place_of_items_and_stored_as_these(kind: dict
     reference = {**kind, "id": "msg_" + "0" * 36}
     asked = read({"input": [reference, {"role": "user", "content": "and?"}]}, stored)
     assert asked.chat.messages == (Message("assistant", "hello"), Message("user", "and?"))
-    assert orjson.loads(asked.kept or b"")[0]["type"] == "message"
+    assert orjson.loads(asked.stored_input or b"")[0]["type"] == "message"
 
 
 def test_an_input_item_can_be_referred_to() -> None:
@@ -303,7 +303,7 @@ def read_large(parts: list[dict[str, Any]], **more: Any) -> ResponsesFields:
 )
 def test_files_of_a_large_request_are_stored_with_it(part: dict[str, Any]) -> None:
     asked = read_large([part])
-    kept = orjson.loads(asked.kept or b"")
+    kept = orjson.loads(asked.stored_input or b"")
     assert kept == [{"role": "user", "content": [part]}]
     again = read({"input": kept})
     assert again.chat.messages == asked.chat.messages
@@ -313,7 +313,7 @@ def test_a_large_text_file_is_a_text() -> None:
     data = data_url(b"one " * 30_000, "text/plain")
     asked = read_large([{"type": "input_file", "file_data": data}], store=False)
     assert asked.chat.messages == (Message("user", "one " * 30_000),)
-    assert asked.kept is None
+    assert asked.stored_input is None
 
 
 def test_a_large_picture_is_read() -> None:
