@@ -165,9 +165,9 @@ class Limiter:
         """The keys that have calls in flight."""
         return tuple(self._calls.by_key)
 
-    def tell(self, on_end: Callable[[str], None]) -> None:
-        """Call `on_end` with the key of each call that ends from now on."""
-        self._calls.on_end = (*self._calls.on_end, on_end)
+    def on_end(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with the key of each call that ends from now on."""
+        self._calls.on_end = (*self._calls.on_end, callback)
 
     def look(self, key_id: str, rpm: int) -> Admission:
         """What is left of a key's requests per minute."""

@@ -98,7 +98,7 @@ class CallQueue:
         self._all_barred = False
         self._lengths: dict[str, float] = {}
         self._length: float | None = None
-        limiter.tell(self._freed)
+        limiter.on_end(self._freed)
 
     def __len__(self) -> int:
         return len(self._turns)

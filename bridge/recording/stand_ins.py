@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -125,7 +124,9 @@ class StandIns:
         return masked
 
     def _mask(self, text: str, words: frozenset[str], *, digits: bool) -> str:
-        pattern = self._pattern(words)
+        pattern = self._patterns.get(words)
+        if pattern is None:
+            pattern = self._patterns[words] = mask_pattern(words, self._names)
         pieces: list[str] = []
         done = 0
         for found in finditer_in_windows(pattern, text):
@@ -148,12 +149,6 @@ class StandIns:
             return found[0].translate(_CHARACTERS)
         start = found.start("labelled") - found.start()
         return found[0][:start] + found[0][start:].translate(_CHARACTERS)
-
-    def _pattern(self, words: frozenset[str]) -> re.Pattern[str]:
-        pattern = self._patterns.get(words)
-        if pattern is None:
-            pattern = self._patterns[words] = mask_pattern(words, self._names)
-        return pattern
 
     def _of_match(self, found: re.Match[str], words: frozenset[str]) -> str:
         """The stand-in of an escape, a UUID, a name or a word that `mask_pattern` has found."""
@@ -228,7 +223,6 @@ def _surrogate_pair(text: str) -> str:
     return f"{backslashes}ud840{backslashes}udc00"
 
 
-@lru_cache(maxsize=32)
 def mask_pattern(words: frozenset[str], names: tuple[str, ...]) -> re.Pattern[str]:
     """What `StandIns.mask` does not replace letter by letter: escapes, UUIDs, and these names and words."""
     parts = [_ESCAPE, rf"(?P<uuid>{_UUID})", r"https?(?=://)"]

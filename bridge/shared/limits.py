@@ -34,7 +34,7 @@ class RedisLimits:
     def __init__(self, link: Link, limiter: Limiter) -> None:
         self._link = link
         self._limiter = limiter
-        limiter.tell(self._post_running)
+        limiter.on_end(self._post_running)
         link.on_refresh(self.refresh)
 
     async def claim(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Admission | None:

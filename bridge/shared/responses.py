@@ -3,7 +3,7 @@
 `StoredResponses` holds what this process has stored or fetched last; Redis decides whether a response still exists. In
 an outage a process can continue only the responses that it knows.
 
-    put or removed here ──▶ sent ──▶ replied: all other processes see it (`told` waits for this)
+    put or removed here ──▶ sent ──▶ confirmed: all other processes see it
              │               ▲ │
              └──▶ unsent ────┘ │ Redis fails meanwhile
       in an outage  ▲  after it│
@@ -48,7 +48,7 @@ class RedisResponses:
         self._stored = stored
         self._unsent: OrderedDict[str, Stored | None] = OrderedDict()
         self._last: asyncio.Future[list[Reply]] | None = None  # to what was sent last; replies come in order
-        stored.tell(self._changed)
+        stored.on_change(self._changed)
         link.on_reconnect(self._send_again)
 
     async def fetch(self, owner: str, ids: Iterable[str]) -> None:
@@ -86,11 +86,11 @@ class RedisResponses:
         return before
 
     @property
-    def untold(self) -> bool:
+    def has_unconfirmed(self) -> bool:
         """Whether other processes may not see yet what was put or removed here."""
         return self._last is not None
 
-    async def told(self) -> None:
+    async def wait_until_confirmed(self) -> None:
         """Wait until other processes see what was put or removed here, or Redis fails, for at most its timeout."""
         if self._last is not None:
             await asyncio.wait((self._last,))

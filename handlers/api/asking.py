@@ -263,8 +263,8 @@ async def _whole(
 
 async def _stored(app: web.Application, asked: DialectRequest) -> None:
     """Wait until what an API has stored of its answer is known to all processes: its caller may go on with any."""
-    if (shared := app[SHARED_RESPONSES]) is not None and shared.untold and isinstance(asked, StoringRequest):
-        await shared.told()
+    if (shared := app[SHARED_RESPONSES]) is not None and shared.has_unconfirmed and isinstance(asked, StoringRequest):
+        await shared.wait_until_confirmed()
 
 
 def _shortened(messages: Sequence[Message]) -> str:

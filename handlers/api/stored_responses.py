@@ -32,7 +32,7 @@ async def delete_response(request: web.Request) -> web.Response:
     id_ = request.match_info["id"]
     request.app[RESPONSES].remove(id_)
     if (shared := request.app[SHARED_RESPONSES]) is not None:
-        await shared.told()
+        await shared.wait_until_confirmed()
     return json_response(orjson.dumps({"id": id_, "object": "response.deleted", "deleted": True}), headers=_OK)
 
 

@@ -76,9 +76,9 @@ class StoredResponses:
         self._owners: dict[str, _Owner] = {}
         self._on_change: Callable[[str, Stored | None], None] | None = None
 
-    def tell(self, on_change: Callable[[str, Stored | None], None]) -> None:
-        """Call `on_change` for each response that is put or removed from now on; with None for a removed one."""
-        self._on_change = on_change
+    def on_change(self, callback: Callable[[str, Stored | None], None]) -> None:
+        """Call `callback` for each response that is put or removed from now on; with None for a removed one."""
+        self._on_change = callback
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -199,11 +199,11 @@ class SharedResponses(Protocol):
         """Load these responses, and those that they continue, into this process's `StoredResponses`."""
 
     @property
-    def untold(self) -> bool:
-        """Whether there are changes for which `told` would wait."""
+    def has_unconfirmed(self) -> bool:
+        """Whether there are changes for which `wait_until_confirmed` would wait."""
 
-    async def told(self) -> None:
-        """Wait until the other processes know the changes to this one's `StoredResponses`."""
+    async def wait_until_confirmed(self) -> None:
+        """Wait until the other processes see the changes to this one's `StoredResponses`."""
 
 
 class ItemFinder:

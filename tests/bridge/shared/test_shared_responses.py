@@ -76,7 +76,7 @@ async def test_a_response_that_redis_refuses_is_continued_where_it_was_stored(re
     responses = RedisResponses(process.link, stored)
     await redis.server.call("SET", "test:responses", "no sorted set")
     stored.put("id", Stored("me", None, b"[]", b'{"output":[]}'))
-    await responses.told()
+    await responses.wait_until_confirmed()
     await responses.fetch("me", ["id"])
     assert stored.find("me", "id") is not None
 
