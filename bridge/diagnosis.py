@@ -139,6 +139,22 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     ),
 }
 
+#: The limits that a rule of the bridge's own set, as opposed to the site's.
+_OWN_LIMIT: Final = ADVICE[Reason.RATE_LIMITED]._replace(
+    why="a key or the whole daemon is at its limit", now=f"wait {AS_LONG}, or raise the key's limits"
+)
+_SITES_LIMIT: Final = ADVICE[Reason.RATE_LIMITED]._replace(
+    why="every account that may answer is at its limit", now=f"wait {AS_LONG}, or add an account"
+)
+
+
+def advice_after(reason: Reason, *, refused_here: bool) -> Advice:
+    """Why a request ended so, and what to do now; `refused_here` says that a rule of the bridge's own refused it."""
+    if reason is Reason.RATE_LIMITED:
+        return _OWN_LIMIT if refused_here else _SITES_LIMIT
+    return ADVICE[reason]
+
+
 #: A clock that differs from the site's.
 CLOCK: Final = Advice(
     "this machine's clock is wrong",

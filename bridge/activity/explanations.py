@@ -11,7 +11,7 @@ import orjson
 
 import bridge
 from bridge.activity.entry import Entry
-from bridge.diagnosis import ADVICE, Advice
+from bridge.diagnosis import Advice, advice_after
 from upstream.protocol.errors import Reason
 
 #: What `why=` means in `x-bridge-conversation`.
@@ -43,7 +43,8 @@ def conversation_of(entry: Entry) -> tuple[str, str]:
 
 def advice_for(entry: Entry) -> Advice:
     """Why a request ended so, and what to do now."""
-    return next((advice for reason, advice in ADVICE.items() if reason == entry.word), ADVICE[Reason.UPSTREAM_ERROR])
+    reason = next((reason for reason in Reason if reason == entry.word), Reason.UPSTREAM_ERROR)
+    return advice_after(reason, refused_here=entry.refused)
 
 
 def bug_report(entry: Entry) -> str:

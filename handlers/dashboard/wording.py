@@ -10,7 +10,7 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from bridge.access.expiry import last_day
-from bridge.diagnosis import ADVICE, sentence, with_wait
+from bridge.diagnosis import advice_after, sentence, with_wait
 from bridge.errors import ApiError
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import readable
@@ -27,7 +27,7 @@ IN_ACCOUNTS: Final[Mapping[Reason, str]] = {
 
 def to_operator(error: ApiError) -> str:
     """An error's message for the reader of a page: with what they do there, and seconds in place of a header."""
-    advice = ADVICE[error.reason]
+    advice = advice_after(error.reason, refused_here=error.refused_here)
     message = error.message
     if message.endswith(advice.caller):
         now = sentence(IN_ACCOUNTS.get(error.reason, advice.now))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.diagnosis import ADVICE, CLOCK, advice_on, sentence, stopped, told
+from bridge.diagnosis import ADVICE, CLOCK, advice_after, advice_on, sentence, stopped, told
 from bridge.errors import from_upstream, message_in_stream
 from upstream.protocol.errors import (
     IdsRefused,
@@ -44,6 +44,13 @@ def test_what_is_known_beyond_the_word_is_said() -> None:
     moved = advice_on(Redirected("no", origin="https://new.example"))
     assert 'upstream.base_url = "https://new.example"' in moved.now
     assert 'upstream.base_url = "https://new.example"' in moved.caller
+
+
+def test_whose_limit_was_reached_decides_what_is_to_be_done() -> None:
+    here, there = (advice_after(Reason.RATE_LIMITED, refused_here=here).now for here in (True, False))
+    assert ("raise the key's limits" in here, "add an account" in here) == (True, False)
+    assert ("raise the key's limits" in there, "add an account" in there) == (False, True)
+    assert advice_after(Reason.MODERATED, refused_here=False) == ADVICE[Reason.MODERATED]
 
 
 @pytest.mark.parametrize("message", ["The prompt was refused", "The prompt was refused."])
