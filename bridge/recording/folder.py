@@ -33,7 +33,7 @@ _MAX_JOB_BYTES: Final = 4096
 _MAX_JOBS: Final = 100
 
 _JOB_NAME: Final = re.compile(r"job-([0-9a-f]{16})\.json")
-_NAME_OF_A_JOB: Final = re.compile(r"(?:job|result)-[0-9a-f]{16}\.json|accepted-[0-9a-f]{16}")
+_FILE_NAME: Final = re.compile(r"(?:job|result)-[0-9a-f]{16}\.json|accepted-[0-9a-f]{16}")
 _DRIFT_NAME: Final = re.compile(r"\d{13}-[0-9a-f]{8}\.json")
 
 
@@ -89,15 +89,13 @@ class RecordingFiles:
     def jobs(self) -> list[RecordingJob]:
         """All open jobs, sorted by nonce; files that cannot be read are skipped."""
         jobs: list[RecordingJob] = []
-        for name in sorted(_names(self.path))[:_MAX_JOBS]:
-            match = _JOB_NAME.fullmatch(name)
-            if match is None:
-                continue
+        nonces = sorted(match[1] for name in _names(self.path) if (match := _JOB_NAME.fullmatch(name)) is not None)
+        for nonce in nonces[:_MAX_JOBS]:
             with suppress(OSError, NotReadable, ValueError, KeyError, TypeError):
-                document = orjson.loads(read(self.path / name, _MAX_JOB_BYTES)[0])
+                document = orjson.loads(read(self.path / f"job-{nonce}.json", _MAX_JOB_BYTES)[0])
                 request_id = document["request_id"]
                 request_id = None if request_id is None else str(request_id)
-                jobs.append(RecordingJob(match[1], request_id, bool(document["texts"])))
+                jobs.append(RecordingJob(nonce, request_id, bool(document["texts"])))
         return jobs
 
     def accept(self, job: RecordingJob) -> None:
@@ -122,7 +120,7 @@ class RecordingFiles:
         """Remove the files that killed commands have left; `now` is in unix seconds."""
         for name in _names(self.path):
             path = self.path / name
-            if _NAME_OF_A_JOB.fullmatch(name):
+            if _FILE_NAME.fullmatch(name):
                 with suppress(OSError):
                     if path.lstat().st_mtime < now - STALE_SECONDS:
                         path.unlink()

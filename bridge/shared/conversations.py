@@ -67,9 +67,8 @@ class RedisConversations:
 
     def _send(self, command: Command) -> asyncio.Future[list[Reply]]:
         replies = self._link.send(command)
-        replies.add_done_callback(
-            asyncio.Future.exception
-        )  # without Redis, the conversation continues in a new evaluation
+        # The exception is retrieved: without Redis, the conversation simply continues in a new evaluation.
+        replies.add_done_callback(asyncio.Future.exception)
         return replies
 
     async def put(self, evaluation: Evaluation, taken: Evaluation | None) -> None:

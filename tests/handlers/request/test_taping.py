@@ -10,6 +10,7 @@ from recorded import recorded, recorded_file
 from running import RunningBridge, running_bridge
 
 from bridge.recording.folder import RecordingFiles
+from bridge.state.documents import StateFolder
 from handlers.request.appkeys import CLIENT
 from handlers.request.taping import RECORDER
 from upstream.arena import Arena
@@ -86,6 +87,16 @@ async def test_calls_that_have_ended_are_kept_within_bounds(tmp_path: Path) -> N
         job = files.submit("call-3", texts=False)
         await recorder.look()
         assert files.take_result(job, 10_000_000) is not None
+
+
+def test_files_that_killed_commands_have_left_hide_no_job(tmp_path: Path) -> None:
+    files = RecordingFiles(StateFolder(tmp_path))
+    for _ in range(120):
+        left = files.submit(None, texts=False)
+        files.accept(left)
+        assert files.claim(left)
+    job = files.submit(None, texts=False)
+    assert files.jobs() == [job]
 
 
 async def test_nothing_listens_where_nobody_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
