@@ -16,7 +16,7 @@ import orjson
 
 from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent
-from bridge.answering.messages import Message, markdown
+from bridge.answering.messages import Message, image_markdown
 from bridge.answering.record import AnswerRecord
 from bridge.answering.second_turn import read_whole
 from bridge.answering.stages import NO_STAGES, Stages, ToolsOutcome
@@ -272,11 +272,11 @@ class Answer:
 
 def _text_of(events: Iterable[Event]) -> str:
     """The text of some events, as `AnswerRecord` keeps it."""
-    texts = (
-        event.text if isinstance(event, TextDeltas) else markdown(event.images) if isinstance(event, Images) else ""
+    return "".join(
+        event.text if isinstance(event, TextDeltas) else image_markdown(event.images)
         for event in events
+        if isinstance(event, TextDeltas | Images)
     )
-    return "".join(texts)
 
 
 def _is_half(events: Sequence[Event]) -> bool:

@@ -117,6 +117,6 @@ def bytes_of(messages: Sequence[Message]) -> int:
     return sum(map(len, map(_TEXT, messages))) + sum([len(file.data) for file in files_of(messages)])
 
 
-def markdown(images: Iterable[Image]) -> str:
+def image_markdown(images: Iterable[Image]) -> str:
     """Write generated images as Markdown, for the text of an answer."""
     return "".join(f"![image]({image.url})\n" for image in images)

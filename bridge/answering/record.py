@@ -8,7 +8,7 @@ from typing import Final
 
 from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent, ToolCalls
-from bridge.answering.messages import ToolCall, markdown
+from bridge.answering.messages import ToolCall, image_markdown
 from bridge.answering.tokens import TokenCount, estimate
 from upstream.protocol.events import Images, ReasoningDeltas, TextDeltas
 
@@ -77,7 +77,7 @@ class AnswerRecord:
                     self.chunks += json.count(b"\n") + 1
                 case Images(images=images):
                     self.chunks += 1
-                    self._text.add(markdown(images))
+                    self._text.add(image_markdown(images))
                 case ToolCalls(calls=calls):
                     self.calls = calls
 

@@ -30,7 +30,7 @@ _WEIGHTS: Final = {b"\xc0": 35, b"\xe0": 71, b"\xf0": 200}
 #: The same, as differences from `_OTHER_ASCII`.
 _CORRECTIONS: Final = [(first_byte, weight - _OTHER_ASCII) for first_byte, weight in _WEIGHTS.items()]
 #: Characters of four bytes weigh most.
-MOST_TOKENS_OF_CHARACTER: Final = _WEIGHTS[b"\xf0"] // 100
+MAX_TOKENS_PER_CHAR: Final = _WEIGHTS[b"\xf0"] // 100
 
 _FIRST_BYTES: Final = bytes((*range(0xC0), *[0xC0] * 32, *[0xE0] * 16, *[0xF0] * 16))
 #: ASCII letters, and the continuation bytes of other characters.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, KeysView
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator, KeysView, Mapping
+from typing import Final, TypeAlias, TypeVar
 
 import orjson
 
@@ -212,6 +212,11 @@ class Fields:
         message = f"The bridge does not support '{name}': leave it out."
         return self.invalid(name, "unsupported_parameter", message)
 
+    def ignored(self, readers: Mapping[str, Reader]) -> list[str]:
+        """Check the types of fields that have no effect; return the names of those that are set."""
+        values = self._values
+        return [name for name, read in readers.items() if values.get(name) is not None and read(self, name) is not None]
+
     def kind(self, name: str) -> type:
         """Return the Python type of a field's value."""
         return type(self._values.get(name))
@@ -219,3 +224,7 @@ class Fields:
     def _wrong_type(self, name: str, wanted: str) -> ApiError:
         found = _KINDS[self.kind(name)]
         return self.invalid(name, "invalid_type", f"'{self.path(name)}' must be {wanted}, not {found}.")
+
+
+#: A method of `Fields` that reads a field of one type.
+Reader: TypeAlias = Callable[[Fields, str], object]

@@ -6,13 +6,12 @@ sends has only the fields that are described; what it receives may have others, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
-from bridge.dialects.fields import Fields
+from bridge.dialects.fields import Fields, Reader
 
 Schema: TypeAlias = dict[str, object]
-Reader: TypeAlias = Callable[[Fields, str], object]
 
 #: The type of a field, by the method of `Fields` that reads it.
 _READ: Final[Mapping[Reader, Schema]] = {

@@ -40,7 +40,7 @@ class Stage(Protocol):
     faithful: bool
 
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
-        """Take a batch; return what of it, and of what was held back, goes on now."""
+        """Take a batch; return the events to pass on now."""
 
     def end(self) -> list[AnswerEvent]:
         """Return what is still held back, once the answer is complete, or this stage or a later one is `done`."""
@@ -69,18 +69,18 @@ class ReadingStage(ABC):
 
     @abstractmethod
     def feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
-        """Take a batch; return what of it, and of what was held back, goes on now."""
+        """Take a batch; return the events to pass on now."""
 
     @abstractmethod
     def conclude(self, *, cut: bool, may_ask: bool) -> list[AnswerEvent]:
-        """Read the answer, which has ended, and return what goes on. May set `prompt` if `may_ask`.
+        """Interpret the answer, which has ended; return the remaining events. May set `prompt` if `may_ask`.
 
         If the answer is `cut` off, nothing is repaired, and the model is not asked again.
         """
 
     @abstractmethod
     def repaired(self, text: str | None) -> list[AnswerEvent]:
-        """Read the answer to `prompt`, None if it is incomplete; return what goes on."""
+        """Interpret the answer to `prompt`, None if it is incomplete; return the remaining events."""
 
 
 AnyStage: TypeAlias = Stage | ReadingStage

@@ -9,11 +9,11 @@ from typing import Final
 
 from bridge.answering.deltas import rewrite
 from bridge.answering.events import AnswerEvent
-from bridge.answering.tokens import MOST_TOKENS_OF_CHARACTER, TokenCount
+from bridge.answering.tokens import MAX_TOKENS_PER_CHAR, TokenCount
 from upstream.protocol.events import ReasoningDeltas, TextDeltas
 
 #: At most this many characters are passed on before they are counted.
-_MOST_UNCOUNTED: Final = 128 * 1024
+_MAX_UNCOUNTED: Final = 128 * 1024
 
 
 class Limit:
@@ -65,7 +65,7 @@ class Limit:
             uncounted.seek(0)
             uncounted.truncate()
         room = self._tokens - self._text.total - self._reasoning.total
-        self._free = min(room // MOST_TOKENS_OF_CHARACTER, _MOST_UNCOUNTED)
+        self._free = min(room // MAX_TOKENS_PER_CHAR, _MAX_UNCOUNTED)
 
     def _feed(self, batch: Sequence[AnswerEvent]) -> list[AnswerEvent]:
         """Count each delta by itself."""

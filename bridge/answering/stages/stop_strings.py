@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 
 class StopMatch(NamedTuple):
-    """A stop string that is complete; `end` is the index behind it in the text that was fed last."""
+    """A stop string that is complete; `end` is the index after it in the text that was fed last."""
 
     end: int
     string: str
@@ -85,7 +85,7 @@ class StopStrings:
 
     def _add(self, index: int, string: str) -> None:
         state = depth = 0
-        for depth, char in enumerate(string):  # noqa: B007 — used behind the loop
+        for depth, char in enumerate(string):  # noqa: B007 — used after the loop
             if self._nexts[state] == char:
                 state += 1
             elif (to := self._branches.get(state, {}).get(char)) is not None:

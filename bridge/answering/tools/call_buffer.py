@@ -54,7 +54,12 @@ class CallBuffer:
     @property
     def text(self) -> str:
         """What is held back, after the end of what has been passed on."""
-        return self._seen + "".join(self._parts)
+        return self._seen + self.held
+
+    @property
+    def held(self) -> str:
+        """What is held back."""
+        return "".join(self._parts)
 
     @property
     def held_from(self) -> int:
@@ -121,7 +126,7 @@ class CallBuffer:
             if self._marks:
                 end = closing(self._marks, at_end=False).search(text, at)
                 if end is None:
-                    line = maybe_closing(self._marks).search(text, max(at, text.rfind("\n") + 1))
+                    line = maybe_closing(self._marks[0]).search(text, max(at, text.rfind("\n") + 1))
                     return line.start() if line else len(text)
                 self._marks, at = "", end.end()
             opening, line_start = openings.next(at), lines.next(at)

@@ -8,7 +8,7 @@ import orjson
 
 from bridge.answering.messages import Message, ToolCall
 
-#: Below this, every integer has its own float, so that 3.0 and 3 can be told to be equal.
+#: Below this, every integer has its own float, so that 3.0 certainly means 3.
 _MAX_EXACT: Final = 2**53
 
 

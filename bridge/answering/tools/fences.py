@@ -18,6 +18,8 @@ _MAX_BLANKS: Final = 100
 _LINE: Final = re.compile(
     rf"^[ \t]*(?:(?P<marks>`{{3,{MAX_MARKS}}}(?!`)|~{{3,{MAX_MARKS}}}(?!~))|(?P<bracket>[\[{{]))", re.MULTILINE
 )
+_BLANKS: Final = f"[ \\t]{{0,{_MAX_BLANKS}}}"
+_LAST: Final = r"(?:\n|\Z)"
 _INFO: Final = re.compile(r"[^`\n]*")
 _MAYBE_MARKS: Final = re.compile(r"^[ \t]*(?:`{1,2}|~{1,2})\Z", re.MULTILINE)
 
@@ -94,7 +96,8 @@ def read_info_string(text: str, at: int) -> InfoString:
 @lru_cache(maxsize=4 * MAX_MARKS)
 def closing(marks: str, *, at_end: bool = True) -> re.Pattern[str]:
     """Make a pattern for the line that closes a fence; with `at_end`, the end of the text counts as a line break."""
-    return re.compile(f"^{_BLANKS}{_as_many(marks)}{_BLANKS}{_LAST if at_end else _BREAK}", re.MULTILINE)
+    end = _LAST if at_end else r"\n"
+    return re.compile(f"^{_BLANKS}{_as_many(marks)}{_BLANKS}{end}", re.MULTILINE)
 
 
 def end_of_closing(text: str, at: int, marks: str) -> int | None:
@@ -109,21 +112,13 @@ def _marks_alone(marks: str) -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=2)
-def _maybe_closing(mark: str) -> re.Pattern[str]:
+def maybe_closing(mark: str) -> re.Pattern[str]:
+    """Make a pattern for an unfinished last line that may still close a fence with this mark."""
     return re.compile(rf"^{_BLANKS}{re.escape(mark)}{{0,{MAX_MARKS}}}{_BLANKS}\Z", re.MULTILINE)
 
 
-def maybe_closing(marks: str) -> re.Pattern[str]:
-    """Make a pattern for an unfinished last line that may still close a fence."""
-    return _maybe_closing(marks[0])
-
-
-_BLANKS: Final = f"[ \\t]{{0,{_MAX_BLANKS}}}"
-_BREAK: Final = r"\n"
-_LAST: Final = r"(?:\n|\Z)"
-
-
 def _as_many(marks: str) -> str:
+    """Make a pattern for at least as many marks."""
     return f"{re.escape(marks[0])}{{{len(marks)},{MAX_MARKS}}}"
 
 

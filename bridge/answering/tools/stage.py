@@ -90,7 +90,7 @@ class ToolsStage(ReadingStage):
         if reading.calls and reading.whole and not reading.wrong:
             return self._call(reading, self._taken(reading), ToolsOutcome.CALLED)
         self.faithful = False
-        self.dropped += self._held_chars()
+        self.dropped += len(self._buffer.held.strip())
         return self._text_before(reading)
 
     def _call(self, reading: Reading, calls: tuple[ToolCall, ...], outcome: ToolsOutcome) -> list[AnswerEvent]:
@@ -111,13 +111,10 @@ class ToolsStage(ReadingStage):
         return [text_delta(before)] if before else []
 
     def _all_as_text(self) -> list[AnswerEvent]:
-        text = self._buffer.text[self._buffer.held_from :]
+        text = self._buffer.held
         self._buffer = CallBuffer(self._offered)
         self.size = 0
         return [text_delta(text)] if text else []
-
-    def _held_chars(self) -> int:
-        return len(self._buffer.text[self._buffer.held_from :].strip())
 
     def _give_up(self, wrong: Sequence[str]) -> list[AnswerEvent]:
         """Pass on the first answer as text, or refuse it if it had to contain a call."""

@@ -10,7 +10,7 @@ import orjson
 
 from bridge.answering.chat import Usage
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent
-from bridge.answering.messages import markdown
+from bridge.answering.messages import image_markdown
 from bridge.dialects import sse
 from bridge.dialects.openai.chat_answer import (
     SYSTEM_FINGERPRINT,
@@ -65,7 +65,7 @@ class TextCompletionEncoder:
                 head = self._heads[index]
                 return head + sse.line_safe(json).replace(b"\n", self._tail + head) + self._tail
             case Images(images=images):
-                return self._chunk(index, markdown(images), None)
+                return self._chunk(index, image_markdown(images), None)
         return b""
 
     def _take_begin(self, index: int) -> bytes:
@@ -137,7 +137,7 @@ class TextCompletionCollector:
                 case TextDeltas(text=text):
                     self._write(index, text)
                 case Images(images=images):
-                    self._write(index, markdown(images))
+                    self._write(index, image_markdown(images))
         if self._texts[index].tell() > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
         return self._sizes[index]

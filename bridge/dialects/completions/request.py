@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from bridge.answering.chat import ChatRequest
 from bridge.answering.messages import Message
 from bridge.dialects.answer_form import read_max_tokens, read_stops
-from bridge.dialects.fields import Fields
+from bridge.dialects.fields import Fields, Reader
 
 #: The maximum number of evaluations for one request.
 MAX_CHOICES: Final = 8
 
 #: Parameters without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
-IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[Mapping[str, Reader]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "presence_penalty": Fields.number,
@@ -64,7 +64,7 @@ def read_request(fields: Fields) -> CompletionFields:
         model,
         (),
         stream=stream,
-        ignored=tuple(name for name, read in IGNORED.items() if read(fields, name) is not None),
+        ignored=tuple(fields.ignored(IGNORED)),
         stops=read_stops(fields, "stop"),
         max_tokens=read_max_tokens(fields, "max_tokens"),
         choices=n * len(prompts),

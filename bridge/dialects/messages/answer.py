@@ -18,7 +18,7 @@ import pybase64
 
 from bridge.answering.chat import Usage
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, Stopped, ToolCalls
-from bridge.answering.messages import ToolCall, markdown
+from bridge.answering.messages import ToolCall, image_markdown
 from bridge.dialects import sse
 from bridge.dialects.messages.errors import error_object
 from bridge.dialects.sources import merge_sources
@@ -89,7 +89,7 @@ class MessageEncoder:
                 self._thought.write(text)
                 return self._run("thinking", json)
             case Images(images=images):
-                return self._run("text", orjson.dumps(markdown(images)))
+                return self._run("text", orjson.dumps(image_markdown(images)))
             case Citations(sources=sources):
                 merge_sources(self._sources, sources)
             case ToolCalls(calls=calls):
@@ -187,7 +187,7 @@ class MessageCollector:
                 case ReasoningDeltas(text=text) if self._thinking:
                     self._write("thinking", text)
                 case Images(images=images):
-                    self._write("text", markdown(images))
+                    self._write("text", image_markdown(images))
                 case Citations(sources=sources):
                     merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from bridge.answering.chat import ChatRequest, JsonFormat
 from bridge.dialects.answer_form import read_json_schema, read_stops
-from bridge.dialects.fields import Fields
+from bridge.dialects.fields import Fields, Reader
 from bridge.dialects.files import FileReader
 from bridge.dialects.messages.blocks import read_messages, read_system
 from bridge.dialects.messages.errors import THREAD_UNSUPPORTED
@@ -15,7 +15,7 @@ from bridge.dialects.messages.tools import read_offered
 from bridge.errors import invalid_request
 
 #: Fields without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
-IGNORED: Final[Mapping[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[Mapping[str, Reader]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "top_k": Fields.integer,
@@ -64,7 +64,7 @@ def read_request(fields: Fields, files: FileReader) -> MessagesFields:
         raise fields.required("max_tokens")
     tools, left_out = read_offered(fields)
     json_format, without_effect = _read_output(fields)
-    ignored = [name for name, read in IGNORED.items() if read(fields, name) is not None]
+    ignored = fields.ignored(IGNORED)
     chat = ChatRequest(
         model,
         (*read_system(fields), *read_messages(fields, files)),

@@ -11,7 +11,7 @@ import orjson
 
 from bridge.answering.chat import Usage
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
-from bridge.answering.messages import ToolCall, markdown
+from bridge.answering.messages import ToolCall, image_markdown
 from bridge.dialects import sse
 from bridge.dialects.openai.errors import error_body, error_object
 from bridge.dialects.sources import merge_sources, places
@@ -92,7 +92,7 @@ class ChunkEncoder:
             case ReasoningDeltas(json=json):
                 return self._run(self._head + b'"reasoning_content":', json)
             case Images():
-                return self._text + sse.line_safe(orjson.dumps(markdown(event.images))) + self._tail
+                return self._text + sse.line_safe(orjson.dumps(image_markdown(event.images))) + self._tail
             case Citations(sources=sources):
                 merge_sources(self._sources, sources)
             case ToolCalls(calls=calls):
@@ -186,7 +186,7 @@ class CompletionCollector:
                     self._has_reasoning = True
                     self._write(self._reasoning, text)
                 case Images():
-                    self._write(self._text, markdown(event.images))
+                    self._write(self._text, image_markdown(event.images))
                 case Citations(sources=sources):
                     merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):
@@ -212,7 +212,7 @@ class CompletionCollector:
         """Build the choice of an answer that failed, with what there is of it."""
         return {**self._choice("error"), "error": error_object(error, in_stream=True)}
 
-    def _choice(self, word: str) -> dict[str, object]:
+    def _choice(self, reason: str) -> dict[str, object]:
         message: dict[str, object] = {"role": "assistant", "content": self._text.getvalue(), "refusal": None}
         if self._calls:
             message["content"] = message["content"] or None
@@ -225,7 +225,7 @@ class CompletionCollector:
         if self._sources:
             message["annotations"] = url_citations(self._sources)
         named = {} if self.header.choice_model is None else {"model": self.header.choice_model}
-        return {"index": self.index, **named, "message": message, "logprobs": None, "finish_reason": word}
+        return {"index": self.index, **named, "message": message, "logprobs": None, "finish_reason": reason}
 
 
 def completion(header: Header, choices: Sequence[object], usage: Usage) -> bytes:

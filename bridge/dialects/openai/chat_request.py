@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from bridge.answering.chat import ChatRequest, JsonFormat
 from bridge.dialects.answer_form import read_json_schema, read_max_tokens, read_stops
-from bridge.dialects.fields import Fields
+from bridge.dialects.fields import Fields, Reader
 from bridge.dialects.files import FileReader
 from bridge.dialects.openai.chat_messages import MessageReader
 from bridge.dialects.openai.chat_tools import read_chat_tools
 
 #: Parameters without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
-IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[Mapping[str, Reader]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "presence_penalty": Fields.number,
@@ -42,7 +42,7 @@ _USUAL: Final = frozenset({"model", "messages", "stream", "stream_options"})
 MAX_CHOICES: Final = 8
 
 
-class ReadRequest(NamedTuple):
+class ChatFields(NamedTuple):
     """A request that has been read.
 
     With `include_usage`, the stream ends with the usage; with `older_form`, a call is sent as a `function_call`.
@@ -53,23 +53,23 @@ class ReadRequest(NamedTuple):
     older_form: bool = False
 
 
-def read_request(fields: Fields, files: FileReader) -> ReadRequest:
+def read_request(fields: Fields, files: FileReader) -> ChatFields:
     """Read a request. Raises ApiError (400) that names the field."""
     model = fields.nonempty_string("model")
     stream = fields.boolean("stream") or False
     reader = MessageReader(files)
     messages = reader.read(fields)
     chat = ChatRequest(model, messages, stream, reader.ignored, files.first_document)
-    read = ReadRequest(chat, include_usage=False)
+    read = ChatFields(chat, include_usage=False)
     if not fields.names <= _USUAL:
         read = _read_rest(fields, read)
     return _read_stream_options(fields, read)
 
 
-def _read_rest(fields: Fields, read: ReadRequest) -> ReadRequest:
+def _read_rest(fields: Fields, read: ChatFields) -> ChatFields:
     """Read the less common parameters. Raises ApiError (400) for one that is unsupported but essential."""
     _refuse_unsupported(fields)
-    ignored = [name for name, checked in IGNORED.items() if name in fields and checked(fields, name) is not None]
+    ignored = fields.ignored(IGNORED)
     tools, ignored_tools, older_form = read_chat_tools(fields)
     stops = read_stops(fields, "stop")
     if "stop" in fields and not stops and fields.any("stop") != []:
@@ -86,7 +86,7 @@ def _read_rest(fields: Fields, read: ReadRequest) -> ReadRequest:
     return read._replace(chat=chat, older_form=older_form)
 
 
-def _read_stream_options(fields: Fields, read: ReadRequest) -> ReadRequest:
+def _read_stream_options(fields: Fields, read: ChatFields) -> ChatFields:
     options = fields.mapping("stream_options")
     if options is None:
         return read

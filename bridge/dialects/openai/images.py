@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -10,7 +10,7 @@ import orjson
 import pybase64
 
 from bridge.answering.chat import ImageRequest
-from bridge.dialects.fields import Fields
+from bridge.dialects.fields import Fields, Reader
 from bridge.dialects.files import FileReader, is_link
 from bridge.errors import ApiError, invalid_request
 from upstream.protocol.files import File
@@ -19,7 +19,7 @@ from upstream.protocol.files import File
 MAX_COUNT: Final = 10
 
 #: Parameters without an equivalent upstream: their types are checked, and `x-bridge-ignored` lists them.
-IGNORED: Final[dict[str, Callable[[Fields, str], object]]] = {
+IGNORED: Final[Mapping[str, Reader]] = {
     "size": Fields.string,
     "quality": Fields.string,
     "style": Fields.string,
@@ -50,7 +50,7 @@ def read_generation(fields: Fields, pictures: Sequence[File] = ()) -> ImageReque
     form = fields.string("response_format") or "url"
     if form not in ("url", "b64_json"):
         raise fields.invalid("response_format", "invalid_value", "'response_format' must be url or b64_json.")
-    ignored = tuple(name for name, read in IGNORED.items() if read(fields, name) is not None)
+    ignored = tuple(fields.ignored(IGNORED))
     return ImageRequest(
         fields.string("model") or "", fields.string("prompt") or "", count, form == "b64_json", tuple(pictures), ignored
     )

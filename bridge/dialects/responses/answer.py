@@ -17,7 +17,7 @@ import orjson
 
 from bridge.answering.chat import Usage
 from bridge.answering.events import AnswerEvent, ToolCalls
-from bridge.answering.messages import ToolCall, markdown
+from bridge.answering.messages import ToolCall, image_markdown
 from bridge.dialects import sse
 from bridge.dialects.responses.numbering import DeltaEvent
 from bridge.dialects.responses.output import ItemKind, Output, ResponseHead, status_of_last
@@ -77,7 +77,7 @@ class ResponseEncoder:
             case ReasoningDeltas(text=text, json=json):
                 return self._run("reasoning", text, json)
             case Images(images=images):
-                text = markdown(images)
+                text = image_markdown(images)
                 return self._run("message", text, orjson.dumps(text))
             case Citations(sources=sources):
                 merge_sources(self._output.sources, sources)
@@ -197,7 +197,7 @@ class ResponseCollector:
                 case ReasoningDeltas(text=text):
                     self._write("reasoning", text)
                 case Images(images=images):
-                    self._write("message", markdown(images))
+                    self._write("message", image_markdown(images))
                 case Citations(sources=sources):
                     merge_sources(self._output.sources, sources)
                 case ToolCalls(calls=calls):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import orjson
@@ -10,17 +10,15 @@ import orjson
 from bridge.answering.chat import ChatRequest, JsonFormat
 from bridge.answering.messages import Message
 from bridge.dialects.answer_form import read_json_schema, read_max_tokens
-from bridge.dialects.fields import Fields
+from bridge.dialects.fields import Fields, Reader
 from bridge.dialects.files import FileReader
 from bridge.dialects.responses.items import ItemReader
 from bridge.dialects.responses.stored import StoredResponses
 from bridge.dialects.responses.tools import ToolNames, echoed_choice, echoed_tool, read_tools
 from bridge.errors import invalid_request
 
-_Reader = Callable[[Fields, str], object]
-
 #: Fields without effect that the response repeats, with the methods that read them, and their defaults.
-ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
+ECHOED: Final[Mapping[str, tuple[Reader, object]]] = {
     "temperature": (Fields.number, 1),
     "top_p": (Fields.number, 1),
     "presence_penalty": (Fields.number, 0),
@@ -33,7 +31,7 @@ ECHOED: Final[dict[str, tuple[_Reader, object]]] = {
 }
 _DEFAULTS: Final = {name: default for name, (_, default) in ECHOED.items()}
 #: Fields without effect: their types are checked, and `x-bridge-ignored` lists them.
-IGNORED: Final[dict[str, _Reader]] = {
+IGNORED: Final[Mapping[str, Reader]] = {
     "temperature": Fields.number,
     "top_p": Fields.number,
     "presence_penalty": Fields.number,
@@ -87,8 +85,7 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         raise fields.required("input")
     json_format, text = _read_text(fields)
     truncation = _read_truncation(fields)
-    names = fields.names
-    ignored = [name for name in IGNORED if name in names and IGNORED[name](fields, name) is not None]
+    ignored = fields.ignored(IGNORED)
     if "verbosity" in text:
         ignored.append("text.verbosity")
     chat = ChatRequest(
