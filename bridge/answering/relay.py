@@ -126,7 +126,7 @@ class Relay:
             raise invalid_request("invalid_value", f"There is no text to send{reason}.", "messages")
         told = instructions(request.tools, request.json_format)
         if request.truncate:
-            messages = transcript.shortened(messages, told, self._config().upstream.max_prompt_chars)
+            messages = transcript.shorten(messages, told, self._config().upstream.max_prompt_chars)
         stages, falls_back = stage_makers(request), fallback is not None
         return PreparedChat(name, model, messages, ignored, stages, told, falls_back, request.max_tokens)
 

@@ -53,7 +53,7 @@ class TooComplex(ValueError):
     """A subschema refers to itself for the same value, or to very many others."""
 
 
-class References:
+class _References:
     """Resolves the references within one schema: pointers, anchors and ids."""
 
     def __init__(self, schema: Mapping[str, object]) -> None:
@@ -91,7 +91,7 @@ def expands_too_far(schema: dict[str, object]) -> bool:
     subschemas = _Subschemas(schema)
     for node in _objects(schema):
         subschemas.applied(subschemas.key(node))  # raises TooComplex
-    references = References(schema)
+    references = _References(schema)
     sizes: dict[str, int] = {}
 
     def size(node: object) -> int:
@@ -172,7 +172,7 @@ class _Subschemas:
     """The subschemas of one schema, and which others apply together with each of them."""
 
     def __init__(self, schema: dict[str, object]) -> None:
-        self._references = References(schema)
+        self._references = _References(schema)
         self._nodes: dict[int, dict[str, object]] = {}
         self._applied: dict[int, Counter[int] | None] = {}
         self._states: dict[frozenset[tuple[int, int]], _State] = {}

@@ -52,7 +52,7 @@ def prompt(messages: Sequence[Message], instructions: str = "") -> str:
     return "\n\n".join(blocks)
 
 
-def shortened(messages: tuple[Message, ...], instructions: str, max_chars: int) -> tuple[Message, ...]:
+def shorten(messages: tuple[Message, ...], instructions: str, max_chars: int) -> tuple[Message, ...]:
     """Drop as few of the oldest messages as it takes to make a prompt of at most `max_chars`.
 
     Leading system messages are kept, and so is the last message, even if it is too long by itself.

@@ -94,7 +94,7 @@ class FileReader:
         extracted = self._extracted.get(text)
         if extracted is not None and bytes(extracted[:5]) != b"data:":  # bare base64
             self._count_one(_PICTURE, param)
-            return self._checked(_PICTURE, self._decoded(_PICTURE, extracted, None, param), param)
+            return self._check(_PICTURE, self._decode(_PICTURE, extracted, None, param), param)
         is_url = extracted is not None or is_link(text) or ":" in text[:_LABEL_BYTES]
         return self._read_url(text if is_url else f"data:{_PICTURE.example};base64,{text}", param)
 
@@ -128,7 +128,9 @@ class FileReader:
 
     def read_data(self, text: str, param: str, part: Fields) -> File:
         """Read a PDF or a picture from a data URL or bare base64. Raises ApiError (400) that names `param`."""
-        file = self._read_data(text, param)
+        self._count_one(_FILE, param)
+        label, encoded = self._split(text)
+        file = self._check(_FILE, self._decode(_FILE, encoded, label, param), param)
         if file.kind == "document" and self.first_document is None:
             self.first_document = part.own_path
         return file
@@ -139,15 +141,15 @@ class FileReader:
         text = self._text_in(encoded, part.path("file_data")) if encoded else None
         return self.read_file(part, part) if text is None else "\n".join(filter(None, (name, text)))
 
-    def restored(self, value: object, depth: int = 8) -> object:
+    def restore(self, value: object, depth: int = 8) -> object:
         """Put extracted strings back into a JSON value, down to `depth` levels."""
         match value:
             case str() if value in self._extracted:
                 return bytes(self._extracted[value]).decode(errors="replace")
             case list() if self._extracted and depth:
-                return [self.restored(item, depth - 1) for item in value]
+                return [self.restore(item, depth - 1) for item in value]
             case dict() if self._extracted and depth:
-                return {name: self.restored(item, depth - 1) for name, item in value.items()}
+                return {name: self.restore(item, depth - 1) for name, item in value.items()}
         return value
 
     def _text_in(self, encoded: str, param: str) -> str | None:
@@ -156,7 +158,7 @@ class FileReader:
         if label is not None and not _is_base64(label) and label[1].strip().lower().startswith("text/"):
             data = unquote_to_bytes(bytes(rest) if isinstance(rest, memoryview) else rest)
         else:
-            data = self._decoded(_FILE, rest, label, param)
+            data = self._decode(_FILE, rest, label, param)
         if sniff(data) or is_pdf(data):
             return None
         try:
@@ -168,26 +170,20 @@ class FileReader:
     def read_bytes(self, data: bytes, param: str) -> File:
         """Check a picture that came as bytes. Raises ApiError (400)."""
         self._count_one(_PICTURE, param)
-        return self._checked(_PICTURE, data, param)
+        return self._check(_PICTURE, data, param)
 
     def _read_url(self, url: str, param: str) -> File:
         self._count_one(_PICTURE, param)
         label, encoded = self._split(url)
         if label is not None:
-            return self._checked(_PICTURE, self._decoded(_PICTURE, encoded, label, param), param)
+            return self._check(_PICTURE, self._decode(_PICTURE, encoded, label, param), param)
         if is_link(url):
             found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
             if isinstance(found, str):
                 raise _invalid(_PICTURE, f"The picture cannot be used: {found.rstrip('.')}. Send a data URL.", param)
-            return _TO_BE_FETCHED if found is None else self._checked(_PICTURE, found, param)
+            return _TO_BE_FETCHED if found is None else self._check(_PICTURE, found, param)
         message = "A picture must be a data URL with base64, such as 'data:image/png;base64,…'."
         raise _invalid(_PICTURE, message, param)
-
-    def _read_data(self, text: str, param: str) -> File:
-        """Read `file_data`: a data URL or bare base64."""
-        self._count_one(_FILE, param)
-        label, encoded = self._split(text)
-        return self._checked(_FILE, self._decoded(_FILE, encoded, label, param), param)
 
     def _split(self, text: str) -> tuple[re.Match[str] | None, str | memoryview]:
         """Split a string, or the extracted one that it stands for, into the label of a data URL and the content."""
@@ -198,7 +194,7 @@ class FileReader:
         label = _DATA_URL.match(bytes(extracted[:_LABEL_BYTES]).decode("latin-1"))
         return label, extracted[label.end() :] if label else extracted
 
-    def _decoded(self, kind: _Kind, encoded: str | memoryview, label: re.Match[str] | None, param: str) -> bytes:
+    def _decode(self, kind: _Kind, encoded: str | memoryview, label: re.Match[str] | None, param: str) -> bytes:
         if label is not None and not _is_base64(label):
             raise _invalid(kind, f"The data URL is not base64: 'data:{kind.example};base64,…'.", param)
         try:
@@ -219,7 +215,7 @@ class FileReader:
     def _may_fit(self, chars: int) -> bool:
         return chars // 4 * 3 <= self._rules.max_bytes + 2
 
-    def _checked(self, kind: _Kind, data: bytes, param: str) -> File:
+    def _check(self, kind: _Kind, data: bytes, param: str) -> File:
         if len(data) > self._rules.max_bytes:
             raise self._too_large(kind, param)
         try:

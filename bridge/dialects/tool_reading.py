@@ -76,7 +76,7 @@ class ToolReader:
             raise chosen.invalid("name", "invalid_value", message)
         return name
 
-    def chosen(self, choice: Choice, *, parallel: bool) -> Tools | None:
+    def choose(self, choice: Choice, *, parallel: bool) -> Tools | None:
         """Return all tools with the choice applied; None if none may be called."""
         if choice.none or not self._tools:
             return None

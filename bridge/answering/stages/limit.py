@@ -91,16 +91,16 @@ class Limit:
         return []
 
     def _push_text(self, piece: str) -> str:
-        kept = self._fitting(piece, self._text, self._tokens - self._reasoning.total)
+        kept = self._fitting_prefix(piece, self._text, self._tokens - self._reasoning.total)
         self._text.add(kept)
         return kept
 
     def _push_reasoning(self, piece: str) -> str:
-        kept = self._fitting(piece, self._reasoning, self._tokens - self._text.total)
+        kept = self._fitting_prefix(piece, self._reasoning, self._tokens - self._text.total)
         self._reasoning.add(kept)
         return kept
 
-    def _fitting(self, piece: str, count: TokenCount, room: int) -> str:
+    def _fitting_prefix(self, piece: str, count: TokenCount, room: int) -> str:
         """Return the longest prefix of a piece with which `count` is at most `room`."""
         if self.done:
             return ""

@@ -179,7 +179,7 @@ class CallBuffer:
         if is_beginning(text, at):  # `[TOOL_CALLS]`
             return None
         json_start = read_json_start(text, at)
-        if not json_start.may_be_call or (json_start.name is not None and self._offered.find(json_start.name) is None):
+        if not json_start.may_call(self._offered):
             return at + 1
         bare = _BareJson(self._offered, at, marks)
         if bare.is_over(text[at:], [text]):

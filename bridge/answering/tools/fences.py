@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bridge.answering.tools.json_values import skip_spaces
+from bridge.answering.tools.offered import OfferedTools
 
 #: The longest info string (the text after the marks) of a fence that may contain calls.
 MAX_INFO_CHARS: Final = 40
@@ -125,8 +126,12 @@ def _as_many(marks: str) -> str:
 class JsonStart(NamedTuple):
     """Whether the beginning of some JSON may be that of a call, and the tool that it names, if that is known."""
 
-    may_be_call: bool
+    looks_like_call: bool
     name: str | None = None
+
+    def may_call(self, offered: OfferedTools) -> bool:
+        """Whether the JSON may still be a call of one of the offered tools."""
+        return self.looks_like_call and (self.name is None or offered.find(self.name) is not None)
 
 
 def read_json_start(text: str, at: int) -> JsonStart:

@@ -70,7 +70,7 @@ def read_nearly(text: str, at: int = 0) -> Value | None:
     if strict is not None:
         return strict
     end = _end_of_nearly(text, at)
-    value = _mended(text[at:end])
+    value = _mend(text[at:end])
     return None if value is None else Value(value, end, mended=True)
 
 
@@ -130,20 +130,20 @@ class Extent:
 _BRACKETS: Final = re.compile(r"\\.?|[\"\[\]{}]", re.DOTALL)
 
 
-def _mended(text: str) -> dict[str, object] | list[object] | None:
+def _mend(text: str) -> dict[str, object] | list[object] | None:
     """Mend a text with its strings set aside, because the library would strip line breaks from their ends."""
     text = text.rstrip()
     if text.endswith(_UNFINISHED):
         return None
     aside: list[str] = []
     short = _set_aside(text, aside) if _ASIDE not in text else text
-    value = _repaired(short, aside) if len(short) <= MAX_MENDED_CHARS else None
+    value = _mend_with_library(short, aside) if len(short) <= MAX_MENDED_CHARS else None
     if value is None and aside and len(text) <= _LONG_TEXT:
-        return _repaired(text, [])
+        return _mend_with_library(text, [])
     return value
 
 
-def _repaired(text: str, aside: list[str]) -> dict[str, object] | list[object] | None:
+def _mend_with_library(text: str, aside: list[str]) -> dict[str, object] | list[object] | None:
     """Mend a text with the library, then put back the strings that were set aside; None if one would be lost."""
     from json_repair import repair_json  # deferred, since most JSON is well-formed
 

@@ -70,17 +70,17 @@ class _Reader:
 
     def read(self) -> Reading:
         """Read the whole text."""
-        while not self._budget.exhausted and (fence_or_block := self._next()) is not None:
-            if isinstance(fence_or_block, FoundOpening):
-                if fence_or_block.form is None:
+        while not self._budget.exhausted and (found := self._next()) is not None:
+            if isinstance(found, FoundOpening):
+                if found.form is None:
                     if self._start is None:
-                        self._at = fence_or_block.end  # without a call it is only a mention
+                        self._at = found.end  # without a call it is only a mention
                         continue
                     break
-                self._take(fence_or_block)
-            elif fence_or_block.marks:
-                self._take_fence(fence_or_block)
-            elif self._take_bare(fence_or_block.at):
+                self._take(found)
+            elif found.marks:
+                self._take_fence(found)
+            elif self._take_bare(found.at):
                 break
         if self._budget.exhausted:
             self._give_up()
@@ -219,8 +219,7 @@ class _Reader:
         """Return where the JSON at an index ends; the index itself unless its beginning may be that of a call."""
         if self._bare_left <= 0 or self._text[at : at + 1] not in ("{", "["):
             return at
-        json_start = read_json_start(self._text, at)
-        if not json_start.may_be_call or (json_start.name is not None and self._offered.find(json_start.name) is None):
+        if not read_json_start(self._text, at).may_call(self._offered):
             return at
         extent = Extent()
         extent.add(self._text[at:])

@@ -26,7 +26,7 @@ def read_offered(fields: Fields) -> tuple[Tools | None, list[str]]:
             left_out.append(f"tools.{kind[:64]}")
     choice = fields.mapping("tool_choice")
     parallel = choice is None or not choice.boolean("disable_parallel_tool_use")
-    return reader.chosen(_read_choice(choice, reader), parallel=parallel), [*reader.ignored, *left_out]
+    return reader.choose(_read_choice(choice, reader), parallel=parallel), [*reader.ignored, *left_out]
 
 
 def _vendor_tool(kind: str, sent: Fields) -> Tool | None:

@@ -38,7 +38,7 @@ def read_chat_tools(fields: Fields) -> ChatTools:
     if "function_call" in fields and choice == Choice():
         choice = _read_function_call(fields, reader)
     parallel = fields.boolean("parallel_tool_calls") is not False and not functions
-    return ChatTools(reader.chosen(choice, parallel=parallel), tuple(reader.ignored), bool(functions))
+    return ChatTools(reader.choose(choice, parallel=parallel), tuple(reader.ignored), bool(functions))
 
 
 def _read_tool(tool: Fields, reader: ToolReader) -> None:

@@ -16,7 +16,7 @@ from bridge.dialects.responses.ids import response_id, response_id_of
 from bridge.dialects.responses.items import links_of
 from bridge.dialects.responses.output import ResponseHead
 from bridge.dialects.responses.request import ResponsesFields, read_request
-from bridge.dialects.responses.stored import ItemFinder, Stored, StoredResponses, referred
+from bridge.dialects.responses.stored import ItemFinder, Stored, StoredResponses, referenced_id
 from bridge.errors import ApiError
 
 
@@ -66,14 +66,14 @@ class Responses(OpenAI):
         """Return the ids of the stored responses that a request continues, or to whose items it refers."""
         previous = fields.any("previous_response_id")
         ids = {previous} if isinstance(previous, str) and previous else set()
-        items = (referred(item.values) for item in fields.any_mappings("input"))
+        items = (referenced_id(item.values) for item in fields.any_mappings("input"))
         return ids | {response_id_of(id_) for id_ in items if id_ is not None}
 
     def stored_bytes(self, fields: Fields, owner: str) -> int:
         """Return the size of the stored responses that a request continues, or to whose items it refers."""
         previous = fields.any("previous_response_id")
         before = self.stored.history_bytes(owner, previous) if isinstance(previous, str) else 0
-        ids = [id_ for item in fields.any_mappings("input") if (id_ := referred(item.values)) is not None]
+        ids = [id_ for item in fields.any_mappings("input") if (id_ := referenced_id(item.values)) is not None]
         named = [self.stored.find(owner, response) for response in {response_id_of(id_) for id_ in ids}]
         return before + sum([stored.size for stored in named if stored is not None])
 
@@ -81,7 +81,7 @@ class Responses(OpenAI):
         """Yield the http(s) URLs of pictures in the request and in the responses that it continues."""
         finder = ItemFinder(self.stored, owner)
         for item in fields.any_mappings("input"):
-            id_ = referred(item.values)
+            id_ = referenced_id(item.values)
             found = item.values if id_ is None else finder.find(id_)
             yield from links_of(Fields({"items": found}).any_mappings("items"))
         previous = fields.any("previous_response_id")

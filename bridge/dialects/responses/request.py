@@ -74,7 +74,7 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
     _refuse_unsupported(fields)
     previous = fields.string("previous_response_id") or None
     before = stored.history(owner, previous) if previous else []
-    own = list(stored.resolved(owner, read_input(fields)))
+    own = list(stored.resolve(owner, read_input(fields)))
     items = [Fields(item, None, "previous_response_id") for item in before if isinstance(item, dict)]
     items += [fields.mapping_at("input", at, item) for at, item in enumerate(own)]
     tools = read_tools(fields, items)
@@ -119,7 +119,7 @@ def read_request(fields: Fields, files: FileReader, owner: str, stored: StoredRe
         "truncation": truncation,
     }
     echo_json = _encode(echo)
-    stored_input = _encode([files.restored(item) for item in own]) if store else None
+    stored_input = _encode([files.restore(item) for item in own]) if store else None
     return ResponsesFields(chat, echo, echo_json, stored_input, tools.names, previous)
 
 

@@ -171,14 +171,14 @@ class StoredResponses:
             before = stored.previous
         return chain
 
-    def resolved(self, owner: str, items: Iterable[object]) -> Iterator[object]:
+    def resolve(self, owner: str, items: Iterable[object]) -> Iterator[object]:
         """Replace each `item_reference` by the item. Raises ApiError (400) if there is no such item.
 
         Each item may be referred to once, so that a small request cannot expand into a large one.
         """
         finder, seen = ItemFinder(self, owner), set[str]()
         for at, item in enumerate(items):
-            id_ = referred(item)
+            id_ = referenced_id(item)
             if id_ is None:
                 yield item
                 continue
@@ -229,7 +229,7 @@ class ItemFinder:
                     yield item.get("id"), item
 
 
-def referred(item: object) -> str | None:
+def referenced_id(item: object) -> str | None:
     """Return the id in an `item_reference`, whose type may be left out; None for any other item."""
     if not isinstance(item, dict) or "role" in item or item.get("type") not in ("item_reference", None):
         return None

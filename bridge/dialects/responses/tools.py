@@ -71,7 +71,7 @@ def read_tools(fields: Fields, items: Iterable[Fields]) -> ReadTools:
             reader.read_custom(about, name=shown)
     tool_names = ToolNames(names)
     parallel = fields.boolean("parallel_tool_calls") is not False
-    tools = reader.chosen(_read_choice(fields, reader, tool_names), parallel=parallel)
+    tools = reader.choose(_read_choice(fields, reader, tool_names), parallel=parallel)
     return ReadTools(tools, tool_names, tuple(dict.fromkeys((*reader.ignored, *left_out))))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bridge.answering import transcript
 from bridge.answering.messages import Message, ToolCall
 from bridge.answering.tools.blocks import call_block, response_block
-from bridge.answering.transcript import follow_up, prompt, shortened
+from bridge.answering.transcript import follow_up, prompt, shorten
 from upstream.protocol.files import File
 
 OPENING = "[The conversation so far. Answer its last message.]"
@@ -257,7 +257,7 @@ def test_a_result_stands_verbatim() -> None:
 @a_share(of=10)
 @given(st.lists(any_message, max_size=12), st.integers(0, 150), st.sampled_from(["", "Answer in JSON."]))
 def test_as_few_messages_are_dropped_as_it_takes(messages: list[Message], longest: int, told: str) -> None:
-    kept = shortened(tuple(messages), told, longest)
+    kept = shorten(tuple(messages), told, longest)
     leading = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
     every = [tuple(messages[:leading] + messages[at:]) for at in range(leading, max(leading + 1, len(messages)))]
     assert kept == next((each for each in every if len(prompt(each, told)) <= longest), every[-1])
@@ -273,7 +273,7 @@ def test_of_many_messages_no_long_prompt_is_written(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(transcript, "prompt", noted)
     messages = tuple(user("a" * 1000) for _ in range(3000))
-    kept = shortened(messages, "", 100_000)
+    kept = shorten(messages, "", 100_000)
     assert len(kept) == 99
     assert len(written) < 5
     assert max(written) < 110_000

@@ -162,9 +162,9 @@ def test_an_item_is_referred_to_once() -> None:
     kept = StoredResponses()
     kept.put(id_of(7), stored(7))
     reference = {"type": "item_reference", "id": item_id("msg", f"{7:032x}", 0)}
-    assert said(list(kept.resolved(MINE, [reference, {"content": "and?"}]))) == ["answer 7", "and?"]
+    assert said(list(kept.resolve(MINE, [reference, {"content": "and?"}]))) == ["answer 7", "and?"]
     with pytest.raises(ApiError) as caught:
-        list(kept.resolved(MINE, [reference, {"content": "and?"}, reference]))
+        list(kept.resolve(MINE, [reference, {"content": "and?"}, reference]))
     assert (caught.value.status, caught.value.param) == (400, "input[2].id")
 
 
