@@ -263,11 +263,11 @@ class Attempts:
             prompt = transcript.follow_up(chat.messages)
         max_chars = self._config().upstream.max_prompt_chars
         if len(prompt) > max_chars:
-            told = len(chat.instructions) if chat.turn.evaluation is None else 0
-            about = f", {told} of them about tools and the form of the answer" if told else ""
+            instruction_chars = len(chat.instructions) if chat.turn.evaluation is None else 0
+            about = f", {instruction_chars} of them about tools and the form of the answer" if instruction_chars else ""
             raise context_exceeded(
                 f"The messages make a prompt of {len(prompt)} characters{about}; LMArena takes {max_chars}. "
-                f"Shorten or drop earlier messages{' or tools' if told else ''}.",
+                f"Shorten or drop earlier messages{' or tools' if instruction_chars else ''}.",
                 rough_estimate(prompt),
                 max_chars // CHARS_PER_TOKEN,
             )

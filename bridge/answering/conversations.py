@@ -125,9 +125,9 @@ def look_up(key_id: str, model_id: str, messages: Sequence[Message], instruction
     follows_up = _follows_up(messages[:start], messages[start:])
     before = _digest(history) if follows_up else ""
     _update(history, messages[start:], calls)
-    told = hashlib.sha256(instructions.encode()).hexdigest()[:_DIGEST_CHARS] if instructions else ""
+    instructions_digest = hashlib.sha256(instructions.encode()).hexdigest()[:_DIGEST_CHARS] if instructions else ""
     odd = not follows_up and len(messages) > 1 and start > 0
-    return Lookup(Turn("new", "first", None, _digest(history), history, told), before, odd)
+    return Lookup(Turn("new", "first", None, _digest(history), history, instructions_digest), before, odd)
 
 
 def settle(lookup: Lookup, repeated: Found, known: Found) -> Turn:
@@ -203,11 +203,11 @@ class Conversations:
         turn must be passed to `release` eventually, and to `put` only if the turn did not change it.
         """
         lookup = look_up(key_id, model_id, messages, instructions)
-        told = lookup.turn.instructions
-        repeated = self._find(self._asked, lookup.turn.asked, told, usable)
+        instructions_digest = lookup.turn.instructions
+        repeated = self._find(self._asked, lookup.turn.asked, instructions_digest, usable)
         known: Found = "unknown"
         if lookup.before and not isinstance(repeated, Evaluation):
-            known = self._find(self._answered, lookup.before, told, usable)
+            known = self._find(self._answered, lookup.before, instructions_digest, usable)
         turn = settle(lookup, repeated, known)
         if (taken := turn.evaluation) is not None:
             self._remove(taken)

@@ -23,8 +23,10 @@ async def request_tokens(request: ChatRequest, in_thread: InThread = asyncio.to_
 
     Long texts are counted through `in_thread`.
     """
-    told = instructions(request.tools, request.json_format)
-    return await prompt_tokens(join_answers(request.messages), in_thread) + (estimate(told) if told else 0)
+    instruction_text = instructions(request.tools, request.json_format)
+    return await prompt_tokens(join_answers(request.messages), in_thread) + (
+        estimate(instruction_text) if instruction_text else 0
+    )
 
 
 def check_count(messages: Sequence[Message], max_chars: int) -> None:

@@ -124,11 +124,11 @@ class Relay:
         if not any(message.text.strip() or message.tool_calls or message.files for message in messages):
             reason = f", and '{request.model}' takes no pictures" if "images" in ignored else ""
             raise invalid_request("invalid_value", f"There is no text to send{reason}.", "messages")
-        told = instructions(request.tools, request.json_format)
+        instruction_text = instructions(request.tools, request.json_format)
         if request.truncate:
-            messages = transcript.shorten(messages, told, self._config().upstream.max_prompt_chars)
+            messages = transcript.shorten(messages, instruction_text, self._config().upstream.max_prompt_chars)
         stages, falls_back = stage_makers(request), fallback is not None
-        return PreparedChat(name, model, messages, ignored, stages, told, falls_back, request.max_tokens)
+        return PreparedChat(name, model, messages, ignored, stages, instruction_text, falls_back, request.max_tokens)
 
     async def answer(
         self,
@@ -249,8 +249,8 @@ class Relay:
         if chat.remembered:
             message_id = chat.last_message_id or started.message_id
             asked = chat.turn.asked if regenerable else f"not regenerable {message_id}"
-            answered, told = chat.turn.answered(answer.text, answer.tool_calls), chat.turn.instructions
-            evaluation = Evaluation(started.evaluation_id, started.account.user_id, message_id, asked, answered, told)
+            answered, digest = chat.turn.answered(answer.text, answer.tool_calls), chat.turn.instructions
+            evaluation = Evaluation(started.evaluation_id, started.account.user_id, message_id, asked, answered, digest)
             if self._shared is not None:
                 taken, chat.taken = chat.taken, None
                 return self._share(self._shared, evaluation, taken)

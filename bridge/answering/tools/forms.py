@@ -66,16 +66,16 @@ def _read_block(text: str, start: int, at: int) -> Block | None:
     if _INNER.match(text, inner):
         return Block((), inner, wrapper=True)
     if text[inner : inner + 1] in ("{", "[", "`", "~"):
-        return _to_its_end(text, read_calls_as_json(text, at, _BLOCK_END))
+        return _extended_to_end_tag(text, read_calls_as_json(text, at, _BLOCK_END))
     name = _NAME.match(text, at)
     if name and (_PAIR.match(text, name.end()) or _BLOCK_END.match(text, name.end())):
         pairs, end, whole = read_parameters(text, name.end(), ParameterSyntax(_PAIR, _PAIR_END, _ANY_PAIR_END))
         end, closed = closed_by(text, end, _BLOCK_END)
         if whole and (closed or not text[end:].strip()):
             return Block((RawCall(name["name"], texts=tuple(pairs)),), end, closed=closed)
-        return _to_its_end(text, Block((), end, "Its pairs of <arg_key> and <arg_value> cannot be read."))
+        return _extended_to_end_tag(text, Block((), end, "Its pairs of <arg_key> and <arg_value> cannot be read."))
     if name and text[name.end() : name.end() + 1] == "{":
-        return _to_its_end(text, read_arguments(text, name["name"], name.end(), _BLOCK_END))
+        return _extended_to_end_tag(text, read_arguments(text, name["name"], name.end(), _BLOCK_END))
     if not text[inner:]:
         return Block((), inner, "It is empty.") if at_line_start(text, start) else None
     closing = _BLOCK_END.search(text, at)
@@ -84,7 +84,7 @@ def _read_block(text: str, start: int, at: int) -> Block | None:
     return Block((), closing.end(), "It is not valid JSON with a name and arguments.", closed=True)
 
 
-def _to_its_end(text: str, block: Block) -> Block:
+def _extended_to_end_tag(text: str, block: Block) -> Block:
     """Extend a block that cannot be read to its closing tag."""
     if not block.problem:
         return block
@@ -124,10 +124,10 @@ def _read_invoke(text: str, start: int, _: int) -> Block | None:
     if opening is None:
         return None
     name = opening["name"] or opening["named"] or ""
-    return _meant(text, start, _read_tag(text, name, opening.end(), _NAMED_PARAMETERS, _INVOKE_END))
+    return _block_or_text(text, start, _read_tag(text, name, opening.end(), _NAMED_PARAMETERS, _INVOKE_END))
 
 
-def _meant(text: str, start: int, block: Block) -> Block | None:
+def _block_or_text(text: str, start: int, block: Block) -> Block | None:
     """Treat a tag as text if it is inside a line, cannot be read and is not closed, since code may have such tags."""
     return None if block.problem and not block.closed and not at_line_start(text, start) else block
 
@@ -159,7 +159,9 @@ def _read_function(text: str, start: int, _: int) -> Block | None:
     opening = _FUNCTION.match(text, start)
     if opening is None:
         return None
-    return _meant(text, start, _read_tag(text, opening["name"], opening.end(), _EQUALS_PARAMETERS, _FUNCTION_END))
+    return _block_or_text(
+        text, start, _read_tag(text, opening["name"], opening.end(), _EQUALS_PARAMETERS, _FUNCTION_END)
+    )
 
 
 _ARGS: Final = re.compile(

@@ -26,8 +26,8 @@ class OpenAI:
 
     def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002
         """Make the `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
-        told = str(admission.limit), str(admission.remaining), _duration(admission.reset_seconds)
-        return dict(zip(OPENAI_LIMITS, told, strict=True))
+        values = str(admission.limit), str(admission.remaining), _duration(admission.reset_seconds)
+        return dict(zip(OPENAI_LIMITS, values, strict=True))
 
     def error(self, error: ApiError, request_id: str) -> ErrorAnswer:  # noqa: ARG002 — it is in a header
         """Format an error as OpenAI's error object, with the error's own status."""

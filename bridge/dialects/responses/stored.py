@@ -66,7 +66,7 @@ class _Owner:
 
 
 class StoredResponses:
-    """All stored responses by id, the oldest first. It does no I/O; `tell` connects it to a store."""
+    """All stored responses by id, the oldest first. It does no I/O; `on_change` connects it to a store."""
 
     def __init__(self, max_bytes: int = MAX_BYTES, max_responses: int = MAX_RESPONSES) -> None:
         self._max_bytes = max_bytes
