@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,19 @@ async def test_nothing_is_on_disk_while_the_bridge_runs(folder: StateFolder) -> 
     async with kept_responses(folder, responses):
         assert len(responses) == 1
         assert json.loads((folder.path / "responses.json").read_text())["responses"] == []
+
+
+async def test_what_was_read_back_takes_no_more_memory_than_is_counted(folder: StateFolder) -> None:
+    await run(folder, *((f"resp_{number}", FIRST) for number in range(1_000)))
+    responses = StoredResponses()
+    tracemalloc.start()
+    try:
+        async with kept_responses(folder, responses):
+            gc.collect()
+            taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken <= responses.size
 
 
 BROKEN: dict[str, Any] = {
