@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from sys import intern
 from typing import Final, NamedTuple
 
 import orjson
@@ -46,7 +47,7 @@ def _read(value: object) -> SavedResponse:
             "input": list(given),
             "response": {"output": list()} as response,
         } if isinstance(previous, str | None):
-            return SavedResponse(id_, Stored(owner, previous, _encode(given), _encode(response)))
+            return SavedResponse(id_, Stored(intern(owner), previous, _encode(given), _encode(response)))
     raise ValueError("a response needs id, owner, previous, input and response")
 
 
@@ -75,6 +76,7 @@ async def kept_responses(folder: StateFolder, responses: StoredResponses) -> Asy
         responses.put(id_, stored)
     if saved:  # what this run deletes is not to come back after a kill
         await document.save(())
+    del saved  # or what is deleted would stay in memory
     yield
     try:
         await document.update(lambda _: tuple(SavedResponse(id_, stored) for id_, stored in responses))
