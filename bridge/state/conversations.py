@@ -63,6 +63,7 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
     conversations = Conversations()
     if saved.clean:
         conversations.load(saved.evaluations)
+    del saved  # or those that are forgotten would stay in memory
     await document.save(SavedConversations())
     yield conversations
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from bridge.answering.conversations import Evaluation
@@ -39,3 +41,13 @@ async def test_conversations_end_with_a_daemon_that_broke(folder: StateFolder) -
             raise RuntimeError
     async with kept_conversations(folder) as conversations:
         assert len(conversations) == 0
+
+
+async def test_a_conversation_that_has_gone_on_leaves_nothing_of_its_saved_state_in_memory(folder: StateFolder) -> None:
+    async with kept_conversations(folder) as conversations:
+        conversations.put(EVALUATIONS[0])
+    async with kept_conversations(folder) as conversations:
+        conversations.put(EVALUATIONS[0]._replace(message_id="a later one"))
+        gc.collect()
+        found = [each for each in gc.get_objects() if type(each) is Evaluation and each.id == EVALUATIONS[0].id]
+        assert sorted(each.message_id for each in found) == ["a later one", "message"]  # the latter is this file's own
