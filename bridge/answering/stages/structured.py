@@ -45,7 +45,6 @@ class JsonStage(ReadingStage):
     """
 
     def __init__(self, form: JsonFormat, *, streamed: bool) -> None:
-        self._form = form
         self._schema = form.schema
         self._streamed = streamed and _may_only_be(form.schema, "object", "array")
         self._opening = _OBJECT if form.schema is None or _may_only_be(form.schema, "object") else _OBJECT_OR_ARRAY

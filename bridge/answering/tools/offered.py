@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from bridge.answering.chat import Tool, Tools
@@ -34,25 +33,13 @@ class InvalidCall(NamedTuple):
     reason: str
 
 
-def new_call_id() -> str:
-    """Make an id like OpenAI's: `call_` and 24 hex digits."""
-    return f"call_{secrets.token_hex(12)}"
-
-
 class OfferedTools:
     """The tools of one request."""
 
-    def __init__(self, tools: Tools, new_id: Callable[[], str] = new_call_id) -> None:
-        self.tools = tools
-        self._new_id = new_id
+    def __init__(self, tools: Tools) -> None:
         self._by_name = {tool.name: tool for tool in tools.tools if tool.name in tools.allowed}
         self._by_folded_name = {name.casefold(): tool for name, tool in self._by_name.items()}
         self._checkers: dict[str, Checker] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the tools that may be called, in the request's order."""
-        return list(self._by_name)
 
     def find(self, name: str) -> Tool | None:
         """Find an allowed tool by the name that a model wrote, ignoring case and the usual prefixes."""
@@ -71,7 +58,7 @@ class OfferedTools:
             return InvalidCall(f'There is no tool "{raw.name[:100]}" that may be called.')
         if tool.kind == "custom":
             text = _input_of(raw)
-            return InvalidCall(f'"{tool.name}" takes "input", a string.') if text is None else self._make(tool, text)
+            return InvalidCall(f'"{tool.name}" takes "input", a string.') if text is None else _call_of(tool, text)
         arguments = _arguments_of(raw, tool)
         if not isinstance(arguments, dict):
             return InvalidCall(f'The arguments of "{tool.name}" are not a JSON object.')
@@ -84,12 +71,14 @@ class OfferedTools:
             place = f" (at {misfit.path})" if misfit.path else ""
             return InvalidCall(f'The arguments of "{tool.name}" do not fit its parameters{place}: {misfit.message}')
         try:
-            return self._make(tool, compact(arguments))
+            return _call_of(tool, compact(arguments))
         except RecursionError:
             return InvalidCall(f'The arguments of "{tool.name}" are nested too deeply.')
 
-    def _make(self, tool: Tool, arguments: str) -> ToolCall:
-        return ToolCall(self._new_id(), tool.name, arguments, tool.kind)
+
+def _call_of(tool: Tool, arguments: str) -> ToolCall:
+    """Make a call with an id like OpenAI's: `call_` and 24 hex digits."""
+    return ToolCall(f"call_{secrets.token_hex(12)}", tool.name, arguments, tool.kind)
 
 
 def _arguments_of(raw: RawCall, tool: Tool) -> object:

@@ -63,7 +63,6 @@ def calls_in(value: object, depth: int = _MAX_DEPTH) -> list[RawCall] | None:
 
 def read_calls_as_json(text: str, at: int, closer: re.Pattern[str] | None) -> Block:
     """Read one JSON value after another, with or without a fence, up to the closing tag, if there is one."""
-    start = at
     fence = _FENCE.match(text, at)
     at = fence.end() if fence else skip_spaces(text, at)
     calls: list[RawCall] = []
@@ -73,7 +72,7 @@ def read_calls_as_json(text: str, at: int, closer: re.Pattern[str] | None) -> Bl
         found = None if value is None else calls_in(value.value)
         if value is None or found is None:
             too_long = " and is too long to be mended" if value is None and is_too_long(text, at) else ""
-            return Block((), max(at, start), f"It is not valid JSON with a name and arguments{too_long}.")
+            return Block((), at, f"It is not valid JSON with a name and arguments{too_long}.")
         calls += found
         mended |= value.mended
         at = value.end
@@ -104,17 +103,14 @@ def _has_stray_bracket(text: str, at: int) -> bool:
 def read_arguments(text: str, name: str, at: int, closer: re.Pattern[str]) -> Block:
     """Read the arguments of one call, with or without a fence: JSON, or free text up to the closing tag."""
     fence = _FENCE.match(text, at)
-    place = fence.end() if fence else skip_spaces(text, at)
-    value = read_nearly(text, place)
+    value = read_nearly(text, fence.end() if fence else at)
     if value is not None:
         end = value.end
         if fence and (fence_end := _FENCE_END.match(text, end)):
             end = fence_end.end()
         end, closed = closed_by(text, end, closer)
-        if closed or not text[skip_spaces(text, end) :]:
+        if closed or not closer.search(text, end):
             return Block((RawCall(name, value.value),), end, closed=closed, mended=value.mended)
-        if not closer.search(text, end):
-            return Block((RawCall(name, value.value),), end, closed=False, mended=value.mended)
     found = closer.search(text, at)
     if found is None:
         empty = not text[at:].strip()

@@ -22,9 +22,9 @@ class ToolsStage(ReadingStage):
 
     offers_tools = True
 
-    def __init__(self, tools: Tools, offered: OfferedTools | None = None) -> None:
+    def __init__(self, tools: Tools) -> None:
         self._tools = tools
-        self._offered = offered or OfferedTools(tools)
+        self._offered = OfferedTools(tools)
         self._buffer = CallBuffer(self._offered)
         self._dropped_first = 0  # what the first answer would have dropped, while the model is asked again
 
