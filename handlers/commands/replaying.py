@@ -30,7 +30,7 @@ from handlers.daemon.app import build_app
 from handlers.daemon.listener import listen
 from handlers.daemon.sockets import open_sockets
 from handlers.request.appkeys import DRIFT, MODELS, RENEWALS, STATE
-from handlers.request.taping import RECORDER, SETTINGS_OF_A_CALL
+from handlers.request.recording import RECORDED_SETTINGS, RECORDER
 from upstream.accounts import Account
 from upstream.arena import Arena, Model
 from upstream.arena.playback import Playback, PlayedAnswer
@@ -195,7 +195,7 @@ def _notes(recording: Recording, playback: Playback) -> Iterator[str]:
 def _config(recording: Recording, arena: Arena, path: Path, *, in_time: bool) -> Config:
     sections: dict[str, dict[str, Any]] = {
         section: {name: values[name] for name in names if name in values}
-        for section, names in SETTINGS_OF_A_CALL.items()
+        for section, names in RECORDED_SETTINGS.items()
         if (values := recording.settings.get(section)) is not None
     }
     upstream = sections.setdefault("upstream", {})

@@ -91,8 +91,8 @@ from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.joinable import JoinableAnswers
 from handlers.request.middlewares import around, set_headers
+from handlers.request.recording import RECORDER
 from handlers.request.request_log import RequestLog
-from handlers.request.taping import RECORDER
 from upstream import client
 from upstream.fetch import fetching
 from upstream.gate import Gate

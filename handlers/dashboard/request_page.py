@@ -17,7 +17,7 @@ from handlers.dashboard.instances import INSTANCES
 from handlers.dashboard.pages import render, template
 from handlers.dashboard.timeline import WIDTH, bars_of
 from handlers.request.appkeys import ACTIVITY_STORE
-from handlers.request.taping import RECORDER
+from handlers.request.recording import RECORDER
 
 #: The file's name is never made of what a caller or the site has sent.
 _FILE_NAME: Final = "lmarena-bridge-recording.json"

@@ -32,9 +32,9 @@ async def read_body(request: web.Request, *, limit: int, timeout: float) -> byte
     or a broken coding.
     """
     body = await _read_json(request, limit=limit, timeout=timeout)
-    taped = request[RECORD].taped
-    if taped is not None:
-        taped.note_body(body)
+    recording = request[RECORD].recording
+    if recording is not None:
+        recording.note_body(body)
     return body
 
 
@@ -59,9 +59,9 @@ async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> byt
         body = await _decoded(request, coding, limit=limit, timeout=timeout)
     else:
         body = await _collect(request, limit=limit, timeout=timeout)
-    taped = request[RECORD].taped
-    if taped is not None:
-        taped.note_body(body)
+    recording = request[RECORD].recording
+    if recording is not None:
+        recording.note_body(body)
     return body
 
 

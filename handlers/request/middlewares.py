@@ -49,7 +49,7 @@ from handlers.request.appkeys import (
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.paths import about_base, advice, is_below
 from handlers.request.record import RequestRecord
-from handlers.request.taping import begin_taping
+from handlers.request.recording import start_recording
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
@@ -91,8 +91,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
                 await app[CONNECTION_LIMITS].turn()
         if permitted is not None:
             response = permitted
-        elif record.taped is not None:
-            response = await record.taped.handle(request, handler)
+        elif record.recording is not None:
+            response = await record.recording.handle(request, handler)
         else:
             response = await handler(request)
         status = response.status
@@ -106,8 +106,8 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             record.reason = Reason.CLIENT_GONE
         elif status >= 400 and record.reason is Reason.OK and response is not None:
             record.reason = _reason_of(response)
-        if record.taped is not None:
-            record.taped.end(request, record, response, status)
+        if record.recording is not None:
+            record.recording.end(request, record, response, status)
         quiet = (record.quiet and status < 400) or handler in PROBES
         app[REQUEST_LOG].record_end(request, record, status, time.monotonic() - began, quiet=quiet)
     if app[DRAIN].draining:
@@ -214,7 +214,7 @@ def follow(request: web.Request) -> None:
     record = request[RECORD]
     record.client = printable(request.headers.get("User-Agent", "")[:200])
     request.app[ACTIVITY].begin(record)
-    begin_taping(request, record)
+    start_recording(request, record)
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:

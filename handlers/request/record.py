@@ -17,7 +17,7 @@ from handlers.request.queued_call import QueuedCall
 from upstream.protocol.errors import Reason
 
 if TYPE_CHECKING:
-    from handlers.request.taping import Taped
+    from handlers.request.recording import CallRecording
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +46,7 @@ class RequestRecord:
     answers: list[Answer] = field(default_factory=list)
     lifetime: AnswerLifetime | None = None
     queued: QueuedCall | None = None  # where requests may wait for a place
-    taped: Taped | None = None  # where it is being recorded
+    recording: CallRecording | None = None  # where it is being recorded
     spend: Callable[[int], None] | None = None  # is told the tokens, if the key has a budget
     quiet: bool = False  # the dashboard's polling, logged at DEBUG only
     status: int | None = None

@@ -34,7 +34,7 @@ class CallerWriter:
         self._chunked = False
         self._transport: asyncio.Transport | None = None
         record = request.get(RECORD)
-        self._taped = None if record is None else record.taped
+        self._recording = None if record is None else record.recording
 
     async def prepare(self) -> None:
         """Prepare status and headers, which are sent with the first write."""
@@ -43,8 +43,8 @@ class CallerWriter:
         writer = await self.response.prepare(self._request)
         self._chunked = isinstance(writer, StreamWriter) and writer.chunked
         self._transport = self._request.transport
-        if self._taped is not None:
-            self._taped.note_head(self.response)
+        if self._recording is not None:
+            self._recording.note_head(self.response)
 
     def send(self, data: bytes) -> bool:
         """Write without waiting, after a first `write`; return whether the caller keeps up: if not, call `drain`.
@@ -56,8 +56,8 @@ class CallerWriter:
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the caller has gone")
         self._written_at = monotonic()
-        if self._taped is not None:
-            self._taped.note_written(data)
+        if self._recording is not None:
+            self._recording.note_written(data)
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES
 
@@ -89,8 +89,8 @@ class CallerWriter:
         transport = self._request.transport
         if transport is None:
             raise ClientConnectionResetError("the caller has gone")
-        if data and self._taped is not None:
-            self._taped.note_written(data)
+        if data and self._recording is not None:
+            self._recording.note_written(data)
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
             await write(data)
             return

@@ -14,7 +14,7 @@ from bridge.recording.recorder import file_of
 from bridge.state.documents import StateFolder
 from handlers.commands.replay import differences_of
 from handlers.commands.replaying import play
-from handlers.request.taping import RECORDER
+from handlers.request.recording import RECORDER
 from upstream.arena import Arena
 
 

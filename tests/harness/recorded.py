@@ -9,7 +9,7 @@ from running import RunningBridge
 from bridge.recording.document import MAX_FILE_BYTES, Recording, decode
 from bridge.recording.folder import RecordingFiles
 from handlers.request.appkeys import TASKS
-from handlers.request.taping import RECORDER
+from handlers.request.recording import RECORDER
 
 
 async def recorded(bridge: RunningBridge, call: Callable[[], Awaitable[object]], *, texts: bool = False) -> Recording:

@@ -12,7 +12,7 @@ from running import RunningBridge, running_bridge
 
 from bridge.recording.document import decode
 from handlers.commands.main import main
-from handlers.request.taping import RECORDER
+from handlers.request.recording import RECORDER
 from upstream.arena import Arena
 
 

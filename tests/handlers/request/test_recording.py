@@ -12,7 +12,7 @@ from running import RunningBridge, running_bridge
 from bridge.recording.folder import RecordingFiles
 from bridge.state.documents import StateFolder
 from handlers.request.appkeys import CLIENT
-from handlers.request.taping import RECORDER
+from handlers.request.recording import RECORDER
 from upstream.arena import Arena
 from upstream.http.exchange import PooledResponse
 

@@ -1,7 +1,6 @@
-"""Recording one request: what its caller sends and is sent, what is asked of the site meanwhile, and how it ends.
+"""Recording of one request: what is exchanged with its caller, the calls that it makes to the site, and its outcome.
 
-Whether a request is recorded is decided once, when it is found to ask a model. One that is not recorded is handled
-without any of this.
+Whether a request is recorded is decided once, when it is found to ask a model. Others run none of this code.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from upstream.tap import Tape, listening
 if TYPE_CHECKING:
     from upstream.protocol.catalog import Catalog
 
-#: The settings on which the course of a call depends: a recording has them, and a replay uses them.
-SETTINGS_OF_A_CALL: Final[Mapping[str, tuple[str, ...]]] = {
+#: The settings that affect how a call proceeds: they are stored in its recording, and a replay uses them.
+RECORDED_SETTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "upstream": (
         *("first_byte_timeout", "image_first_byte_timeout", "idle_timeout", "total_timeout"),
         *("max_attempts", "max_prompt_chars", "follow_ups", "recover"),
@@ -33,20 +32,20 @@ SETTINGS_OF_A_CALL: Final[Mapping[str, tuple[str, ...]]] = {
     "limits": ("join_repeats",),
     "stream": ("keepalive_seconds", "keepalive"),
 }
-#: Accounts that a replay makes at most.
+#: The most accounts that a replay creates.
 _MAX_ACCOUNTS: Final = 20
 
 RECORDER: Final = web.AppKey("recorder", Recorder)
 
 
-class Taped:
-    """One request that is being recorded."""
+class CallRecording:
+    """The recording of one request while it runs; `job` is the recording job that it is to complete, if any."""
 
     def __init__(
-        self, request: web.Request, record: RequestRecord, recorder: Recorder, wanted: RecordingJob | None
+        self, request: web.Request, record: RequestRecord, recorder: Recorder, job: RecordingJob | None
     ) -> None:
         self._recorder = recorder
-        self._wanted = wanted
+        self._job = job
         self._material = Material(
             request_id=record.request_id,
             at=record.began,
@@ -57,59 +56,58 @@ class Taped:
         )
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Handle the request, and note its calls to the site."""
+        """Call `handler`, and record the calls to the site that it makes."""
         with listening(self._material.tape):
             return await handler(request)
 
     def note_body(self, body: bytes) -> None:
-        """Note the request's body as it is read."""
+        """Record the request's body once it has been read."""
         self._material.body = body
 
     def note_head(self, response: web.StreamResponse) -> None:
-        """Note the head of the answer, which is about to be sent."""
+        """Record the status and headers of the answer, which are about to be sent."""
         self._material.status, self._material.answer_headers = response.status, _headers(response.headers)
 
     def note_written(self, data: bytes) -> None:
-        """Note a part of the answer's body as it is written."""
+        """Record a part of the answer's body as it is written."""
         self._material.answer.note(data)
 
     def end(
         self, request: web.Request, record: RequestRecord, response: web.StreamResponse | None, status: int
     ) -> None:
-        """The request has ended, and its record still has its answers."""
-        recorder, wanted, material = self._recorder, self._wanted, self._material
-        if KEY not in request:  # its caller has shown no key
-            if wanted is not None:
-                recorder.put_back(wanted)
+        """Complete the recording of a request that has ended, before its record drops its answers."""
+        recorder, job, material = self._recorder, self._job, self._material
+        if KEY not in request:  # the caller was not authenticated
+            if job is not None:
+                recorder.put_back(job)
             return
-        app, config = request.app, request.app[SETTINGS].config
+        app, catalog = request.app, request.app[MODELS].catalog
         if material.status is None and isinstance(response, web.Response) and isinstance(response.body, bytes):
             self.note_head(response)
             material.answer.note(response.body)
         material.outcome = outcome_of(record, status)
-        material.models = tuple(_models(app[MODELS].catalog, record.model or ""))
-        catalog = app[MODELS].catalog
+        material.models = tuple(_models(catalog, record.model or ""))
         material.public_names = frozenset(() if catalog is None else (model.name for model in catalog.models))
         pool = app[STATE].pool
         material.accounts = max(1, min(_MAX_ACCOUNTS, len(pool)))
-        material.settings = _settings(config)
+        material.settings = _settings(app[SETTINGS].config)
         shown = request[API].key(request.headers) or ""
         sessions = [account.session.value for account in pool]
         material.secrets = frozenset((shown, app[CLIENT].settings.cf_clearance, *sessions))
-        if wanted is not None:
-            app[TASKS].spawn(recorder.deliver(wanted, material), name="make a recording")
+        if job is not None:
+            app[TASKS].spawn(recorder.deliver(job, material), name="make a recording")
         recorder.keep(material)
 
 
-def begin_taping(request: web.Request, record: RequestRecord) -> None:
-    """Record this request, if a recording is wanted."""
+def start_recording(request: web.Request, record: RequestRecord) -> None:
+    """Record this request if a recording is wanted."""
     recorder = request.app[RECORDER]
     if recorder.active:
-        record.taped = Taped(request, record, recorder, recorder.begin())
+        record.recording = CallRecording(request, record, recorder, recorder.begin())
 
 
 def outcome_of(record: RequestRecord, status: int) -> Outcome:
-    """How a request ended, while its record still has its answers."""
+    """How a request ended; call it before the record drops its answers."""
     return Outcome(
         status=status,
         reason=record.reason.value,
@@ -124,11 +122,11 @@ def _headers(headers: Mapping[str, str]) -> Headers:
     return tuple(headers.items())
 
 
-def _models(catalog: Catalog | None, asked: str) -> list[AskedModel]:
-    """The models that a name stands for; those of `a+b` each for itself."""
+def _models(catalog: Catalog | None, requested: str) -> list[AskedModel]:
+    """The models that the requested name stands for: one, or each of those in `a+b`."""
     if catalog is None:
         return []
-    names = [asked] if catalog.find(asked) is not None else [part.strip() for part in asked.split("+")]
+    names = [requested] if catalog.find(requested) is not None else [part.strip() for part in requested.split("+")]
     found = ((name, catalog.find(name)) for name in names)
     return [
         AskedModel(
@@ -142,5 +140,5 @@ def _models(catalog: Catalog | None, asked: str) -> list[AskedModel]:
 def _settings(config: Config) -> dict[str, dict[str, object]]:
     return {
         section: {name: getattr(getattr(config, section), name) for name in names}
-        for section, names in SETTINGS_OF_A_CALL.items()
+        for section, names in RECORDED_SETTINGS.items()
     }
