@@ -49,7 +49,7 @@ from handlers.request.appkeys import (
     SHARED_LIMITS,
     UPLOADS,
 )
-from handlers.request.body import read_body, read_bytes
+from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.joinable_answer import Reader
 from handlers.request.queued_call import QueuedCall
@@ -237,7 +237,8 @@ async def _read_form(request: web.Request, sent: Sent, config: Config) -> Form:
     boundary = boundary_of(request.headers["Content-Type"])
     if boundary is None:
         raise _bad_form()
-    body = await read_bytes(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
+    server = config.server
+    body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout, is_json=False)
 
     def parse(body: bytes, boundary: bytes) -> Form:
         form = read_form(body, boundary)

@@ -21,7 +21,7 @@ from bridge.errors import ApiError
 from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import write_json
-from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE, JOINABLE_ANSWER, KEY, RANDOM, RECORD, TASKS, TIMERS
+from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE, JOINABLE_ANSWER, KEY, RANDOM, RECORD
 from handlers.request.joinable import Mark, Place
 from handlers.request.joinable_answer import JoinableAnswer, Opening, Reader
 from handlers.request.queued_call import QueuedCall
@@ -120,15 +120,7 @@ def stream_to(request: web.Request, encoder: StreamOpening, config: Config) -> E
     answer = request.get(JOINABLE_ANSWER)
     if answer is not None:
         return _JoinableStream(request, answer, encoder, config)
-    app = request.app
-    return EventStream(
-        request,
-        encoder=encoder,
-        settings=config.stream,
-        write_timeout=config.server.write_timeout,
-        tasks=app[TASKS],
-        timers=app[TIMERS],
-    )
+    return EventStream(request, encoder, config)
 
 
 async def write_whole(request: web.Request, body: bytes, config: Config) -> web.StreamResponse:
@@ -139,7 +131,7 @@ async def write_whole(request: web.Request, body: bytes, config: Config) -> web.
     answer.add(body)
     answer.complete()
     if not answer.attended:
-        raise ConnectionResetError("the caller has gone")
+        raise ConnectionResetError("the caller has disconnected")
     response = await write_json(request, body, config)
     answer.received = True
     return response
@@ -149,16 +141,8 @@ class _JoinableStream(EventStream):
     """The stream of the request that began an answer. Once its caller has left, what is written is only kept."""
 
     def __init__(self, request: web.Request, answer: JoinableAnswer, encoder: StreamOpening, config: Config) -> None:
-        app = request.app
         opening = answer.opening = Opening(encoder)
-        super().__init__(
-            request,
-            encoder=opening,
-            settings=config.stream,
-            write_timeout=config.server.write_timeout,
-            tasks=app[TASKS],
-            timers=app[TIMERS],
-        )
+        super().__init__(request, opening, config)
         self._answer = answer
 
     def send(self, data: bytes) -> bool:
@@ -185,7 +169,7 @@ class _JoinableStream(EventStream):
                     raise
         if not answer.attended:  # others may have been told it: an error must be an event
             self.committed = True
-            self._take_start()
+            self._take_opening()
         await answer.room()
 
     async def drain(self) -> None:
@@ -206,7 +190,7 @@ class _JoinableStream(EventStream):
             answer.add(data)
             answer.complete()
         if not answer.attended:
-            raise ConnectionResetError("the caller has gone")
+            raise ConnectionResetError("the caller has disconnected")
         await super().end(data)
         answer.received = True
 
@@ -215,7 +199,7 @@ class _JoinableStream(EventStream):
         answer = self._answer
         answer.fail_within(data)
         if not answer.attended:
-            raise ConnectionResetError("the caller has gone")
+            raise ConnectionResetError("the caller has disconnected")
         await super().write_error(data)
 
     def on_timer(self) -> None:
@@ -299,18 +283,11 @@ class _JoinedStream(EventStream):
     """The stream of a caller that has joined an answer: it begins as that does, once that is known."""
 
     def __init__(self, request: web.Request, reader: Reader, encoder: StreamOpening, config: Config) -> None:
-        super().__init__(
-            request,
-            encoder=_JoinedOpening(reader, encoder),
-            settings=config.stream,
-            write_timeout=config.server.write_timeout,
-            tasks=request.app[TASKS],
-            timers=request.app[TIMERS],
-        )
+        super().__init__(request, _JoinedOpening(reader, encoder), config)
         self._reader = reader
 
-    def _take_start(self) -> bytes:
-        return b"" if self._reader.opening is None else super()._take_start()
+    def _take_opening(self) -> bytes:
+        return b"" if self._reader.opening is None else super()._take_opening()
 
 
 class _JoinedOpening:

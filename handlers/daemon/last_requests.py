@@ -52,7 +52,7 @@ def _are_coming(runner: web.AppRunner, listeners: Sequence[Listener]) -> bool:
     return (
         any(each.pending for each in listeners)
         or any(each.unasked or each.is_coming for each in connections_of(runner))
-        or runner.app[DRAIN].coming > 0
+        or runner.app[DRAIN].incoming_bodies > 0
         or _are_being_prepared(runner.app)
     )
 

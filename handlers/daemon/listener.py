@@ -132,8 +132,8 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         if self._closed is not None:
             self._closed.set()
         if is_known:
-            if self.on_leaving is not None and self.on_leaving():
-                self.keep_handler()
+            if self.on_disconnect is not None and self.on_disconnect():
+                self.detach_handler()
             super().connection_lost(exc)
         else:
             if not self.is_waiting:

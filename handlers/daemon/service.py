@@ -144,10 +144,10 @@ class Service:
         drain.begin()
         async with TaskOwner() as tasks:
             hurry = tasks.spawn(self._hurry.wait(), name="second signal")
-            patience = tasks.spawn(drain.idle(seconds), name="drain")
+            patience = tasks.spawn(drain.wait_idle(seconds), name="drain")
             await asyncio.wait((hurry, patience), return_when=asyncio.FIRST_COMPLETED)
-        drain.cut()
-        await drain.idle(_CUT_SECONDS)
+        drain.end_answers()
+        await drain.wait_idle(_CUT_SECONDS)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from handlers.dashboard.owner import OWNER
 from handlers.dashboard.pages import render
 from handlers.dashboard.wording import IN_ACCOUNTS
 from handlers.request.appkeys import RECORD, SETTINGS
-from handlers.request.body import read_bytes
+from handlers.request.body import read_body
 from handlers.request.middlewares import act_for, follow
 from upstream.loop.threads import Threads
 
@@ -66,7 +66,8 @@ async def markdown(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/markdown: HTML of the text that is the body. 422 if that takes too long."""
     app = request.app
     request[RECORD].quiet = True  # a page asks twice a second while an answer comes
-    text = await read_bytes(request, limit=MAX_MARKDOWN_BYTES, timeout=app[SETTINGS].config.server.body_timeout)
+    timeout = app[SETTINGS].config.server.body_timeout
+    text = await read_body(request, limit=MAX_MARKDOWN_BYTES, timeout=timeout, is_json=False)
     html = await app[RENDERING].run(_rendered, text.decode(errors="replace"))
     if html is None:
         raise ApiError(422, "too_slow", "This text takes too long to be shown as Markdown.")

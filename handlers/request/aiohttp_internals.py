@@ -1,4 +1,4 @@
-"""Everything undocumented that the server uses of aiohttp, under public names, and a check that it exists.
+"""All undocumented parts of aiohttp that the server uses, under public names, and a check that they exist.
 
 aiohttp.web has no public way to bound the cost of callers without a key, nor to send headers together with the body.
 Nothing outside this file may use a private name of aiohttp (`tests/handlers/request/test_aiohttp_internals.py`).
@@ -14,14 +14,14 @@ import aiohttp
 from aiohttp import web
 from aiohttp.http import StreamWriter
 
-#: What an instance of each class must have.
+#: The attributes that an instance of each class must have.
 _ATTRIBUTES: Final[dict[type, tuple[str, ...]]] = {
     web.RequestHandler: ("_messages", "_request_in_progress", "_task_handler", "_waiter", "transport"),
     web.StreamResponse: ("_send_headers_immediately",),
     StreamWriter: ("chunked", "output_size"),
     aiohttp.StreamReader: ("total_raw_bytes",),
 }
-#: Methods that are overridden or called, with the parameters that are passed to them.
+#: The methods that are overridden or called, with the parameters that are passed to them.
 _METHODS: Final[dict[str, tuple[str, ...]]] = {
     "__init__": (
         *("manager", "loop", "keepalive_timeout", "access_log", "lingering_time", "read_bufsize"),
@@ -45,11 +45,11 @@ class IncompatibleAiohttp(Exception):
 class ServerConnection(web.RequestHandler):
     """aiohttp's connection, with some of its private state made public."""
 
-    #: Is called when the connection is lost while a request is handled; says whether the handler goes on.
-    on_leaving: Callable[[], bool] | None = None
+    #: Called when the connection is lost while a request is being handled; returns whether the handler goes on.
+    on_disconnect: Callable[[], bool] | None = None
 
-    def keep_handler(self) -> None:
-        """Let the running handler go on when the connection is lost; its task is no longer the connection's."""
+    def detach_handler(self) -> None:
+        """Let the running handler go on after the connection is lost: aiohttp will not cancel its task."""
         self._task_handler = None
 
     @property
@@ -59,12 +59,12 @@ class ServerConnection(web.RequestHandler):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it waits for a request."""
+        """Whether the connection is idle: it waits for a request."""
         return self._waiter is not None and not self._waiter.done()
 
     @property
     def parsed(self) -> Sequence[tuple[object, aiohttp.StreamReader]]:
-        """Parsed requests that are not handled yet: head and body. A head with `exc` stands for a parse error."""
+        """The head and body of each parsed request that no handler has taken. A head with `exc` is a parse error."""
         return self._messages
 
 
@@ -76,8 +76,8 @@ class CallerResponse(web.StreamResponse):
 
 def check_aiohttp() -> None:
     """Raise IncompatibleAiohttp if anything is missing; needs a running event loop."""
-    if absent := _missing(web.Server(_unused)()):
-        what = ", ".join(absent)
+    if missing := _missing(web.Server(_unused)()):
+        what = ", ".join(missing)
         raise IncompatibleAiohttp(
             f"aiohttp {aiohttp.__version__} does not have what the server needs: {what}; "
             "install the version that requirements/runtime.txt names"
@@ -89,7 +89,7 @@ async def _unused(_request: web.BaseRequest) -> web.StreamResponse:
 
 
 def _missing(connection: web.RequestHandler) -> list[str]:
-    absent = [
+    missing = [
         f"{kind.__name__}.{name}"
         for kind, names in _ATTRIBUTES.items()
         for name in names
@@ -97,10 +97,9 @@ def _missing(connection: web.RequestHandler) -> list[str]:
     ]
     for name, parameters in _METHODS.items():
         method = getattr(web.RequestHandler, name, None)
-        taken = inspect.signature(method).parameters if method is not None else ()
-        absent += (
-            [f"RequestHandler.{name}({each})" for each in parameters if each not in taken]
-            if method is not None
-            else [f"RequestHandler.{name}()"]
-        )
-    return absent
+        if method is None:
+            missing.append(f"RequestHandler.{name}()")
+        else:
+            accepted = inspect.signature(method).parameters
+            missing += [f"RequestHandler.{name}({each})" for each in parameters if each not in accepted]
+    return missing

@@ -1,4 +1,4 @@
-"""Answers that are one JSON document, including errors."""
+"""Answers that are a single JSON document, among them errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | N
 
 
 async def write_json(request: web.Request, body: bytes, config: Config) -> web.StreamResponse:
-    """Send a whole answer, which may be large, piece by piece as the caller reads it."""
+    """Send a JSON document, which may be large, in slices as the caller reads it."""
     response = CallerResponse(headers={"Content-Type": "application/json; charset=utf-8", REASON: Reason.OK.value})
     response.content_length = len(body)
     writer = CallerWriter(request, response, config.server.write_timeout)

@@ -18,47 +18,28 @@ from upstream.protocol.printable import printable
 #: How many of `[`, `{` and `,` a body may contain: each can create a Python object, and parsing blocks the event loop.
 #: A million characters of prose contain about 20,000.
 MAX_JSON_MARKS: Final = 100_000
-#: Marks are counted in longer bodies only: JSON has no more than two in three bytes, as in `[],[],`.
+#: Only longer bodies are counted: at most two in three bytes of JSON are such marks, as in `[],[],`.
 UNCOUNTED_BYTES: Final = MAX_JSON_MARKS * 3 // 2
 
-#: How much is buffered ahead of the handler; a connection's single reads are smaller (`handlers.daemon.listener`).
+#: How much is buffered ahead of the handler; each read of a connection is smaller (`handlers.daemon.listener`).
 READ_AHEAD_BYTES: Final = 128 * 1024
 
 
-async def read_body(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read a JSON body, and decode its Content-Encoding.
+async def read_body(request: web.Request, *, limit: int, timeout: float, is_json: bool = True) -> bytes:
+    """Read a body, and decode its Content-Encoding.
 
-    Raises ApiError: 415 for an unknown coding, 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a JSON bomb
-    or a broken coding.
+    Raises ApiError: 415 for an unknown coding, 413 over `limit` bytes, 408 after `timeout` seconds, 400 for a broken
+    coding, and, where it `is_json`, for a JSON bomb.
     """
-    body = await _read_json(request, limit=limit, timeout=timeout)
-    recording = request[RECORD].recording
-    if recording is not None:
-        recording.note_body(body)
-    return body
-
-
-async def _read_json(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    coding = _coding(request)
+    coding, content, max_marks = _coding(request), request.content, MAX_JSON_MARKS if is_json else None
     if coding is not None:
-        body = await _decoded(request, coding, limit=limit, timeout=timeout)
-        if len(body) > UNCOUNTED_BYTES and _json_marks(body) > MAX_JSON_MARKS:
+        body = await _read_decoded(request, coding, limit=limit, timeout=timeout)
+        if max_marks is not None and len(body) > UNCOUNTED_BYTES and _json_marks(body) > max_marks:
             raise _too_many_values()
-        return body
-    content = request.content
-    content.set_read_chunk_size(READ_AHEAD_BYTES)
-    if content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, UNCOUNTED_BYTES):
-        return content.read_nowait()  # already received, and too small for a bomb
-    return await _collect(request, limit=limit, timeout=timeout, max_marks=MAX_JSON_MARKS)
-
-
-async def read_bytes(request: web.Request, *, limit: int, timeout: float) -> bytes:
-    """Read a body that is not JSON. Raises ApiError: 415, 413 over `limit` bytes, 408 after `timeout` seconds, 400."""
-    coding = _coding(request)
-    if coding is not None:
-        body = await _decoded(request, coding, limit=limit, timeout=timeout)
+    elif content.is_eof() and content.exception() is None and content.total_bytes <= min(limit, UNCOUNTED_BYTES):
+        body = content.read_nowait()  # already received, and too small for a bomb
     else:
-        body = await _collect(request, limit=limit, timeout=timeout)
+        body = await _collect(request, limit=limit, timeout=timeout, max_marks=max_marks)
     recording = request[RECORD].recording
     if recording is not None:
         recording.note_body(body)
@@ -70,7 +51,7 @@ async def _collect(request: web.Request, *, limit: int, timeout: float, max_mark
     request.content.set_read_chunk_size(READ_AHEAD_BYTES)
     body = BytesIO()  # grows in place; joining parts would need twice the memory
     marks = 0
-    async with arriving(request, limit=limit, timeout=timeout):
+    async with receiving(request, limit=limit, timeout=timeout):
         async for data in request.content.iter_any():
             if body.tell() + len(data) > limit:
                 raise too_large(limit)
@@ -95,17 +76,10 @@ def _coding(request: web.Request) -> str | None:
         return coding
     known = ", ".join(CODINGS)
     message = f"The body's Content-Encoding '{printable(coding[:100])}' is unknown: send {known}, or leave it out."
-    raise _closing(
-        ApiError(
-            415,
-            "unsupported_encoding",
-            message,
-            accepted={"Accept-Encoding": known},
-        )
-    )
+    raise _closing(ApiError(415, "unsupported_encoding", message, accepted={"Accept-Encoding": known}))
 
 
-async def _decoded(request: web.Request, coding: str, *, limit: int, timeout: float) -> bytes:
+async def _read_decoded(request: web.Request, coding: str, *, limit: int, timeout: float) -> bytes:
     """Read a body and decode it in a thread, since a large one would block the event loop. Raises ApiError."""
     body = await _collect(request, limit=limit, timeout=timeout)
     try:
@@ -122,17 +96,17 @@ def _too_many_values() -> ApiError:
 
 
 def _json_marks(data: bytes) -> int:
-    """The number of `[`, `{` and `,`. Most parts of a picture have none, which `in` finds out quickly."""
+    """The number of `[`, `{` and `,`. Most reads of a picture contain none, which `in` tells quickly."""
     return sum([data.count(mark) for mark in (b"[", b"{", b",") if mark in data])
 
 
 @asynccontextmanager
-async def arriving(request: web.Request, *, limit: int, timeout: float) -> AsyncIterator[None]:
-    """A context for reading a body: errors and timeouts of the transfer become ApiError."""
+async def receiving(request: web.Request, *, limit: int, timeout: float) -> AsyncIterator[None]:
+    """A context for receiving a body: errors and timeouts of the transfer become ApiError."""
     if (request.content_length or 0) > limit:
         raise too_large(limit)
     try:
-        async with request.app[DRAIN].arriving(timeout):
+        async with request.app[DRAIN].receiving(timeout):
             yield
     except web.RequestPayloadError:
         raise _closing(invalid_request("invalid_body", "The body cannot be read: its chunks are broken.")) from None
@@ -142,16 +116,11 @@ async def arriving(request: web.Request, *, limit: int, timeout: float) -> Async
 
 def too_large(limit: int) -> ApiError:
     """413: the body has more than `limit` bytes."""
-    return _closing(
-        ApiError(
-            413,
-            "request_too_large",
-            f"The body is larger than {limit} bytes (server.max_body_bytes).",
-        )
-    )
+    message = f"The body is larger than {limit} bytes (server.max_body_bytes)."
+    return _closing(ApiError(413, "request_too_large", message))
 
 
 def _closing(error: ApiError) -> ApiError:
-    """Mark the error as closing: the rest of the body is not read, so the connection cannot be reused."""
+    """Have the error close the connection, which cannot be reused as the rest of the body is not read."""
     error.close = True
     return error

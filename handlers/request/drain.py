@@ -1,6 +1,4 @@
-"""Graceful shutdown of requests: refuse new ones, let running answers finish within a bound, then end them with an
-error.
-"""
+"""Graceful shutdown of requests: refuse new ones, let running answers finish for a while, then end the rest."""
 
 from __future__ import annotations
 
@@ -18,9 +16,9 @@ from upstream.protocol.errors import TimedOut
 
 
 class AnswerLifetime:
-    """The bounded lifetime of one answer, as a context. Raises ApiError when it times out or `end` is called."""
+    """The bounded lifetime of one answer, as a context, which raises ApiError on timeout or after `end`."""
 
-    __slots__ = ("_answers", "_cancelling", "_error", "_idle", "_seconds", "_task", "_timers", "waits")
+    __slots__ = ("_answers", "_cancelling", "_error", "_idle", "_seconds", "_task", "_timers", "is_postponed")
 
     _task: asyncio.Task[object]
     _cancelling: int  # the task's cancellation requests before this context
@@ -31,8 +29,8 @@ class AnswerLifetime:
         self._answers = answers
         self._idle = idle
         self._error: ApiError | None = None
-        #: Whether its time has not begun yet.
-        self.waits = False
+        #: Whether its time has not begun, since the request waits in a queue.
+        self.is_postponed = False
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -55,8 +53,8 @@ class AnswerLifetime:
             raise self._error from None
 
     def postpone(self, seconds: float) -> None:
-        """Let the answer's time begin in `seconds` from now, or when this is called again."""
-        self.waits = seconds > 0
+        """Let the answer's time begin in `seconds` from now; a later call replaces this."""
+        self.is_postponed = seconds > 0
         if self in self._answers:
             self._timers.set(self, monotonic() + seconds + self._seconds)
 
@@ -72,12 +70,12 @@ class AnswerLifetime:
 
 
 class Drain:
-    """Bounds the time of receiving requests and of answering them, and ends both when the daemon shuts down."""
+    """Bounds the time for receiving and for answering requests, and ends both when the daemon shuts down."""
 
     def __init__(self, timers: Timers) -> None:
         self._timers = timers
-        self._arrivals: set[asyncio.Timeout] = set()
-        #: To be called once the daemon drains, by those who wait for a place or keep an answer without its caller.
+        self._receiving: set[asyncio.Timeout] = set()
+        #: Callbacks for the beginning of the drain: requests that wait and answers without a caller end then.
         self.on_begin: set[Callable[[], None]] = set()
         self._answers: set[AnswerLifetime] = set()
         self._idle = asyncio.Event()
@@ -87,28 +85,28 @@ class Drain:
 
     @property
     def running(self) -> int:
-        """The number of running answers, without requests that wait for a place."""
-        return sum(not answer.waits for answer in self._answers)
+        """The number of running answers, without the requests that wait in a queue."""
+        return sum(not answer.is_postponed for answer in self._answers)
 
     @property
-    def coming(self) -> int:
+    def incoming_bodies(self) -> int:
         """The number of requests whose bodies are still being received."""
-        return len(self._arrivals)
+        return len(self._receiving)
 
     @asynccontextmanager
-    async def arriving(self, seconds: float) -> AsyncIterator[None]:
+    async def receiving(self, seconds: float) -> AsyncIterator[None]:
         """A context for receiving a body. Raises TimeoutError after `seconds`, ApiError once the daemon drains."""
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                self._arrivals.add(scope)
+                self._receiving.add(scope)
                 yield
         except TimeoutError:
             if scope.expired() and self.draining:
                 raise shutting_down() from None
             raise
         finally:
-            self._arrivals.discard(scope)
+            self._receiving.discard(scope)
 
     def bounded(self, seconds: float) -> AnswerLifetime:
         """The lifetime of an answer that may take `seconds`. Raises ApiError once the daemon drains."""
@@ -117,25 +115,25 @@ class Drain:
         return AnswerLifetime(seconds, self._timers, self._answers, self._idle)
 
     def begin(self) -> None:
-        """Start to drain: refuse further requests, those whose bodies are still being received, and those that wait."""
+        """Start to drain: refuse new requests, those whose bodies are still being received, and those that wait."""
         self.draining = True
         now = asyncio.get_running_loop().time()
-        for tell in tuple(self.on_begin):
-            tell()
-        for scope in self._arrivals:
+        for callback in tuple(self.on_begin):
+            callback()
+        for scope in self._receiving:
             if not scope.expired():  # an expired timeout cannot be rescheduled
                 scope.reschedule(now)
 
-    def cut(self) -> None:
+    def end_answers(self) -> None:
         """End every running answer now with an error."""
-        for life in self._answers:
-            life.end(shutting_down())
+        for lifetime in self._answers:
+            lifetime.end(shutting_down())
 
-    async def idle(self, seconds: float) -> None:
+    async def wait_idle(self, seconds: float) -> None:
         """Wait until no answer is running, for at most `seconds`."""
         await set_within(self._idle, seconds)
 
 
 def shutting_down() -> ApiError:
-    """The error for a caller whose request is no longer answered."""
+    """The error for a request that is no longer answered."""
     return overloaded("The bridge is shutting down: try again in a moment.", close=True)

@@ -26,9 +26,9 @@ _PART_BYTES: Final = 48
 
 
 class Leaving(Protocol):
-    """A caller's connection; `on_leaving` is called when it is lost, and says whether its handler goes on."""
+    """A caller's connection; `on_disconnect` is called when it is lost, and says whether its handler goes on."""
 
-    on_leaving: Callable[[], bool] | None
+    on_disconnect: Callable[[], bool] | None
 
 
 class Opening:
@@ -128,14 +128,14 @@ class JoinableAnswer:
 
     def __enter__(self) -> Self:
         if self._connection is not None:
-            self._connection.on_leaving = self.leave
+            self._connection.on_disconnect = self.leave
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._connection is not None:
-            self._connection.on_leaving = None
+            self._connection.on_disconnect = None
         self._connection = self._task = None
         left, self.attended = not self.attended, False
         if not self.ended:
@@ -146,7 +146,7 @@ class JoinableAnswer:
             self._end_failed()
         self._all.settle(self)
         if left and isinstance(error, ApiError):
-            raise ConnectionResetError("the caller has gone") from None
+            raise ConnectionResetError("the caller has disconnected") from None
 
     # Its own caller's part
 

@@ -23,7 +23,6 @@ from bridge.errors import (
     key_expired,
     key_paused,
     metrics_not_allowed,
-    overloaded,
 )
 from bridge.headers import CONTENT_TYPE_OPTIONS, REASON, REQUEST_ID
 from bridge.log import bind_request_id
@@ -47,6 +46,7 @@ from handlers.request.appkeys import (
     Route,
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
+from handlers.request.drain import shutting_down
 from handlers.request.paths import about_base, advice, is_below
 from handlers.request.record import RequestRecord
 from handlers.request.recording import start_recording
@@ -135,7 +135,7 @@ def _look_over(request: web.Request, app: web.Application, handler: Handler) -> 
     if request.version not in (HttpVersion10, HttpVersion11):
         raise web.HTTPVersionNotSupported
     if app[DRAIN].draining and handler not in PROBES:
-        raise overloaded("The bridge is shutting down: try again in a moment.", close=True)
+        raise shutting_down()
 
 
 def _refusal(request: web.Request, record: RequestRecord, error: Exception) -> web.Response:

@@ -1,4 +1,4 @@
-"""Streaming of an answer: status only after the first event, keep-alives, backpressure, errors after the status."""
+"""Streaming of an answer: a status that waits for the first event, keep-alives, backpressure, errors as events."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Final, Self
 
 from aiohttp import hdrs, web
 
-from bridge.config.schema import StreamSection
+from bridge.config.schema import Config
 from bridge.dialects.dialect import StreamOpening
 from bridge.headers import BUFFERING
-from bridge.tasks import TaskOwner
 from handlers.request.aiohttp_internals import CallerResponse
+from handlers.request.appkeys import TASKS, TIMERS
 from handlers.request.writing import CallerWriter
-from upstream.loop.timers import Timers
 
 _HEADERS: Final = {
     hdrs.CONTENT_TYPE: "text/event-stream; charset=utf-8",
@@ -27,28 +26,19 @@ _HEADERS: Final = {
 class EventStream(CallerWriter):
     """One answer as server-sent events.
 
-    Nothing is sent before the first `write`, so that an earlier error has its own status; after `keepalive_seconds` of
-    waiting the stream commits to 200 and sends a keep-alive.
+    Nothing is sent before the first `write`, so that an earlier error has its own status. After `keepalive_seconds`
+    without a write, the stream commits to status 200 and sends a keep-alive.
     """
 
-    def __init__(
-        self,
-        request: web.Request,
-        *,
-        encoder: StreamOpening,
-        settings: StreamSection,
-        write_timeout: float,
-        tasks: TaskOwner,
-        timers: Timers,
-    ) -> None:
-        super().__init__(request, CallerResponse(headers=_HEADERS), write_timeout)
-        self._tasks = tasks
-        self._timers = timers
+    def __init__(self, request: web.Request, encoder: StreamOpening, config: Config) -> None:
+        super().__init__(request, CallerResponse(headers=_HEADERS), config.server.write_timeout)
+        self._tasks = request.app[TASKS]
+        self._timers = request.app[TIMERS]
         self._encoder = encoder
-        #: Whether the encoder's opening chunk has been taken to be written.
+        #: Whether the encoder's opening has been written, or is never to be.
         self.started = False
-        self._settings = settings
-        self._keeper: asyncio.Task[None] | None = None
+        self._settings = config.stream
+        self._keepalive_task: asyncio.Task[None] | None = None
         #: Whether the status has been sent, so that an error must be an event.
         self.committed = False
 
@@ -78,20 +68,20 @@ class EventStream(CallerWriter):
     async def write_error(self, data: bytes) -> None:
         """Send the error event that ends a broken stream, and complete the body."""
         self.started = True
-        await self._commit_in_turn()
+        await self._commit_after_keepalive()
         await self.end(data)
 
     async def _begin(self, data: bytes) -> bytes:
-        """Commit to 200, and return `data` with the opening chunk before it."""
-        await self._commit_in_turn()
-        return self._take_start() + data
+        """Commit to status 200, and return the opening followed by `data`."""
+        await self._commit_after_keepalive()
+        return self._take_opening() + data
 
-    async def _commit_in_turn(self) -> None:
-        if self._keeper is not None:  # it may be sending the headers
-            await asyncio.wait((self._keeper,))
+    async def _commit_after_keepalive(self) -> None:
+        if self._keepalive_task is not None:  # which may be sending the headers
+            await asyncio.wait((self._keepalive_task,))
         await self._commit()
 
-    def _take_start(self) -> bytes:
+    def _take_opening(self) -> bytes:
         if self.started:
             return b""
         self.started = True
@@ -104,23 +94,23 @@ class EventStream(CallerWriter):
 
     def _stop_keepalive(self) -> None:
         self._timers.cancel(self)
-        if self._keeper is not None:
-            self._keeper.cancel()
+        if self._keepalive_task is not None:
+            self._keepalive_task.cancel()
 
     def on_timer(self) -> None:
         """Send a keep-alive if nothing was sent for long enough. A timer is cheaper than a task for each stream."""
         now, keepalive_seconds = monotonic(), self._settings.keepalive_seconds
         if now >= self._written_at + keepalive_seconds:
-            self._keeper = self._tasks.spawn(self._send_keepalive(), name="keep-alive")
+            self._keepalive_task = self._tasks.spawn(self._send_keepalive(), name="keep-alive")
             self._written_at = now
         self._timers.set(self, self._written_at + keepalive_seconds)
 
     async def _send_keepalive(self) -> None:
         try:
             await self._commit()
-            alive = self._encoder.keepalive
+            data = self._encoder.keepalive
             if self._settings.keepalive == "chunk":
-                alive = self._take_start() or self._encoder.idle()
-            await super().write(alive)
+                data = self._take_opening() or self._encoder.idle()
+            await super().write(data)
         except ConnectionResetError:
-            return  # the answer's own task will notice it
+            return  # the task that makes the answer will notice it

@@ -23,7 +23,7 @@ _SLICE_BYTES: Final = 64 * 1024
 
 
 class CallerWriter:
-    """Writes one answer's body; `prepare` it first."""
+    """Writes the body of one answer; call `prepare` first."""
 
     def __init__(self, request: web.Request, response: CallerResponse, write_timeout: float) -> None:
         self._request = request
@@ -37,7 +37,7 @@ class CallerWriter:
         self._recording = None if record is None else record.recording
 
     async def prepare(self) -> None:
-        """Prepare status and headers, which are sent with the first write."""
+        """Prepare the status and headers, which are sent with the first write."""
         if self._request.version < HttpVersion11 and self.response.content_length is None:
             self.response.force_close()  # the end of the connection marks the end of the body
         writer = await self.response.prepare(self._request)
@@ -47,14 +47,14 @@ class CallerWriter:
             self._recording.note_head(self.response)
 
     def send(self, data: bytes) -> bool:
-        """Write without waiting, after a first `write`; return whether the caller keeps up: if not, call `drain`.
+        """Write without waiting; return whether the caller keeps up: if not, call `drain`. It must follow a `write`.
 
         It bypasses aiohttp's writer, whose coroutine would cost time for every delta.
         Raises ConnectionResetError if the caller has disconnected.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
-            raise ClientConnectionResetError("the caller has gone")
+            raise ClientConnectionResetError("the caller has disconnected")
         self._written_at = monotonic()
         if self._recording is not None:
             self._recording.note_written(data)
@@ -71,7 +71,7 @@ class CallerWriter:
     async def write(self, data: bytes) -> None:
         """Write, and wait until the caller has read enough. Raises ConnectionResetError if it has disconnected."""
         self._written_at = monotonic()
-        await self._within_stall(self.response.write, data)
+        await self._write_watched(self.response.write, data)
 
     async def write_whole(self, body: bytes) -> None:
         """Write a whole body and its end."""
@@ -81,14 +81,14 @@ class CallerWriter:
         await self.write_eof()
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Write the last part of the body and its end together; also waits until the caller has read enough."""
-        await self._within_stall(self.response.write_eof, data)
+        """Write the last part of the body and its end together, and wait until the caller has read enough."""
+        await self._write_watched(self.response.write_eof, data)
 
-    async def _within_stall(self, write: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
+    async def _write_watched(self, write: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
         """Write, and abort the connection if it makes no progress for `write_timeout`."""
         transport = self._request.transport
         if transport is None:
-            raise ClientConnectionResetError("the caller has gone")
+            raise ClientConnectionResetError("the caller has disconnected")
         if data and self._recording is not None:
             self._recording.note_written(data)
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
@@ -99,15 +99,18 @@ class CallerWriter:
 
 
 class _StallWatch:
-    """Aborts a transport whose number of unsent bytes has not decreased for `timeout` seconds."""
+    """A context that aborts a transport whose number of unsent bytes has not decreased for `timeout` seconds.
+
+    `upcoming` bytes are about to be written within it.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport, coming: int, timeout: float
+        self, loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport, upcoming: int, timeout: float
     ) -> None:
         self._loop = loop
         self._transport = transport
         self._timeout = timeout
-        self._unsent = transport.get_write_buffer_size() + coming
+        self._unsent = transport.get_write_buffer_size() + upcoming
         self._handle = loop.call_later(timeout, self._check)
 
     def __enter__(self) -> None:
