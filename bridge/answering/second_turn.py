@@ -10,8 +10,8 @@ from upstream.answer import ArenaAnswer
 from upstream.protocol.events import Failure, Finish, TextDeltas
 
 
-async def read_whole(answer: ArenaAnswer, said: AnswerRecord, limit: Limit | None = None) -> str | None:
-    """Read an answer to its end, record it in `said` and close it; return its text, or None unless it is complete.
+async def read_whole(answer: ArenaAnswer, record: AnswerRecord, limit: Limit | None = None) -> str | None:
+    """Read an answer to its end, record it in `record` and close it; return its text, or None unless it is complete.
 
     An answer that exceeds `limit` is closed at that point and counts as incomplete.
     """
@@ -21,7 +21,7 @@ async def read_whole(answer: ArenaAnswer, said: AnswerRecord, limit: Limit | Non
         while chars <= MAX_WHOLE_CHARS and answer.keep(chars):
             batch = await answer.read()
             events = [event for event in batch if not isinstance(event, Finish | Failure)]
-            said.add(events)
+            record.add(events)
             if limit is not None:
                 limit.feed(events)
                 if limit.done:

@@ -38,7 +38,7 @@ _LOW: Final = rb"\\u[dD][c-fC-F]" + _HEX_PAIR
 _LONE_SURROGATE: Final = re.compile(
     rb"\\u[dD](?:[89abAB]%b(?!%b)|[c-fC-F]%b(?<!%b%b))" % (_HEX_PAIR, _LOW, _HEX_PAIR, _HIGH, _LOW)
 )
-#: If there are more escapes, they are not mended, because that would block the event loop; no prompt has so many.
+#: More escapes are not mended, because that would block the event loop; no real prompt has that many.
 _MOST_SURROGATES: Final = 100_000
 _ESCAPED_BACKSLASH: Final = rb"\\"
 #: Replaces escaped backslashes temporarily; valid JSON never contains this byte.
