@@ -207,7 +207,7 @@ class AccountPool:
         self._turn += 1
         if len(candidates) > 1 and self._limits:
             left = [self._free(a.user_id, modality) for a in candidates]
-            candidates = [candidates[place] for place in with_most_left(left)]
+            candidates = [candidates[index] for index in with_most_left(left)]
         return candidates[self._turn % len(candidates)]
 
     def _free(self, user_id: str, modality: str) -> int | None:

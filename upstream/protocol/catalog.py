@@ -20,8 +20,8 @@ _ANY_NAME: Final = "*"
 _GLOB: Final = frozenset("*?[")
 #: Ollama's clients append this to each name.
 _LATEST: Final = ":latest"
-#: From this similarity on a name is another one with a typing error.
-_TYPING_ERROR: Final = 0.85
+#: From this similarity on, a name is taken for another one with a typo.
+_TYPO_SIMILARITY: Final = 0.85
 _LETTERS: Final = re.compile(r"[a-z]+")
 #: The maximum length of a name, including prefixes.
 _MAX_CHARS: Final = 500
@@ -49,17 +49,17 @@ class Catalog:
         not_hidden = [model for model in self.models if not _matches(model, globs)]
         shown = [model for model in not_hidden if model.selectable]
         self._listed: dict[str, Model] = {}
-        shortened = Counter(_qualified(model) for model in shown)
+        qualified = Counter(map(_qualified, shown))
         for model in shown:
             name = model.name
             if name in self._listed:  # two models with one name whose ids end alike need the whole id
-                name = _qualified(model) if shortened[_qualified(model)] == 1 else model.id
+                name = _qualified(model) if qualified[_qualified(model)] == 1 else model.id
             self._listed[name] = model
-        self._found = _Names(shown)
+        self._selectable = _Names(shown)
         self._withheld = _Names([model for model in not_hidden if not model.selectable])
-        given = dict(aliases)
-        self._last_resort = given.pop(_ANY_NAME, ())
-        self._aliases = tuple(given.items())
+        targets_of = dict(aliases)
+        self._last_resort = targets_of.pop(_ANY_NAME, ())
+        self._aliases = tuple(targets_of.items())
 
     def __iter__(self) -> Iterator[tuple[str, Model]]:
         """Yield each model once, with the name under which it is listed."""
@@ -71,34 +71,35 @@ class Catalog:
     def exact_aliases(self) -> Iterator[tuple[str, Model]]:
         """Yield each alias that is a plain name, no glob, with the model that it means."""
         for alias, targets in self._aliases:
-            models = map(self.find_own, self._there(targets))
+            models = filter(None, map(self.find_own, targets))
             if not _GLOB.intersection(alias) and (model := next(models, None)):
                 yield alias, model
 
     def find(self, name: str) -> Model | None:
         """Find a model by an alias, its public name, its qualified name, its id or its display name."""
         targets = self.targets(name)
-        return (self.find_own(targets[0]) if targets else None) or self.find_own(name)
+        return self.find_own(targets[0] if targets else name)
 
     def find_own(self, name: str) -> Model | None:
-        """Find a model by a name of its own, whatever the aliases say."""
-        return self._found.find(name)
+        """Find a model by one of its own names, ignoring aliases."""
+        return self._selectable.find(name)
 
     def targets(self, name: str) -> Sequence[str]:
-        """The models that are there of those that an alias stands for, in order; empty where a name is no alias."""
-        if not (self._aliases or self._last_resort):  # as for most: each request asks twice
+        """The names of an alias's models that exist, in order; empty if the name is not an alias."""
+        if not (self._aliases or self._last_resort):  # the usual case, fast: each request calls this twice
             return ()
         for variant in (name, *_variants(name)) if self._aliases else ():
-            if targets := self._there(self._targets(variant)):
+            if targets := self._existing(self._alias_targets(variant)):
                 return targets
-        is_unknown = bool(self._last_resort) and bool(name.strip()) and self.find_own(name) is None
-        return self._there(self._last_resort) if is_unknown else []
+        if self._last_resort and name.strip() and self.find_own(name) is None:
+            return self._existing(self._last_resort)
+        return ()
 
-    def _there(self, targets: Iterable[str]) -> list[str]:
+    def _existing(self, targets: Iterable[str]) -> list[str]:
         return [target for target in targets if self.find_own(target)]
 
-    def _targets(self, name: str) -> tuple[str, ...]:
-        """The models of an alias: of the one with exactly this name, or else the first whose glob matches."""
+    def _alias_targets(self, name: str) -> tuple[str, ...]:
+        """The models of the alias with exactly this name, or else of the first one whose glob matches."""
         exact = [targets for alias, targets in self._aliases if alias == name]
         globs = [targets for alias, targets in self._aliases if fnmatchcase(name, alias)]
         return next(iter(exact + globs), ())
@@ -111,21 +112,21 @@ class Catalog:
         return self._withheld.find(name)
 
     def close_names(self, name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
-        """Names among `allowed` to suggest instead of `name`; of a family the first ones, so `allowed` is by rank.
+        """Suggest at most `limit` names among `allowed`, which are in order of rank, in place of `name`.
 
-        First those that are a typing error away, then those of its family (`gpt` of `gpt-4o`), or else similar ones.
+        First those that differ by a typo, then those of its family (`gpt` of `gpt-4o`) or, without any, similar ones.
         """
         by_lower = {candidate.lower(): candidate for candidate in allowed}
-        asked = name.lower()[:200]
-        typed = difflib.get_close_matches(asked, by_lower, limit, _TYPING_ERROR)
-        family = _family(asked)
-        kin = [candidate for candidate in by_lower if family and _family(candidate) == family]
-        similar = [] if kin else difflib.get_close_matches(asked, by_lower, limit, 0.5)
-        return [by_lower[match] for match in dict.fromkeys((*typed, *kin, *similar))][:limit]
+        wanted = name.lower()[:200]
+        typos = difflib.get_close_matches(wanted, by_lower, limit, _TYPO_SIMILARITY)
+        family = _family(wanted)
+        relatives = [candidate for candidate in by_lower if family and _family(candidate) == family]
+        similar = [] if relatives else difflib.get_close_matches(wanted, by_lower, limit, 0.5)
+        return [by_lower[match] for match in dict.fromkeys((*typos, *relatives, *similar))][:limit]
 
 
 def _family(name: str) -> str:
-    """The letters with which a name begins, behind a prefix up to a slash: `gpt` of `openai/gpt-4o`."""
+    """The leading letters of a name without its prefix up to a slash: `gpt` of `openai/gpt-4o`."""
     found = _LETTERS.match(name.rpartition("/")[2])
     return found[0] if found else ""
 
@@ -151,8 +152,8 @@ class _Names:
         variants = list(_variants(name))
         as_spelled = [self._as_spelled.get(variant) for variant in variants]
         in_any_case = [self._in_any_case.get(variant.casefold()) for variant in variants]
-        fitting = next(filter(None, as_spelled + in_any_case), [])
-        return fitting[0] if len(fitting) == 1 else None
+        matches = next(filter(None, as_spelled + in_any_case), [])
+        return matches[0] if len(matches) == 1 else None
 
 
 def _variants(name: str) -> Iterator[str]:

@@ -103,7 +103,7 @@ def encode(session: Mapping[str, object]) -> str:
     try:
         return SESSION_PREFIX + urlsafe_b64encode(orjson.dumps(session)).rstrip(b"=").decode()
     except orjson.JSONEncodeError as error:
-        raise CookieError("the session's JSON cannot be made a cookie") from error
+        raise CookieError("the session's JSON cannot be encoded as a cookie") from error
 
 
 @lru_cache(maxsize=128)  # one header for all calls of an account: open streams share its memory
@@ -190,7 +190,7 @@ def _json_object(encoded: str) -> dict[str, object]:
     except ValueError as error:
         raise CookieError("the session cookie is not base64, or is cut short") from error
     if not isinstance(value, dict):
-        raise CookieError("the session cookie holds JSON, but no session")
+        raise CookieError("the session cookie contains JSON, but not a session")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Counts, by kind, what the bridge does not recognise in LMArena's answers: the first sign of a change of the site.
+"""Counts, by kind, what the bridge does not recognise in LMArena's answers: the first sign that the site has changed.
 
 A kind is a short name: `tag ah` (a line with an unknown tag), `no tag` (a line that has none), `item routed_model` and
 `no item type` (entries of an `a2:` list), `late line` (a line after the answer's end).
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-#: The kind for everything beyond the maximum number of kinds.
+#: The kind under which further kinds are counted once there are too many.
 OTHER: Final = "other"
-#: Limits names, which come from upstream and end up in logs and metric labels.
+#: The longest name of a kind: names come from upstream and end up in logs and metric labels.
 MAX_KIND_CHARS: Final = 30
 #: The maximum number of kinds for one answer and for the whole process, besides `OTHER`.
 MAX_KINDS_PER_ANSWER: Final = 20
@@ -42,9 +42,10 @@ class KindCounter:
 
 
 class Drift:
-    """Everything unknown since the process started. Calls `on_new` when a kind is seen for the first time.
+    """Everything unknown since the process started.
 
-    `on_lines` gets the lines of an answer with such kinds, and the kinds.
+    `on_new` is called with each kind that is seen for the first time, `on_lines` with all new kinds of an answer and
+    the lines in which something was unknown.
     """
 
     def __init__(
@@ -62,18 +63,14 @@ class Drift:
         return self._kinds.counts
 
     def note(self, kinds: Mapping[str, int], lines: Sequence[bytes] = ()) -> None:
-        """Add the counts of one answer (`ArenaAnswer.unknown`), and the lines that they come from."""
-        new = [name for kind, times in kinds.items() if (name := self._counted(kind, times)) is not None]
+        """Add the counts of one answer (`ArenaAnswer.unknown`), which come from `lines`."""
+        new = [name for kind, times in kinds.items() if (name := self._kinds.add(kind, times)) is not None]
+        for name in new:
+            self._on_new(name)
         if new and lines:
             self._on_lines(new, lines)
 
-    def _counted(self, kind: str, times: int) -> str | None:
-        name = self._kinds.add(kind, times)
-        if name is not None:
-            self._on_new(name)
-        return name
-
 
 def _ascii(kind: str) -> str:
-    """Cut a name to `MAX_KIND_CHARS` of printable ASCII."""
+    """A name as printable ASCII, truncated to `MAX_KIND_CHARS`."""
     return "".join(char if " " <= char <= "~" else "?" for char in kind[:MAX_KIND_CHARS])

@@ -1,6 +1,6 @@
 """The hierarchy of upstream errors; each has a `Reason` for diagnosis and says whether the call may be repeated.
 
-Error answers, health and logs share the reasons (README: "What you see, why, what you do now"). `upstream.retry`
+Error answers, health and logs share the reasons (docs/words.md). `upstream.retry`
 decides about retries by `Repeat`.
 """
 
@@ -120,13 +120,13 @@ class StaleCookie(SessionExpired):
 
 
 class NotRenewed(UpstreamError):
-    """The account's cookie was refused, but its login may be valid: the site could not be asked."""
+    """The account's cookie was refused, but its login may be valid: the call that would tell has failed."""
 
     repeat = Repeat.REFUSED
 
 
 class NoneRenewed(NotRenewed):
-    """Like NotRenewed, with no other account left to try."""
+    """NotRenewed, and there is no other account to try."""
 
     repeat = Repeat.NEVER
 

@@ -16,8 +16,8 @@ from upstream.protocol.cookies import encode
 
 _OPENING: Final = re.compile(r'\{\s*"')
 _PART: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[{}]', re.DOTALL)
-#: Members that are ignored: they contain prompts, and cookies that are not the request's.
-_LEFT_OUT: Final = frozenset({"body", "postData", "response"})
+#: Members that are ignored: they contain prompts, or cookies that are not the request's.
+_IGNORED: Final = frozenset({"body", "postData", "response"})
 #: How many levels of JSON within strings are parsed. Local storage exported as JSON has one.
 _MAX_NESTED_STRINGS: Final = 2
 
@@ -60,9 +60,9 @@ def _end(text: str, start: int) -> int | None:
 
 
 def _lines(value: object) -> Iterator[str]:
-    waiting: list[tuple[str, object, int]] = [("", value, 0)]  # no recursion: JSON may be nested a thousand levels deep
-    while waiting:
-        name, each, nested = waiting.pop()
+    pending: list[tuple[str, object, int]] = [("", value, 0)]  # no recursion: JSON may be nested a thousand levels deep
+    while pending:
+        name, each, nested = pending.pop()
         match each:
             case dict() if isinstance(each.get("access_token"), str) and isinstance(each.get("refresh_token"), str):
                 yield encode(each)
@@ -71,16 +71,16 @@ def _lines(value: object) -> Iterator[str]:
                 | {"key": str(called), "value": str(held)}
                 | {"Name raw": str(called), "Content raw": str(held)}
             ):
-                waiting.append((called, held, nested))
+                pending.append((called, held, nested))
             case dict():
-                inner = [(key, within, nested) for key, within in each.items() if key not in _LEFT_OUT]
-                waiting += reversed(inner)
+                inner = [(key, within, nested) for key, within in each.items() if key not in _IGNORED]
+                pending += reversed(inner)
             case list():
-                waiting += [("", within, nested) for within in reversed(each)]
+                pending += [("", within, nested) for within in reversed(each)]
             case str():
                 loaded = _loaded(each) if each.startswith(("{", "[", '"')) and nested < _MAX_NESTED_STRINGS else None
                 if loaded is not None:
-                    waiting.append((name, loaded, nested + 1))
+                    pending.append((name, loaded, nested + 1))
                 else:
                     yield f"{name}: {each}" if name else each
 

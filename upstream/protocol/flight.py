@@ -31,7 +31,6 @@ _SCRIPT = re.compile(r"""static/chunks/[^\s"'\\<>?]{1,500}\.js(?:\?[^\s"'\\<>]{0
 _ACTION = re.compile(r"""createServerReference\)?\(\s*"([0-9a-f]{40,42})"[^()"]*"([\w$]+)"\s*\)""")
 _ROW = re.compile(rb"\n*([0-9a-f]*):(?:T([0-9a-f]+),)?")
 
-
 #: How many places of a page are searched for the list of models.
 _MAX_PLACES: Final = 50
 #: The longest entry of that list (typically 600 characters). They are parsed one by one, so that the thread yields.

@@ -1,4 +1,4 @@
-"""What the site's answers say of an account's limits, in two headers (docs/protocol.md, "Limits"), and what follows."""
+"""An account's rate limits as the site reports them in two headers (docs/protocol.md, "Limits")."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-#: How long it is believed how many requests are left, in seconds, where the site does not say when that changes.
-BELIEVED_SECONDS: Final = 60.0
+#: How long a number of remaining requests is valid if the site does not say when the limit resets, in seconds.
+VALID_SECONDS: Final = 60.0
 _MAX_CHARS: Final = 200
 _FIELD: Final = re.compile(r"\b(limit|remaining|reset) *= *(\d{1,12})\b", re.ASCII)
 _POLICY: Final = re.compile(r"(\d{1,12}) *; *w *= *(\d{1,12})\b", re.ASCII)
 
 
 class Limit(NamedTuple):
-    """So many requests may be made in a window, `remaining` of them still. None is what the site has not named.
+    """At most `limit` requests are allowed in a window of `window` seconds; `remaining` of them are left.
 
-    `reset` and `window` are in seconds.
+    The limit resets in `reset` seconds. A field is None if the site did not report it.
     """
 
     limit: int
@@ -25,34 +25,34 @@ class Limit(NamedTuple):
     window: int | None = None
 
     def left(self, age: float) -> int | None:
-        """How many requests are left `age` seconds after this was said, as far as anybody can know; None if nobody can.
+        """How many requests are left `age` seconds after the site's report; None if that cannot be known.
 
-        All are, once the limit starts again: after `reset`, or else at the latest after a whole window.
+        All of them are after `reset` or, if that is unknown, after a whole window.
         """
-        anew = self.window if self.reset is None else self.reset
-        if self.remaining is None or (anew is None and age > BELIEVED_SECONDS):
+        resets_after = self.window if self.reset is None else self.reset
+        if self.remaining is None or (resets_after is None and age > VALID_SECONDS):
             return None
-        return self.remaining if anew is None or age < anew else self.limit
+        return self.remaining if resets_after is None or age < resets_after else self.limit
 
 
 def with_most_left(left: Sequence[int | None]) -> Sequence[int]:
-    """Which of these accounts, by their places, are asked first: those with most requests left, None where unknown.
+    """The indices of the accounts with most requests left, given the number for each, None where it is unknown.
 
-    As long as one is not known, all take turns, except those that are known to have nothing left.
+    While it is unknown for one of them, these are all accounts but those that are known to have none left.
     """
-    places = [place for place, each in enumerate(left) if each is None or each > 0] or range(len(left))
-    known = [each for place in places if (each := left[place]) is not None]
-    if len(known) < len(places):
-        return places
+    indices = [index for index, each in enumerate(left) if each is None or each > 0] or range(len(left))
+    known = [each for index in indices if (each := left[index]) is not None]
+    if len(known) < len(indices):
+        return indices
     most = max(known, default=0)
-    return [place for place in places if left[place] == most]
+    return [index for index in indices if left[index] == most]
 
 
 def read_limit(ratelimit: str, policy: str = "") -> Limit | None:
-    """Read both headers; '' is one that is missing. None where they name no limit."""
+    """Parse the headers `ratelimit` and `ratelimit-policy`, '' for a missing one; None if they name no limit."""
     found = {name: int(number) for name, number in _FIELD.findall(ratelimit[:_MAX_CHARS])}
-    named = _POLICY.search(policy[:_MAX_CHARS])
-    limit = found.get("limit", int(named[1]) if named else None)
+    quota = _POLICY.search(policy[:_MAX_CHARS])
+    limit = found.get("limit", int(quota[1]) if quota else None)
     if limit is None:
         return None
-    return Limit(limit, found.get("remaining"), found.get("reset"), int(named[2]) if named else None)
+    return Limit(limit, found.get("remaining"), found.get("reset"), int(quota[2]) if quota else None)

@@ -1,7 +1,7 @@
 """A bound on the bytes that all answers together may buffer: unfinished lines, and answers collected as a whole.
 
 Each answer also has a bound of its own. Small amounts are not counted, so thousands of ordinary answers never come
-near this one.
+near the common bound.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ _MODALITY_OF_ARENA: Final[Mapping[str, Literal["chat", "search", "image", "video
     "text-to-video": "video",
 }
 
-
 #: The most entries of one list, and models in total: the site has some 460 and 300.
 MAX_ENTRIES: Final = 5000
 MAX_MODELS: Final = 2000
@@ -182,7 +181,7 @@ def read_catalog(body: bytes) -> ModelList:
                 skipped += 1
     if not readable_groups:
         raise ListUnreadable("the model catalog has no group of models that can be parsed")
-    return _first(found.values(), skipped)
+    return _limited(found.values(), skipped)
 
 
 def read_entries(entries: Sequence[object]) -> ModelList:
@@ -195,11 +194,11 @@ def read_entries(entries: Sequence[object]) -> ModelList:
             skipped += 1
         else:
             models.append(model)
-    return _first(models, skipped)
+    return _limited(models, skipped)
 
 
-def _first(models: Iterable[Model], skipped: int) -> ModelList:
-    """The first `MAX_MODELS`; the others count as skipped."""
+def _limited(models: Iterable[Model], skipped: int) -> ModelList:
+    """A list of the first `MAX_MODELS`; the others count as skipped."""
     found = tuple(models)
     return ModelList(found[:MAX_MODELS], skipped + len(found[MAX_MODELS:]))
 
@@ -218,7 +217,7 @@ def merged(catalog: ModelList | None, page: ModelList | None) -> ModelList:
     ]
     rest = [model for model_id, model in from_catalog.items() if model_id not in from_page]
     skipped = sum(each.skipped for each in (catalog, page) if each is not None)
-    return _first((*both, *rest), skipped)
+    return _limited((*both, *rest), skipped)
 
 
 def _by_id(read: ModelList | None) -> dict[str, Model]:
@@ -240,7 +239,7 @@ def _completed(model: Model, page: Model) -> Model:
     )
 
 
-@lru_cache(maxsize=1024)  # asked several times for each request
+@lru_cache(maxsize=1024)  # called several times for each request
 def _modality(arenas: frozenset[str], outputs: frozenset[str]) -> Literal["image", "search", "chat"]:
     """The modality of a model in these groups that makes these outputs, unless it makes videos."""
     agreed = _agreed_modality(arenas)

@@ -144,8 +144,8 @@ def _candidates(reading: str, cookies: Mapping[str, str]) -> Iterator[Session | 
 def _only(sessions: list[Session]) -> Session:
     """The only session, which may occur in several encodings. Raises CookieError if there are different ones."""
     first, *others = sessions
-    said = contents(first.value)
-    if any(contents(other.value) != said for other in others):
+    content = contents(first.value)
+    if any(contents(other.value) != content for other in others):
         raise CookieError(_TWO_SESSIONS)
     return first
 

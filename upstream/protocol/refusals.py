@@ -54,7 +54,7 @@ _HTML_TAG = re.compile(r"<[!/a-z]", re.IGNORECASE)
 #: 400: `'direct' mode is not allowed when starting a new conversation`; the schema complains as `mode: …`.
 _WRONG_MODE = re.compile(r"mode is not allowed")
 _STALE_MODEL = re.compile(r"Models? not found|no longer available", re.IGNORECASE)
-#: The site's exact text for terms that were not accepted is unknown: a short text that mentions both is taken for it.
+#: The site's exact text for terms that were not accepted is unknown: it is recognised by these words near each other.
 _CONSENT = r"(?:accept|agree|consent)"
 _TERMS = re.compile(rf"\bterms\b[^<]{{0,200}}{_CONSENT}|{_CONSENT}[^<]{{0,200}}\bterms\b", re.IGNORECASE)
 
@@ -113,7 +113,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: floa
         case 422:
             return Moderated(f"LMArena's moderation refused the prompt{_quoted(detail)}.", status=status, detail=detail)
         case 429:
-            return _read_limit(headers, text, now)
+            return _read_too_many_requests(headers, text, now)
         case 503:
             return Unavailable("LMArena is not available (503).", status=status)
         case 504:
@@ -142,7 +142,7 @@ def _read_bad_request(text: str, detail: str) -> UpstreamError:
     return _rejected(400, detail)
 
 
-def _read_limit(headers: Mapping[str, str], text: str, now: float | None) -> UpstreamError:
+def _read_too_many_requests(headers: Mapping[str, str], text: str, now: float | None) -> UpstreamError:
     """Return the error for a 429: a rate limit, or the site's doubt that the user is human."""
     retry_after = read_retry_after(headers.get("retry-after"), headers.get("date"), now)
     if "prompt failed" in text.lower() or "PromptFailedError" in text:
@@ -239,5 +239,5 @@ def _read_wall(status: int, headers: Mapping[str, str], text: str) -> UpstreamEr
 
 
 def _quoted(detail: str) -> str:
-    """What the site said, to stand at the end of a sentence that has its own full stop."""
+    """The site's own text as the end of a sentence, to which the caller adds the full stop."""
     return f": {detail.removesuffix('.')}" if detail else ""

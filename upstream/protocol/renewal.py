@@ -48,7 +48,7 @@ class RenewalState:
     failures: int = 0
 
     def due_in(self, now: float, *, expired: bool = False) -> float:
-        """Seconds until the next call; 0 if it is due. `expired`: the account is marked as expired."""
+        """Seconds until the next call; 0 if it is due. `expired`: whether the account is marked as expired."""
         wait = self.wait
         if expired and self.failure is None:  # a chat was refused, although the last call went well
             wait = min(wait, CONTRADICTED_SECONDS)

@@ -69,7 +69,7 @@ def test_a_session_is_decoded(changes: dict[str, object], session: tuple[str, st
         pytest.param("base64-ab=c", "not base64", id="padding in the middle"),
         pytest.param(VALUE[:-8], "cut short", id="cut"),
         pytest.param("base64-", "cut short", id="nothing in it"),
-        pytest.param("base64-" + encoded([1]), "no session", id="a list"),
+        pytest.param("base64-" + encoded([1]), "not a session", id="a list"),
         pytest.param(cookie(access_token=...), "no access_token", id="no token"),
         pytest.param(cookie(access_token=1), "no access_token", id="a number as token"),
         pytest.param(cookie(access_token="a.b.c", user={}), "names no user", id="no user"),
@@ -231,5 +231,5 @@ def test_json_too_deep_for_a_cookie_is_refused() -> None:
     deep: dict[str, object] = {}
     for _ in range(500):
         deep = {"in": deep}
-    with pytest.raises(CookieError, match="cannot be made a cookie"):
+    with pytest.raises(CookieError, match="cannot be encoded as a cookie"):
         encode(deep)

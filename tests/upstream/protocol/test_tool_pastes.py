@@ -264,7 +264,7 @@ REFUSED = {
     "a label and base64 of something else": (f"session=base64-{encoded({'a': 1})}", "no access_token"),
     "JSON nested too deeply for a cookie": (
         f'{{"access_token": "a", "refresh_token": "r", "in": {"[" * 400}{"]" * 400}}}',
-        "cannot be made a cookie",
+        "cannot be encoded as a cookie",
     ),
 }
 
