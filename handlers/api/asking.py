@@ -39,7 +39,7 @@ from handlers.api.comparing import compare
 from handlers.api.fetching import Linked
 from handlers.api.joining import Sent, answer_joined, joined, may_join, stream_to, write_whole
 from handlers.api.several import several_whole, stream_several
-from handlers.request.admission import admitted, claimed, large_body
+from handlers.request.admission import admit, claim, hold_memory
 from handlers.request.appkeys import (
     DRAIN,
     FETCHER,
@@ -96,11 +96,11 @@ def asking(dialect: Dialect, *, joins: bool = True) -> Handler:
         app, key, record = request.app, request[KEY], request[RECORD]
         config = app[SETTINGS].current()
         sent = Sent() if joins and may_join(request, config) else None
-        slot = admitted(request, key, config, record)
+        slot = admit(request, key, config, record)
         with slot:
             if (shared := app[SHARED_LIMITS]) is not None:
-                await claimed(shared, request, key, config, record)
-            async with large_body(request, key, config) as hold:
+                await claim(shared, request, key, config, record)
+            async with hold_memory(request, key, config) as hold:
                 asked, fetch = await read_with(dialect.read, dialect.links, request, config, remembered, sent)
                 chat = asked.chat
                 if hold.size:

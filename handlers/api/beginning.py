@@ -18,7 +18,7 @@ from bridge.dialects.dialect import Stamp
 from bridge.errors import ApiError, may_fall_back
 from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from bridge.log import event
-from handlers.request.admission import its_turn
+from handlers.request.admission import wait_for_turn
 from handlers.request.appkeys import COOLDOWN_WAIT, RECORD, RELAY
 from handlers.request.record import RequestRecord
 from upstream.protocol.printable import printable
@@ -40,7 +40,7 @@ async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Sta
     """
     relay = request.app[RELAY]
     if request[RECORD].queued is not None:
-        await its_turn(request, key)
+        await wait_for_turn(request, key)
     fallbacks = await relay.fallbacks(chat)
     for fallback in fallbacks[:-1]:
         try:
@@ -80,7 +80,7 @@ async def _begin(
         answer = await ask()
     else:
         modality = asked.model.modality
-        answer = await request.app[COOLDOWN_WAIT].ask(ask, modality, key.id, record.queued, record.lifetime)
+        answer = await request.app[COOLDOWN_WAIT].run(ask, modality, key.id, record.queued, record.lifetime)
     record.headers[CONVERSATION] = answer.conversation
     record.headers[EVALUATION] = answer.evaluation
     record.account = answer.account

@@ -16,7 +16,7 @@ from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.headers import REASON
 from handlers.api.asking import read_with
-from handlers.request.admission import large_body
+from handlers.request.admission import hold_memory
 from handlers.request.answers import json_response
 from handlers.request.appkeys import HEAVY, KEY, MODELS, SETTINGS, Handler
 from upstream.protocol.errors import Reason
@@ -36,7 +36,7 @@ def counting(
 
     async def count(request: web.Request) -> web.Response:
         key, config = request[KEY], request.app[SETTINGS].current()
-        async with large_body(request, key, config):
+        async with hold_memory(request, key, config):
             chat, _ = await read_with(read, lambda *_: (), request, config, remembered)
             await request.app[MODELS].resolve(chat.model, key)
             tokens = await request_tokens(chat, partial(request.app[HEAVY].run, key.id))

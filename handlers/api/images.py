@@ -35,7 +35,7 @@ from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_
 from bridge.headers import IGNORED
 from handlers.api.fetching import Linked
 from handlers.api.joining import Sent, answer_joined, joined, may_join, write_whole
-from handlers.request.admission import admitted, claimed, its_turn, large_body
+from handlers.request.admission import admit, claim, hold_memory, wait_for_turn
 from handlers.request.appkeys import (
     COOLDOWN_WAIT,
     DRAIN,
@@ -76,12 +76,12 @@ async def generate(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text."""
     key, config = request[KEY], request.app[SETTINGS].current()
     sent = Sent()
-    slot = admitted(request, key, config, request[RECORD])
+    slot = admit(request, key, config, request[RECORD])
     with slot:
         if (shared := request.app[SHARED_LIMITS]) is not None:
-            await claimed(shared, request, key, config, request[RECORD])
+            await claim(shared, request, key, config, request[RECORD])
         limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
-        async with large_body(request, key, config, limit=limit):
+        async with hold_memory(request, key, config, limit=limit):
             body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
             sent.read(body)
             return await _answer(request, key, read_generation(read_object(body)), sent, slot, config)
@@ -91,11 +91,11 @@ async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures after a text and other pictures, which come in a form, or within JSON."""
     key, config = request[KEY], request.app[SETTINGS].current()
     sent = Sent()
-    slot = admitted(request, key, config, request[RECORD])
+    slot = admit(request, key, config, request[RECORD])
     with slot:
         if (shared := request.app[SHARED_LIMITS]) is not None:
-            await claimed(shared, request, key, config, request[RECORD])
-        async with large_body(request, key, config) as hold:
+            await claim(shared, request, key, config, request[RECORD])
+        async with hold_memory(request, key, config) as hold:
             if request.content_type.startswith("multipart/"):
                 form = await _read_form(request, sent, config)
                 rules = FileRules(config.images.max_bytes, config.images.max_per_request)
@@ -147,7 +147,7 @@ async def _draw(
     record = request[RECORD]
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         if record.queued is not None:
-            await its_turn(request, key)
+            await wait_for_turn(request, key)
         asked = await _prepare(request, key, wanted)
         if fetch is not None:
             wanted = await fetch()
@@ -183,7 +183,7 @@ async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, want
     ask = partial(request.app[RELAY].answer, asked, key, estimate(wanted.prompt), record.attempts, apart=True)
     if (queued := record.queued) is not None:
         cooldown_wait = request.app[COOLDOWN_WAIT]
-        ask = partial(cooldown_wait.ask, ask, asked.model.modality, key.id, queued, record.lifetime)
+        ask = partial(cooldown_wait.run, ask, asked.model.modality, key.id, queued, record.lifetime)
 
     async def draw(_: int) -> list[str]:
         async with await ask() as answer:

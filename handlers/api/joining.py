@@ -75,7 +75,7 @@ def joined(
     place = Place(dialect, request[KEY].id, idempotency_key, sent.digest)
     found = answers.find(place, Mark.FIRST if draws and mark is Mark.NONE and not idempotency_key else mark, config)
     if found is not None:
-        if isinstance(slot, QueuedCall) and slot.waits:
+        if isinstance(slot, QueuedCall) and slot.is_waiting:
             slot.release()  # it asks nothing for which it would need a turn
         return found.join()
     task = asyncio.current_task()
@@ -100,7 +100,7 @@ def _may_go_on(slot: Slot | QueuedCall, joined: int) -> bool:
     One that waits for its turn, or for an account on cooldown, keeps the place for those who have joined; where there
     are none, it is given up.
     """
-    if isinstance(slot, QueuedCall) and (slot.waits or slot.waiter is not None):
+    if isinstance(slot, QueuedCall) and (slot.is_waiting or slot.waiter is not None):
         return joined > 0
     slot.release()
     return True

@@ -1,4 +1,4 @@
-"""Admission of calls that go upstream: the key's limits, and memory for a large body."""
+"""Admission of calls that ask a model: the key's limits, and memory for a large body."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
 
 
-def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot | QueuedCall:
-    """Take one of the key's slots, for the duration of the call, or a place in the queue for one.
+def admit(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot | QueuedCall:
+    """Take one of the key's slots for the call, or a place in the queue for one; either is a context that frees it.
 
-    Raises ApiError: 429, or 503 when all are taken.
+    Raises ApiError: 429, or 503 when all slots of the daemon are taken.
     """
     limits, budgeted = config.limits, key.budgeted
     if budgeted:
@@ -35,12 +35,11 @@ def admitted(request: web.Request, key: ApiKey, config: Config, record: RequestR
                 key.id, rpm=rpm, concurrency=concurrency, streams=streams, seconds=limits.queue_seconds
             )
             slot = record.queued = QueuedCall(request.app[CALL_QUEUE], place)
-            budgeted = budgeted and not slot.waits
+            budgeted = budgeted and not slot.is_waiting
         else:
             slot = request.app[LIMITER].slot(key.id, rpm=rpm, concurrency=concurrency, streams=streams)
     except LimitExceeded as error:
-        record.headers.update(request[API].limit_headers(error.admission, time.time()))
-        raise _refusal(error) from None
+        raise _refusal(request, error) from None
     record.headers.update(request[API].limit_headers(slot.admission, time.time()))
     if budgeted:
         record.spend = request.app[BUDGETS].count(key)
@@ -54,13 +53,11 @@ def _check_budget(request: web.Request, key: ApiKey) -> None:
         raise budget_exceeded(error.kind, error.limit, error.retry_after) from None
 
 
-async def claimed(
-    shared: SharedLimits, request: web.Request, key: ApiKey, config: Config, record: RequestRecord
-) -> None:
-    """Claim the slot that was just taken here among all processes. Raises ApiError: 429, or 503."""
+async def claim(shared: SharedLimits, request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> None:
+    """Claim the slot that this process has just taken in the limits of all processes. Raises ApiError: 429, or 503."""
     limits, queued = config.limits, record.queued
-    if queued is not None and queued.waits:
-        return  # it asks when it is served
+    if queued is not None and queued.is_waiting:
+        return  # it claims its slot when its turn comes
     try:
         admission = await shared.claim(
             key.id,
@@ -72,29 +69,29 @@ async def claimed(
         if queued is not None and error.kind != "rpm":
             queued.defer(error.kind)
             return
-        record.headers.update(request[API].limit_headers(error.admission, time.time()))
-        raise _refusal(error) from None
+        raise _refusal(request, error) from None
     if admission is not None:
         record.headers.update(request[API].limit_headers(admission, time.time()))
 
 
-async def its_turn(request: web.Request, key: ApiKey) -> None:
-    """Wait until a call that was let into the queue is served; at once where it need not wait. Raises ApiError."""
+async def wait_for_turn(request: web.Request, key: ApiKey) -> None:
+    """Wait until a call in the queue is served; return at once if it does not wait in one. Raises ApiError."""
     app, record = request.app, request[RECORD]
     queued = record.queued
-    if queued is None or not queued.waits:
+    if queued is None or not queued.is_waiting:
         return
     try:
-        await queued.turn(app[TIMERS], app[DRAIN], app[SHARED_LIMITS], record.lifetime)
+        await queued.wait_for_turn(app[TIMERS], app[DRAIN], app[SHARED_LIMITS], record.lifetime)
     except LimitExceeded as error:
-        record.headers.update(request[API].limit_headers(error.admission, time.time()))
-        raise _refusal(error) from None
+        raise _refusal(request, error) from None
     if key.budgeted and record.spend is None:
         _check_budget(request, key)
         record.spend = app[BUDGETS].count(key)
 
 
-def _refusal(error: LimitExceeded) -> ApiError:
+def _refusal(request: web.Request, error: LimitExceeded) -> ApiError:
+    """The error for a call beyond a limit; the headers about the limit are set."""
+    request[RECORD].headers.update(request[API].limit_headers(error.admission, time.time()))
     if error.kind == "streams":
         return overloaded(
             f"The bridge is answering {error.limit} requests already (limits.streams).", error.retry_after
@@ -109,14 +106,16 @@ def _refusal(error: LimitExceeded) -> ApiError:
     )
 
 
-def large_body(request: web.Request, key: ApiKey, config: Config, *, limit: int | None = None) -> Hold:
-    """Reserve memory for the request's body if it is large.
+def hold_memory(request: web.Request, key: ApiKey, config: Config, *, limit: int | None = None) -> Hold:
+    """A context that reserves memory for the request's body if that is large. Its entry raises ApiError (503).
 
-    A body without a length, or compressed, counts as `limit` bytes, by default `server.max_body_bytes`.
+    A body that is compressed or has no Content-Length counts as `limit` bytes, by default `server.max_body_bytes`.
     """
     server = config.server
-    largest = server.max_body_bytes if limit is None else limit
+    if limit is None:
+        limit = server.max_body_bytes
     is_unknown = request.body_exists and (request.content_length is None or "Content-Encoding" in request.headers)
-    size = largest if is_unknown else request.content_length
-    too_large = size is not None and size > largest  # refused at once when it is read, so it need not wait for memory
-    return request.app[BODIES].holding(key.id, 0 if too_large else size or 0, timeout=server.body_timeout)
+    size = limit if is_unknown else request.content_length or 0
+    if size > limit:
+        size = 0  # it will be refused before it is read, so it need not wait for memory
+    return request.app[BODIES].hold(key.id, size, timeout=server.body_timeout)

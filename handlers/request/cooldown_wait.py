@@ -1,4 +1,4 @@
-"""Waiting for an account on cooldown: a thin task around the decisions of `bridge.accounts.cooldown_queue`."""
+"""Waiting while all accounts are on cooldown: the tasks and timers around `bridge.accounts.cooldown_queue`."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from upstream.protocol.errors import AllOnCooldown
 
 T = TypeVar("T")
 
-#: How much longer than announced a cooldown is waited for: the pool of accounts goes by another clock.
-CLOCKS_SECONDS: Final = 0.05
+#: How much longer than announced a cooldown is waited for, in seconds: the pool of accounts uses another clock.
+_CLOCK_MARGIN_SECONDS: Final = 0.05
 
 
-class Lane:
-    """Lets the requests that wait for a modality go when the cooldown is over."""
+class _CooldownTimer:
+    """Serves the requests that wait for a modality when its cooldown is over."""
 
     def __init__(self, queue: CooldownQueue, modality: str, timers: Timers) -> None:
         self._queue = queue
         self._modality = modality
         self._timers = timers
 
-    def wake(self) -> None:
-        """Be called when the cooldown is over."""
+    def start(self) -> None:
+        """Set the timer to the end of the cooldown."""
         self._timers.set(self, monotonic() + self._queue.seconds_left(self._modality))
 
     def on_timer(self) -> None:
-        """The cooldown is over, unless it has become longer meanwhile."""
+        """Serve the queue, and start again if the cooldown has become longer meanwhile."""
         self._queue.serve(self._modality)
         if self._queue.seconds_left(self._modality):
-            self.wake()
+            self.start()
 
 
 class CooldownWait:
-    """Has requests wait while all accounts are on cooldown."""
+    """Makes calls, and has them wait while all accounts are on cooldown."""
 
     def __init__(self, timers: Timers, drain: Drain, pool: AccountPool) -> None:
         self.queue = CooldownQueue(monotonic)
         self._timers = timers
         self._drain = drain
         self._pool = pool
-        self._lanes: dict[str, Lane] = {}
+        self._cooldown_timers: dict[str, _CooldownTimer] = {}  # by modality
 
-    async def ask(
+    async def run(
         self,
         call: Callable[[], Awaitable[T]],
         modality: str,
@@ -58,9 +58,10 @@ class CooldownWait:
         queued: QueuedCall,
         lifetime: AnswerLifetime | None,
     ) -> T:
-        """Make the call, and again after a cooldown that ends before the request's deadline.
+        """Make the call; after a refusal, repeat it once the cooldown is over, until the request's deadline.
 
-        Nobody is overtaken who waits already. Raises ApiError: at once where the cooldown is too long.
+        It does not overtake requests that wait already. Raises ApiError, at once if the cooldown ends after the
+        deadline.
         """
         queue, deadline = self.queue, queued.place.deadline
         if queue.is_waited_for(modality) and self._pool.usable(modality):
@@ -80,8 +81,8 @@ class CooldownWait:
         answered = False
         try:
             while True:
-                self._lane(modality).wake()
-                await turn.goes(self._drain)
+                self._cooldown_timer(modality).start()
+                await turn.wait(self._drain)
                 if waiter.phase is Phase.WAITING:
                     raise _all_on_cooldown(queue.seconds_left(modality))
                 try:
@@ -103,24 +104,24 @@ class CooldownWait:
                 lifetime.postpone(0.0)
 
     def _note(self, modality: str, error: ApiError, deadline: float) -> float | None:
-        """Note a cooldown, and return its seconds; None if it is another error, or the cooldown is too long."""
+        """Note the cooldown that an error announces; return its seconds, None for other errors or if it is too long."""
         if error.code != "upstream_rate_limited":
             return None
         seconds = DEFAULT_COOLDOWN_SECONDS if error.retry_after is None else error.retry_after
         if monotonic() + seconds > deadline:
             return None
-        seconds += CLOCKS_SECONDS
+        seconds += _CLOCK_MARGIN_SECONDS
         self.queue.cool_down(modality, seconds)
         return seconds
 
-    def _lane(self, modality: str) -> Lane:
-        if (lane := self._lanes.get(modality)) is None:
-            lane = self._lanes[modality] = Lane(self.queue, modality, self._timers)
-        return lane
+    def _cooldown_timer(self, modality: str) -> _CooldownTimer:
+        if (timer := self._cooldown_timers.get(modality)) is None:
+            timer = self._cooldown_timers[modality] = _CooldownTimer(self.queue, modality, self._timers)
+        return timer
 
 
 class _Turn:
-    """Wakes the task of one request that waits."""
+    """Wakes the task of a waiting request when it may try, at its deadline, and when the daemon drains."""
 
     def __init__(self, waiter: Waiter) -> None:
         self._waiter = waiter
@@ -128,8 +129,8 @@ class _Turn:
         self._timed_out = False
         waiter.on_go = self.wake
 
-    async def goes(self, drain: Drain) -> None:
-        """Wait until the request may try, or has waited for as long as it may. Raises ApiError."""
+    async def wait(self, drain: Drain) -> None:
+        """Wait until the request may try, or until its deadline. Raises ApiError when the daemon drains."""
         while self._waiter.phase is Phase.WAITING and not self._timed_out:
             if drain.draining:
                 raise shutting_down()
@@ -137,12 +138,12 @@ class _Turn:
             await self._changed
 
     def on_timer(self) -> None:
-        """It has waited for as long as it may."""
+        """The request's deadline has passed."""
         self._timed_out = True
         self.wake()
 
     def wake(self) -> None:
-        """Look again."""
+        """Have `wait` check its conditions again."""
         if self._changed is not None and not self._changed.done():
             self._changed.set_result(None)
 

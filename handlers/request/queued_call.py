@@ -1,4 +1,4 @@
-"""One request's wait for its place in the queue: a thin task around the decisions of `bridge.access.waiting`."""
+"""One request's wait in the queue of calls: the task and timer around the decisions of `bridge.access.waiting`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from upstream.loop.timers import Timers
 
 
 class QueuedCall:
-    """A call's place, as a context that frees it. The call `waits` from its arrival until it has its turn."""
+    """A call's place in the queue and then among the running calls, as a context that frees it."""
 
-    __slots__ = ("_changed", "_in_vain", "_lock", "_queue", "_timed_out", "place", "waiter", "waits")
+    __slots__ = ("_changed", "_failure", "_lock", "_queue", "_timed_out", "is_waiting", "place", "waiter")
 
     def __init__(self, queue: CallQueue, place: Place) -> None:
         self._queue = queue
         self._lock: asyncio.Lock | None = None
         self._changed: asyncio.Future[None] | None = None
-        self._in_vain: Exception | None = None
+        self._failure: Exception | None = None
         self._timed_out = False
         self.place = place
-        #: Its wait for an account, while all rest.
+        #: Its place in the queue for accounts; None unless it waits there, since all are on cooldown.
         self.waiter: Waiter | None = None
-        self.waits = place.phase is Phase.WAITING
+        #: Whether it waits for its turn, from its arrival on.
+        self.is_waiting = place.phase is Phase.WAITING
 
     @property
     def admission(self) -> Admission:
@@ -39,27 +40,28 @@ class QueuedCall:
         self.release()
 
     def release(self) -> None:
-        """Free it before the block ends."""
+        """Free the place before the context ends."""
         self._queue.leave(self.place)
-        self._in_vain = None  # whose traceback leads back to this
+        self._failure = None  # breaks a reference cycle through its traceback
 
     def defer(self, kind: Kind) -> None:
-        """Other processes hold the place that was taken here: wait for it."""
+        """Give back the place, which calls of other processes hold, and wait for it again."""
         self._queue.defer(self.place, kind)
-        self.waits = True
+        self.is_waiting = True
 
-    async def turn(
+    async def wait_for_turn(
         self, timers: Timers, drain: Drain, shared: SharedLimits | None, lifetime: AnswerLifetime | None
     ) -> None:
-        """Wait for the call's turn; several tasks of one request may. `lifetime` begins with the turn.
+        """Wait for the call's turn; several tasks of one request may. The time of `lifetime` begins then.
 
-        Raises LimitExceeded once it has waited for as long as it may, and ApiError when the daemon drains.
+        Raises LimitExceeded at the deadline of its place or where it is refused before, ApiError when the daemon
+        drains.
         """
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
-            if self._in_vain is not None:
-                raise self._in_vain
-            if not self.waits:
+            if self._failure is not None:
+                raise self._failure
+            if not self.is_waiting:
                 return
             place, queue = self.place, self._queue
             place.on_change = self._wake
@@ -68,7 +70,7 @@ class QueuedCall:
             if lifetime is not None:
                 lifetime.postpone(queue.seconds_left(place))
             try:
-                while self.waits:
+                while self.is_waiting:
                     self._changed = asyncio.get_running_loop().create_future()
                     while place.phase is Phase.WAITING and not (self._timed_out or drain.draining):
                         await self._changed
@@ -76,9 +78,9 @@ class QueuedCall:
                         raise shutting_down()
                     if place.phase is not Phase.SERVED:
                         raise queue.expire(place)
-                    self.waits = shared is not None and not await self._agreed(shared)
-            except Exception as error:  # reraised, here and for the other answers of this call
-                self._in_vain = error
+                    self.is_waiting = shared is not None and not await self._claim(shared)
+            except Exception as error:  # reraised here, and for the other tasks of this call
+                self._failure = error
                 raise
             finally:
                 timers.cancel(self)
@@ -88,12 +90,12 @@ class QueuedCall:
                 lifetime.postpone(0.0)
 
     def on_timer(self) -> None:
-        """It has waited for as long as it may."""
+        """The deadline of its place has passed."""
         self._timed_out = True
         self._wake()
 
-    async def _agreed(self, shared: SharedLimits) -> bool:
-        """Ask the other processes for the place; False where they have none, and it is waited for again."""
+    async def _claim(self, shared: SharedLimits) -> bool:
+        """Claim the place in the limits of all processes; return False if none is free, and it must wait again."""
         place = self.place
         try:
             await shared.claim(place.key_id, rpm=place.rpm, concurrency=place.concurrency, streams=place.streams)

@@ -62,7 +62,7 @@ class Crowd:
 
     async def _hold(self, name: str, size: int, timeout: float) -> None:
         try:
-            async with self.budget.holding(name, size * MB, timeout=timeout) as hold:
+            async with self.budget.hold(name, size * MB, timeout=timeout) as hold:
                 self.holds[name] = hold
                 self.order.append(name)
                 try:
@@ -99,8 +99,8 @@ async def test_small_bodies_never_wait() -> None:
     budget = ByteBudget(MB)
     async with (
         asyncio.timeout(10),
-        budget.holding("a", MB, timeout=60),
-        budget.holding("a", UNCOUNTED_BYTES, timeout=60),
+        budget.hold("a", MB, timeout=60),
+        budget.hold("a", UNCOUNTED_BYTES, timeout=60),
     ):
         pass
 
@@ -195,7 +195,7 @@ class Shares:
         await turns()
 
     async def _hold(self, owner: str, size: int) -> None:
-        async with self.budget.holding(owner, size * MB, timeout=60):
+        async with self.budget.hold(owner, size * MB, timeout=60):
             self.inside.append(owner)
             try:
                 await asyncio.Event().wait()
@@ -236,7 +236,7 @@ async def test_two_that_announce_all_leave_some() -> None:
 async def test_a_request_does_not_stand_in_its_own_way() -> None:
     """One that holds much may hold more: what it fetches."""
     budget = ByteBudget(16 * MB)
-    async with asyncio.timeout(10), budget.holding("a", 6 * MB, timeout=60) as hold:
+    async with asyncio.timeout(10), budget.hold("a", 6 * MB, timeout=60) as hold:
         await hold.extend(10 * MB)
         assert hold.size == 16 * MB
     assert budget.free == 16 * MB
@@ -245,11 +245,11 @@ async def test_a_request_does_not_stand_in_its_own_way() -> None:
 async def test_an_owner_that_waits_for_its_share_is_let_in_when_it_has_given_back() -> None:
     budget = ByteBudget(4 * MB)
     async with TaskOwner() as tasks:
-        async with budget.holding("a", 2 * MB, timeout=60):
+        async with budget.hold("a", 2 * MB, timeout=60):
             waiting = tasks.spawn(budget.take("a", MB, 60), name="a")
             await turns()
             assert not waiting.done()
-            async with budget.holding("b", MB, timeout=60):  # overtakes
+            async with budget.hold("b", MB, timeout=60):  # overtakes
                 pass
         assert await asyncio.wait_for(waiting, 10) == MB
 
