@@ -1,4 +1,4 @@
-"""How a person writes when a key ends: `never`, `12h`, `30d`, `8w`, or a date, with whose end in UTC the key ends."""
+"""How the expiry of an API key is written: `never`, `12h`, `30d`, `8w`, or the date of its last day in UTC."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def read_expiry(text: str, now: float) -> float | None:
-    """The unix time at which a key ends; None for never, as for ''. Raises ValueError, also for a time that is past."""
+    """The unix time at which a key expires; None for `never` and ''.
+
+    Raises ValueError for any other form, and for a date that has passed.
+    """
     written = text.strip().lower()
     if written in ("", "never"):
         return None
@@ -27,10 +30,10 @@ def read_expiry(text: str, now: float) -> float | None:
             end = 0.0
         if end > now:
             return end
-        raise ValueError("expires: must be a date that is not past")
+        raise ValueError("expires: must be a date that has not passed")
     raise ValueError(f"expires: must be {FORMS}")
 
 
 def last_day(expires: float | None) -> str:
-    """The date of a key's last day in UTC, '' for never, as `read_expiry` reads it."""
+    """The date of a key's last day in UTC, '' for never; `read_expiry` reads it back."""
     return "" if expires is None else f"{datetime.fromtimestamp(expires - 1, UTC):%Y-%m-%d}"

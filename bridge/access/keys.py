@@ -20,10 +20,10 @@ from typing import Any
 
 MAX_RPM = 1_000_000
 MAX_CONCURRENCY = 100_000
-#: The largest budget of a day, in requests or tokens.
+#: The largest daily budget, in requests or tokens.
 MAX_BUDGET = 1_000_000_000_000
 MAX_NOTE_CHARS = 200
-#: How long the former secret of a rotated key stays good, in seconds.
+#: How long the former secret of a rotated key stays valid, in seconds.
 ROTATION_SECONDS = 86_400.0
 
 _PREFIX = "sk-lmab-"
@@ -40,11 +40,12 @@ _GLOB = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One key. `rpm` and `concurrency` are None for the configured default; empty `models` allows all.
+    """One key. `rpm` and `concurrency` are None for the configured default; empty `models` allows all models.
 
-    `stealth` gives access to stealth models, `metrics` to `/metrics`. `day_requests` and `day_tokens` are its budget of
-    a day in UTC, None without one. After `expires` (unix time) it is refused, and so it is while `paused`.
-    `former_hash` is of the secret before the last rotation, which is good until `former_until` (unix time).
+    `stealth` gives access to stealth models, `metrics` to `/metrics`. `day_requests` and `day_tokens` are its daily
+    budget (days in UTC), None for no limit. The key is refused from `expires` on (unix time; None for never), and while
+    it is `paused`. `former_hash` is that of the secret before the last rotation, which stays valid until `former_until`
+    (unix time).
 
     Raises ValueError, saying which field is wrong and what it may be.
     """
@@ -91,11 +92,11 @@ class ApiKey:
 
     @property
     def budgeted(self) -> bool:
-        """Whether the key has a budget."""
+        """Whether the key has a daily budget."""
         return self.day_requests is not None or self.day_tokens is not None
 
     def has_expired(self, now: float) -> bool:
-        """Whether the key is no longer good at `now`, a unix time."""
+        """Whether the key has expired at `now`, a unix time."""
         return self.expires is not None and now >= self.expires
 
     def allows(self, model_names: Iterable[str]) -> bool:
@@ -146,9 +147,9 @@ def generate(
     metrics: bool = False,
     **further: Any,
 ) -> tuple[str, ApiKey]:
-    """Make a key: return its secret, to be shown once, and the key to store. `now` is unix time; raises ValueError.
+    """Make a key: return its secret, to be shown once, and the key to store. `now` is unix time.
 
-    `further` are other fields of ApiKey.
+    `further` are other fields of ApiKey. Raises ValueError.
     """
     secret = _new_secret()
     key = ApiKey(
@@ -168,16 +169,16 @@ def generate(
 
 
 def rotated(key: ApiKey, now: float) -> tuple[str, ApiKey]:
-    """Give a key a new secret: return that, to be shown once, and the key. The former secret is good for a day more."""
+    """Give a key a new secret: return it, to be shown once, and the changed key. The former stays valid for a day."""
     secret = _new_secret()
-    fresh = dataclasses.replace(
+    changed = dataclasses.replace(
         key,
         hash=_digest(secret),
         hint=secret[-4:],
         former_hash=key.hash,
         former_until=now + ROTATION_SECONDS,
     )
-    return secret, fresh
+    return secret, changed
 
 
 def _new_secret() -> str:
@@ -189,7 +190,7 @@ def _digest(secret: str) -> str:
 
 
 class KeyRing:
-    """All keys, found by secret in constant time. Immutable: a reload makes a new one. `clock` gives unix time."""
+    """All keys, found by the hash of their secret. Immutable: a reload makes a new one. `clock` gives unix time."""
 
     __slots__ = ("_by_former_hash", "_by_hash", "_clock")
 
@@ -236,12 +237,12 @@ def replace(keys: Iterable[ApiKey], key: ApiKey) -> tuple[ApiKey, ...]:
     """`keys` with `key` replacing the one of the same id. Raises ValueError if there is none or the name is taken."""
     kept = tuple(keys)
     old = get(kept, key.id)
-    add((other for other in kept if other is not old), key)
+    add((other for other in kept if other is not old), key)  # raises if the name is taken
     return tuple(key if other is old else other for other in kept)
 
 
 def remove(keys: Iterable[ApiKey], name_or_id: str) -> tuple[ApiKey, ...]:
     """`keys` without the one with this name or id. Raises ValueError if there is none."""
     kept = tuple(keys)
-    gone = get(kept, name_or_id)
-    return tuple(key for key in kept if key is not gone)
+    removed = get(kept, name_or_id)
+    return tuple(key for key in kept if key is not removed)

@@ -1,7 +1,7 @@
-"""Rate limits: a key's requests in any 60 s, its concurrent calls, and the whole daemon's concurrent calls.
+"""Rate limits: a key's requests in any 60 s, its concurrent calls, and the concurrent calls of all keys.
 
-The window slides: a slot is free again 60 s after it was taken, so no boundary lets a double burst through.
-Times are seconds of a monotonic clock; a refused request takes no slot.
+The window slides: each request counts for 60 s, so that no two full bursts can meet at a boundary between minutes. A
+refused request does not count. Each call in flight holds a slot. Times are seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 WINDOW_SECONDS = 60.0
-# It is not known when a running call will end; a retry is worthwhile after this time.
+#: When to retry while all slots are taken: it is not known when a call will end.
 BUSY_RETRY_SECONDS = 1.0
 
 
 class Admission(NamedTuple):
     """One decision about a key's requests per minute, in the terms of the `x-ratelimit-*` headers.
 
-    `reset_seconds`: until all `limit` slots are free again. `retry_after`: until a refused request fits, else 0.
+    `reset_seconds` is the time until all of `limit` remains again, `retry_after` the time until a refused request would
+    be admitted, 0 for an admitted one.
     """
 
     allowed: bool
@@ -31,7 +32,7 @@ class Admission(NamedTuple):
 
 
 class LimitExceeded(Exception):
-    """A call was refused: `kind` names the limit, `limit` is its value, `retry_after` the seconds until a retry."""
+    """A call was refused: `kind` names the limit, `limit` is its value, `retry_after` is in seconds."""
 
     def __init__(self, kind: Literal["rpm", "concurrency", "streams"], limit: int, admission: Admission) -> None:
         super().__init__(f"{kind} limit of {limit} reached")
@@ -42,7 +43,7 @@ class LimitExceeded(Exception):
 
 
 class Window:
-    """One key's admitted requests of the last 60 s, as the times at which their slots become free."""
+    """One key's admitted requests of the last 60 s, as the times from which they no longer count."""
 
     __slots__ = ("_expiries",)
 
@@ -50,11 +51,11 @@ class Window:
         self._expiries: deque[float] = deque()
 
     def is_idle(self, now: float) -> bool:
-        """Whether every slot is free."""
+        """Whether no request counts any more."""
         return not self._expiries or self._expiries[-1] <= now
 
-    def look(self, rpm: int, now: float) -> Admission:
-        """What `admit` would decide now, without taking a slot."""
+    def peek(self, rpm: int, now: float) -> Admission:
+        """What `admit` would decide now, without counting a request."""
         expiries = self._expiries
         while expiries and expiries[0] <= now:
             expiries.popleft()
@@ -65,31 +66,33 @@ class Window:
         return Admission(excess < 0, rpm, max(-excess, 0), reset, wait)
 
     def admit(self, rpm: int, now: float) -> Admission:
-        """Take a slot if fewer than `rpm` are taken; `now` must not decrease from call to call."""
-        decision = self.look(rpm, now)
+        """Count a request if fewer than `rpm` count now; `now` must not decrease from call to call."""
+        decision = self.peek(rpm, now)
         if not decision.allowed:
             return decision
         self._expiries.append(now + WINDOW_SECONDS)
         return Admission(True, rpm, decision.remaining - 1, WINDOW_SECONDS, 0.0)
 
-    def take_back(self) -> None:
-        """The last slot that was taken is free again."""
+    def refund(self) -> None:
+        """Stop counting the last request."""
         if self._expiries:
             self._expiries.pop()
 
 
 @dataclass(slots=True)
 class Calls:
-    """Calls in flight: by key (without keys that have none), and in total."""
+    """The numbers of calls in flight: by key (without keys that have none), and in total.
+
+    Each of `on_end` is called with the key of a call that has ended.
+    """
 
     by_key: dict[str, int] = field(default_factory=dict)
     total: int = 0
-    #: Are told the key of each call that has ended, where others count it too, or wait for it.
     on_end: tuple[Callable[[str], None], ...] = ()
 
 
 class Slot:
-    """The slot of one call, occupied within a `with` block; `admission` says how many requests remain."""
+    """The slot of one call, held within a `with` block; `admission` says how many requests remain."""
 
     __slots__ = ("_calls", "_held", "_key_id", "admission")
 
@@ -108,7 +111,7 @@ class Slot:
         self.release()
 
     def release(self) -> None:
-        """Free it before the block ends: the caller has left, and the call goes on without it."""
+        """Free it before the block ends, because the call goes on without its caller."""
         if not self._held:
             return
         self._held = False
@@ -116,10 +119,10 @@ class Slot:
         for on_end in self._calls.on_end:
             on_end(self._key_id)
 
-    def _count(self, more: int) -> None:
+    def _count(self, change: int) -> None:
         calls = self._calls
-        calls.total += more
-        running = calls.by_key.pop(self._key_id, 0) + more
+        calls.total += change
+        running = calls.by_key.pop(self._key_id, 0) + change
         if running:
             calls.by_key[self._key_id] = running
 
@@ -135,29 +138,29 @@ class Limiter:
 
     @property
     def running(self) -> int:
-        """Calls in flight, of all keys."""
+        """The number of calls in flight, of all keys."""
         return self._calls.total
 
     def slot(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Slot:
-        """Take one call's slot, to be held for the length of a `with` block.
+        """Count a request, and return the slot of its call, to be entered with `with`.
 
-        `rpm` and `concurrency` are the key's limits, `streams` the whole daemon's. Raises LimitExceeded.
+        `rpm` and `concurrency` are the key's limits, `streams` is that of all keys. Raises LimitExceeded.
         """
         now = self._clock()
         if now >= self._sweep_at:
             self._forget_idle(now)
         window = self._window(key_id)
-        if self._calls.total >= streams:
-            raise LimitExceeded("streams", streams, busy(window.look(rpm, now)))
-        if self._calls.by_key.get(key_id, 0) >= concurrency:
-            raise LimitExceeded("concurrency", concurrency, busy(window.look(rpm, now)))
+        if self.running >= streams:
+            raise LimitExceeded("streams", streams, busy(window.peek(rpm, now)))
+        if self.running_of(key_id) >= concurrency:
+            raise LimitExceeded("concurrency", concurrency, busy(window.peek(rpm, now)))
         admission = window.admit(rpm, now)
         if not admission.allowed:
             raise LimitExceeded("rpm", rpm, admission)
         return Slot(key_id, admission, self._calls)
 
     def running_of(self, key_id: str) -> int:
-        """Calls of a key in flight."""
+        """The number of calls in flight, of one key."""
         return self._calls.by_key.get(key_id, 0)
 
     @property
@@ -169,22 +172,22 @@ class Limiter:
         """Call `callback` with the key of each call that ends from now on."""
         self._calls.on_end = (*self._calls.on_end, callback)
 
-    def look(self, key_id: str, rpm: int) -> Admission:
-        """What is left of a key's requests per minute."""
-        return self._window(key_id).look(rpm, self._clock())
+    def peek(self, key_id: str, rpm: int) -> Admission:
+        """What remains of a key's requests per minute."""
+        return self._window(key_id).peek(rpm, self._clock())
 
     def count(self, key_id: str, rpm: int) -> Admission:
-        """Count a request of a key that takes no slot yet, if it is allowed."""
+        """Count a request, if it is allowed, whose call takes no slot yet."""
         return self._window(key_id).admit(rpm, self._clock())
 
-    def taken(self, key_id: str, admission: Admission) -> Slot:
-        """The slot of a call whose request was counted, whatever the limits."""
+    def slot_after_count(self, key_id: str, admission: Admission) -> Slot:
+        """The slot of a call whose request `count` has counted; no limit is checked."""
         return Slot(key_id, admission, self._calls)
 
-    def take_back(self, key_id: str) -> None:
-        """The key's last request was refused by others: it does not count here either."""
+    def refund(self, key_id: str) -> None:
+        """Stop counting the key's last request, which was refused after all."""
         if (window := self._windows.get(key_id)) is not None:
-            window.take_back()
+            window.refund()
 
     def _window(self, key_id: str) -> Window:
         window = self._windows.get(key_id)
@@ -193,7 +196,7 @@ class Limiter:
         return window
 
     def _forget_idle(self, now: float) -> None:
-        """Drop the windows of idle keys; doing so once per window length is enough to bound memory."""
+        """Drop the windows of idle keys; once per window length is enough to bound the memory they take."""
         self._windows = {key_id: window for key_id, window in self._windows.items() if not window.is_idle(now)}
         self._sweep_at = now + WINDOW_SECONDS
 
@@ -202,12 +205,12 @@ class SharedLimits(Protocol):
     """Limits that several processes keep together."""
 
     async def claim(self, key_id: str, *, rpm: int, concurrency: int, streams: int) -> Admission | None:
-        """Claim the slot that a key's newest call has in this process's `Limiter`; None where its own count holds.
+        """Claim from all processes the slot that a key's newest call has in this process's `Limiter`.
 
-        Raises LimitExceeded.
+        Returns None if only this process's own count decides. Raises LimitExceeded.
         """
 
 
 def busy(admission: Admission) -> Admission:
-    """The error for a call that is refused because others are running."""
+    """The admission to report for a call that is refused because too many others are running."""
     return admission._replace(allowed=False, retry_after=max(admission.retry_after, BUSY_RETRY_SECONDS))

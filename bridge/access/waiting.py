@@ -1,20 +1,21 @@
-"""Waiting for a free place among the calls in flight, instead of being refused (`limits.queue_seconds`).
+"""Waiting for a free slot instead of being refused (`limits.queue_seconds`).
 
-A call takes one of the places that `bridge.access.limits` counts: of its key (`concurrency`), and of all (`streams`).
+A call takes one of the slots that `bridge.access.limits` counts: those of its key (`concurrency`) and of all keys
+(`streams`).
 
-    enter ──▶ SERVED ──────────────────────────────────▶ OVER   leave: the place is free, and the next is served
-      │         ▲ │ defer: other processes hold the places      (`defer` gives the place back)
+    enter ──▶ SERVED ──────────────────────▶ OVER      leave: the slot is free, and the next call is served
+      │         ▲ │ defer: other processes hold the slots, so the call gives its own back
       ▼         │ ▼
-    WAITING ────┴───▶ REFUSED   expire: at its deadline; displaced by another key where as many wait as may
+    WAITING ────┴───▶ REFUSED   expire: at its deadline; or displaced by another key when the queue is full
       └─────────────▶ OVER      leave: its caller has gone
 
-The request counts in its key's minute from its arrival on, unless it is refused. Where several processes share the
-limits, one waiting call at a time goes from here to the others (`confirm` or `defer` ends that); what they refuse
-bars its key, or all, until a call ends here or `try_again` is called.
+A request counts towards its key's requests per minute from its arrival on, unless it is refused. If several processes
+share the limits, one waiting call at a time is served subject to the others' agreement (until `confirm` or `defer`). A
+call that they refuse blocks its key, or all keys, until a call of this process ends or `unblock` is called.
 
-A call is refused at once if it could not be served in time even if all that run ended now and those after them took as
-long as the mean: with `c` places and calls of `d` seconds, one with `n` ahead of it waits for at least `n // c * d`.
-No I/O; the clock is given.
+A call is refused at once if it could not be served in time even in the best case, in which all running calls end now
+and the calls that follow take the mean duration: with `c` slots and calls of `d` seconds, a call with `n` others ahead
+of it waits for at least `n // c * d`. No I/O; the clock is an argument.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
 from bridge.access.limits import WINDOW_SECONDS, Admission, Limiter, LimitExceeded, Slot, busy
-from bridge.access.turns import Turns
+from bridge.access.round_robin import RoundRobin
 from bridge.config.schema import MAX_WAITING
 
-#: How much the last call's length counts in the mean.
+#: The weight of the last call's duration in the moving average.
 _WEIGHT: Final = 0.2
-#: The most keys of which the mean length of calls is kept.
+#: The most keys whose mean duration is kept.
 _MAX_KEYS: Final = 10_000
 
 Kind: TypeAlias = Literal["concurrency", "streams"]
 
 
 class Phase(enum.Enum):
-    """Where a call is; see above."""
+    """The state of a call; see the module's diagram."""
 
     WAITING = enum.auto()
     SERVED = enum.auto()
@@ -44,28 +45,27 @@ class Phase(enum.Enum):
     OVER = enum.auto()
 
 
-class Place:
-    """One call's place, as a context: leaving it frees the place for the next one.
+class Call:
+    """One call that is served or waits, as a context manager: leaving it frees its slot for the next call.
 
-    `on_change` is called when it is served or refused while it waits. `deadline` is in seconds of the queue's clock.
+    `on_change` is called when the call is served or refused while it waits. Times are seconds of the queue's clock.
     """
 
     __slots__ = (
-        *("_queue", "admission", "arrived", "concurrency", "deadline", "key_id", "kind", "on_change"),
-        *("phase", "rpm", "since", "slot", "streams"),
+        *("_queue", "admission", "arrived_at", "concurrency", "deadline", "key_id", "kind", "on_change"),
+        *("phase", "rpm", "served_at", "slot", "streams"),
     )
 
     def __init__(self, queue: CallQueue, key_id: str, rpm: int, concurrency: int, streams: int, now: float) -> None:
         self._queue = queue
-        self.arrived = now
-        #: When it was served.
-        self.since = now
+        self.arrived_at = now
+        self.served_at = now
         self.deadline = now
         self.key_id = key_id
         self.rpm = rpm
         self.concurrency = concurrency
         self.streams = streams
-        #: The limit for which it waits.
+        #: The limit that keeps it waiting.
         self.kind: Kind = "concurrency"
         self.phase = Phase.WAITING
         self.slot: Slot | None = None
@@ -80,201 +80,200 @@ class Place:
 
 
 class CallQueue:
-    """The waiting calls of this process, and the calls that are served.
+    """The waiting and the served calls of this process. At most `max_waiting` wait.
 
-    `several` is whether other processes must agree to a call, too; at most `most` wait.
+    `shared` means that other processes share the limits, and must agree to each call.
     """
 
     def __init__(
-        self, limiter: Limiter, clock: Callable[[], float], *, several: bool = False, most: int = MAX_WAITING
+        self, limiter: Limiter, clock: Callable[[], float], *, shared: bool = False, max_waiting: int = MAX_WAITING
     ) -> None:
         self._limiter = limiter
         self._clock = clock
-        self._several = several
-        self._most = most
-        self._turns: Turns[Place] = Turns()
-        self._asking: Place | None = None  # has left the order, and is asking the other processes
-        self._barred_keys: set[str] = set()
-        self._all_barred = False
-        self._lengths: dict[str, float] = {}
-        self._length: float | None = None
-        limiter.on_end(self._freed)
+        self._shared = shared
+        self._max_waiting = max_waiting
+        self._waiting: RoundRobin[Call] = RoundRobin()
+        self._unconfirmed: Call | None = None  # has waited and is served, but the other processes have not agreed yet
+        self._blocked_keys: set[str] = set()
+        self._all_blocked = False
+        self._mean_by_key: dict[str, float] = {}  # the mean duration of calls, in seconds
+        self._mean: float | None = None
+        limiter.on_end(self._on_end)
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._waiting)
 
-    def places(self) -> dict[Place, int]:
-        """All waiting calls, each with its place: in the order of all where the daemon is full, else of its key."""
-        found: dict[Place, int] = {}
-        of_key: dict[str, int] = {}
-        for number, place in enumerate(self._turns, 1):
-            mine = of_key[place.key_id] = of_key.get(place.key_id, 0) + 1
-            found[place] = number if self._limiter.running >= place.streams else mine
+    def positions(self) -> dict[Call, int]:
+        """All waiting calls with their positions: among all calls if no slot is free at all, else among the key's."""
+        found: dict[Call, int] = {}
+        by_key: dict[str, int] = {}
+        for position, call in enumerate(self._waiting, 1):
+            in_key = by_key[call.key_id] = by_key.get(call.key_id, 0) + 1
+            found[call] = position if self._limiter.running >= call.streams else in_key
         return found
 
-    def seconds_left(self, place: Place) -> float:
+    def seconds_left(self, call: Call) -> float:
         """How long a call may still wait."""
-        return max(0.0, place.deadline - self._clock())
+        return max(0.0, call.deadline - self._clock())
 
-    def enter(self, key_id: str, *, rpm: int, concurrency: int, streams: int, seconds: float) -> Place:
-        """Give a call a place now, or let it wait for one for at most `seconds`.
+    def enter(self, key_id: str, *, rpm: int, concurrency: int, streams: int, seconds: float) -> Call:
+        """Serve a call now, or let it wait for at most `seconds`.
 
-        Raises LimitExceeded where it cannot be served within that time, or makes too many requests a minute.
+        Raises LimitExceeded if it cannot be served in time, or if the key makes too many requests per minute.
         """
         now = self._clock()
-        place = Place(self, key_id, rpm, concurrency, streams, now)
-        place.deadline = now + seconds
-        if not self._is_barred(place):
+        call = Call(self, key_id, rpm, concurrency, streams, now)
+        call.deadline = now + seconds
+        if not self._is_blocked(call):
             try:
-                place.slot = self._limiter.slot(key_id, rpm=rpm, concurrency=concurrency, streams=streams)
+                call.slot = self._limiter.slot(key_id, rpm=rpm, concurrency=concurrency, streams=streams)
             except LimitExceeded as error:
                 if error.kind == "rpm" or not error.admission.remaining:
                     raise
-                place.kind = error.kind
+                call.kind = error.kind
             else:
-                place.admission = place.slot.__enter__()
-                place.phase = Phase.SERVED
-                return place
-        self._check_estimate(place, seconds)
-        self._make_room(place)
-        place.admission = self._limiter.count(key_id, rpm)
-        if not place.admission.allowed:
-            raise LimitExceeded("rpm", rpm, place.admission)
-        self._turns.add(key_id, place)
-        return place
+                call.admission = call.slot.__enter__()
+                call.phase = Phase.SERVED
+                return call
+        self._check_estimate(call, seconds)
+        self._make_room(call)
+        call.admission = self._limiter.count(key_id, rpm)
+        if not call.admission.allowed:
+            raise LimitExceeded("rpm", rpm, call.admission)
+        self._waiting.add(key_id, call)
+        return call
 
-    def leave(self, place: Place) -> None:
-        """The call is over, or its caller has gone while it waited."""
-        phase, place.phase, place.on_change = place.phase, Phase.OVER, None
+    def leave(self, call: Call) -> None:
+        """End a call that is over, or whose caller has gone while it waited."""
+        phase, call.phase, call.on_change = call.phase, Phase.OVER, None
         if phase is Phase.WAITING:
-            self._turns.remove(place.key_id, place)
-        elif place.slot is not None:
-            slot, place.slot = place.slot, None
-            self._note_length(place)
-            if self._asking is place:
-                self._asking = None
-            slot.__exit__()  # which serves the next one
+            self._waiting.remove(call.key_id, call)
+        elif call.slot is not None:
+            slot, call.slot = call.slot, None
+            self._record_duration(call)
+            if self._unconfirmed is call:
+                self._unconfirmed = None
+            slot.__exit__()  # which serves the next call
 
-    def expire(self, place: Place) -> LimitExceeded:
-        """The call has waited for as long as it may: it takes nothing, and is refused by what is returned."""
-        if place.phase is Phase.WAITING:
-            self._turns.remove(place.key_id, place)
-            self._refuse(place)
-        return self._refusal(place)
+    def expire(self, call: Call) -> LimitExceeded:
+        """Refuse a call that has waited for as long as it may, and return the error to raise."""
+        if call.phase is Phase.WAITING:
+            self._waiting.remove(call.key_id, call)
+            self._refuse(call)
+        return self._refusal(call)
 
-    def confirm(self, place: Place) -> None:
-        """The other processes have agreed to a call that had to wait."""
-        if self._asking is place:
-            self._asking = None
+    def confirm(self, call: Call) -> None:
+        """Note that the other processes have agreed to a call that has waited."""
+        if self._unconfirmed is call:
+            self._unconfirmed = None
             self._serve()
 
-    def defer(self, place: Place, kind: Kind) -> None:
-        """Another process's calls leave no room for one that was served here: it waits, as the next of its key."""
-        if place.slot is None or place.phase is not Phase.SERVED:
+    def defer(self, call: Call, kind: Kind) -> None:
+        """Let a served call wait again, as the next of its key, because other processes' calls take all slots."""
+        if call.slot is None or call.phase is not Phase.SERVED:
             return
-        place.kind, place.phase = kind, Phase.WAITING
-        slot, place.slot = place.slot, None
-        self._limiter.count(place.key_id, place.rpm)  # it was taken back with the refusal
-        self._turns.put_back(place.key_id, place)
-        asking = self._asking
-        self._asking = place  # so that its slot, which others hold, serves nobody
+        call.kind, call.phase = kind, Phase.WAITING
+        slot, call.slot = call.slot, None
+        self._limiter.count(call.key_id, call.rpm)  # refunded when the other processes refused it
+        self._waiting.put_back(call.key_id, call)
+        unconfirmed = self._unconfirmed
+        self._unconfirmed = call  # so that no other call gets its slot, which is other processes'
         slot.__exit__()
-        self._asking = None if asking is place else asking
+        self._unconfirmed = None if unconfirmed is call else unconfirmed
         if kind == "streams":
-            self._all_barred = True
+            self._all_blocked = True
         else:
-            self._barred_keys.add(place.key_id)
+            self._blocked_keys.add(call.key_id)
         self._serve()
 
-    def try_again(self) -> None:
-        """Other processes may have room again."""
-        self._barred_keys.clear()
-        self._all_barred = False
+    def unblock(self) -> None:
+        """Serve the calls that wait for other processes, which may have free slots again."""
+        self._blocked_keys.clear()
+        self._all_blocked = False
         self._serve()
 
-    def _freed(self, key_id: str) -> None:
+    def _on_end(self, key_id: str) -> None:
         """A call of this process has ended."""
-        if self._turns:
-            self._barred_keys.discard(key_id)
-            self._all_barred = False
+        if self._waiting:
+            self._blocked_keys.discard(key_id)
+            self._all_blocked = False
             self._serve()
 
-    def _is_barred(self, place: Place) -> bool:
-        """Whether one must wait behind others that wait for other processes' calls."""
-        if not self._turns:
-            self._barred_keys.clear()
-            self._all_barred = False
+    def _is_blocked(self, call: Call) -> bool:
+        """Whether a new call must wait behind those that wait for other processes."""
+        if not self._waiting:
+            self._blocked_keys.clear()
+            self._all_blocked = False
             return False
-        if self._all_barred:
-            place.kind = "streams"
-        return self._all_barred or self._asking is not None or place.key_id in self._barred_keys
+        if self._all_blocked:
+            call.kind = "streams"
+        return self._all_blocked or self._unconfirmed is not None or call.key_id in self._blocked_keys
 
     def _serve(self) -> None:
-        """Serve the calls that may be served: with several processes one at a time, since each must ask the others."""
-        while self._turns and self._asking is None and not self._all_barred:
-            place = self._turns.take(self._may)
-            if place is None:
+        """Serve the calls that may be served: only one at a time if other processes must agree to it."""
+        while self._waiting and self._unconfirmed is None and not self._all_blocked:
+            call = self._waiting.take(self._may_serve)
+            if call is None:
                 return
-            place.phase, place.since = Phase.SERVED, self._clock()
-            place.slot = self._limiter.taken(place.key_id, place.admission)
-            place.slot.__enter__()
-            if self._several:
-                self._asking = place
-            if place.on_change is not None:
-                place.on_change()
+            call.phase, call.served_at = Phase.SERVED, self._clock()
+            call.slot = self._limiter.slot_after_count(call.key_id, call.admission)
+            call.slot.__enter__()
+            if self._shared:
+                self._unconfirmed = call
+            if call.on_change is not None:
+                call.on_change()
 
-    def _may(self, place: Place) -> bool:
-        limiter, key_id = self._limiter, place.key_id
+    def _may_serve(self, call: Call) -> bool:
+        limiter, key_id = self._limiter, call.key_id
         return (
-            limiter.running < place.streams
-            and limiter.running_of(key_id) < place.concurrency
-            and key_id not in self._barred_keys
+            limiter.running < call.streams
+            and limiter.running_of(key_id) < call.concurrency
+            and key_id not in self._blocked_keys
         )
 
-    def _refuse(self, place: Place) -> None:
-        place.phase = Phase.REFUSED
-        if self._clock() - place.arrived < WINDOW_SECONDS:
-            self._limiter.take_back(place.key_id)
+    def _refuse(self, call: Call) -> None:
+        call.phase = Phase.REFUSED
+        if self._clock() - call.arrived_at < WINDOW_SECONDS:
+            self._limiter.refund(call.key_id)
 
-    def _refusal(self, place: Place) -> LimitExceeded:
-        limit = place.streams if place.kind == "streams" else place.concurrency
-        return LimitExceeded(place.kind, limit, busy(self._limiter.look(place.key_id, place.rpm)))
+    def _refusal(self, call: Call) -> LimitExceeded:
+        limit = call.streams if call.kind == "streams" else call.concurrency
+        return LimitExceeded(call.kind, limit, busy(self._limiter.peek(call.key_id, call.rpm)))
 
-    def _make_room(self, place: Place) -> None:
-        """Where as many wait as may, the last of the key with most gives way to a key with fewer.
+    def _make_room(self, call: Call) -> None:
+        """If the queue is full, refuse the last call of the key with the most, unless the new call's key has as many.
 
-        Raises LimitExceeded.
+        Raises LimitExceeded if the new call is the one to refuse.
         """
-        if len(self._turns) < self._most:
+        if len(self._waiting) < self._max_waiting:
             return
-        longest = self._turns.longest()
-        if longest is None or self._turns.waiting_of(longest[0]) <= self._turns.waiting_of(place.key_id) + 1:
-            raise self._refusal(place)
+        longest = self._waiting.longest()
+        if longest is None or self._waiting.waiting_of(longest[0]) <= self._waiting.waiting_of(call.key_id) + 1:
+            raise self._refusal(call)
         last = longest[1]
-        self._turns.remove(last.key_id, last)
+        self._waiting.remove(last.key_id, last)
         self._refuse(last)
         if last.on_change is not None:
             last.on_change()
 
-    def _check_estimate(self, place: Place, seconds: float) -> None:
-        """Raise LimitExceeded if the call cannot be served in time, with the time that it would take."""
-        key_id, longest = place.key_id, 0.0
-        needed = [(self._turns.waiting_of(key_id), place.concurrency, self._lengths.get(key_id))]
-        if self._limiter.running >= place.streams:
-            needed.append((self._turns.ahead_of_new(key_id), place.streams, self._length))
-        for ahead, places, length in needed:
-            if length is not None and ahead // places * length > seconds:
-                longest = max(longest, (ahead + 1) / places * length)
+    def _check_estimate(self, call: Call, seconds: float) -> None:
+        """Raise LimitExceeded, with the estimated time, if the call cannot be served within `seconds`."""
+        key_id, longest = call.key_id, 0.0
+        limits = [(self._waiting.waiting_of(key_id), call.concurrency, self._mean_by_key.get(key_id))]
+        if self._limiter.running >= call.streams:
+            limits.append((self._waiting.ahead_of_new(key_id), call.streams, self._mean))
+        for ahead, slots, mean in limits:
+            if mean is not None and ahead // slots * mean > seconds:
+                longest = max(longest, (ahead + 1) / slots * mean)
         if longest:
-            refusal = self._refusal(place)
-            admission = refusal.admission
-            retry_after = max(admission.retry_after, longest)
-            raise LimitExceeded(refusal.kind, refusal.limit, admission._replace(retry_after=retry_after))
+            refusal = self._refusal(call)
+            retry_after = max(refusal.retry_after, longest)
+            raise LimitExceeded(refusal.kind, refusal.limit, refusal.admission._replace(retry_after=retry_after))
 
-    def _note_length(self, place: Place) -> None:
-        length, lengths = self._clock() - place.since, self._lengths
-        known = lengths.pop(place.key_id, length)
-        lengths[place.key_id] = known + _WEIGHT * (length - known)
-        if len(lengths) > _MAX_KEYS:
-            del lengths[next(iter(lengths))]
-        self._length = length if self._length is None else self._length + _WEIGHT * (length - self._length)
+    def _record_duration(self, call: Call) -> None:
+        duration, means = self._clock() - call.served_at, self._mean_by_key
+        before = means.pop(call.key_id, duration)  # the last key that was updated is the last of the table
+        means[call.key_id] = before + _WEIGHT * (duration - before)
+        if len(means) > _MAX_KEYS:
+            del means[next(iter(means))]
+        self._mean = duration if self._mean is None else self._mean + _WEIGHT * (duration - self._mean)

@@ -1,13 +1,14 @@
-"""Waiting until an account may be asked again: where all are on cooldown after a 429, requests wait, by key in turn.
+"""Requests that wait for an account: while all are on cooldown after a 429, they queue, round robin among keys.
 
-One lane for each modality, since an account is on cooldown for one. A request holds a place here only while it waits:
+There is one queue for each modality, since an account's cooldown is for one. A request is in it only while it waits:
 
-    enter ──▶ WAITING ──▶ TRYING ──▶ OVER       over: it was answered, or has failed
-      leave: OVER ▲          │
-                  └──────────┘ limited: another 429; it is the next of its key again
+    enter ──▶ WAITING ──▶ TRYING ──▶ OVER       leave: it was answered, or has failed
+    leave: OVER   ▲          │
+                  └──────────┘ rate_limited: another 429; it is the next of its key again
 
-No request is let go before the cooldown is over. Then one is; each that is answered lets one more try beside it, and a
-429 lets all wait for the new cooldown and begin with one again: not all run into the site's limit at once. No I/O.
+No request is sent before the cooldown is over. Then one is sent, and each answer lets one more be sent concurrently. A
+429 makes all wait for the new cooldown, and starts with one request again: so not all of them run into the site's limit
+at the same time. No I/O.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridge.access.turns import Turns
+from bridge.access.round_robin import RoundRobin
 
-#: The shortest time between two attempts of which the site refuses the first, in seconds.
+#: The shortest cooldown, in seconds, whatever the site announces.
 LEAST_SECONDS: Final = 1.0
 
 
 class Phase(enum.Enum):
-    """Where a request is; see above."""
+    """The state of a request; see the module's diagram."""
 
     WAITING = enum.auto()
     TRYING = enum.auto()
@@ -33,100 +34,101 @@ class Phase(enum.Enum):
 
 
 class Waiter:
-    """One request that waits for an account; `on_go` is called when it may try."""
+    """One request that waits for an account; `on_turn` is called when it may be sent."""
 
-    __slots__ = ("key_id", "modality", "on_go", "phase")
+    __slots__ = ("key_id", "modality", "on_turn", "phase")
 
     def __init__(self, modality: str, key_id: str) -> None:
         self.modality = modality
         self.key_id = key_id
         self.phase = Phase.WAITING
-        self.on_go: Callable[[], None] | None = None
+        self.on_turn: Callable[[], None] | None = None
 
 
 @dataclass(slots=True)
-class _Lane:
-    turns: Turns[Waiter] = field(default_factory=Turns)
+class _Queue:
+    waiting: RoundRobin[Waiter] = field(default_factory=RoundRobin)
     trying: int = 0
-    at_once: int = 1
-    until: float = -math.inf
+    max_trying: int = 1
+    cooldown_end: float = -math.inf
 
 
 class CooldownQueue:
-    """The requests that wait, and those that are being tried. `clock` is monotonic, in seconds."""
+    """The requests of all modalities that wait or are being tried. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lanes: dict[str, _Lane] = {}
+        self._queues: dict[str, _Queue] = {}
 
     def __len__(self) -> int:
-        return sum(len(lane.turns) for lane in self._lanes.values())
+        return sum(len(queue.waiting) for queue in self._queues.values())
 
-    def places(self) -> dict[Waiter, int]:
-        """All waiting requests, each with its place among those for the same modality."""
-        return {waiter: number for lane in self._lanes.values() for number, waiter in enumerate(lane.turns, 1)}
+    def positions(self) -> dict[Waiter, int]:
+        """All waiting requests, each with its position among those for the same modality."""
+        return {waiter: number for queue in self._queues.values() for number, waiter in enumerate(queue.waiting, 1)}
 
-    def is_waited_for(self, modality: str) -> bool:
+    def has_waiting(self, modality: str) -> bool:
         """Whether any request waits, which others must not overtake."""
-        lane = self._lanes.get(modality)
-        return lane is not None and len(lane.turns) > 0
+        queue = self._queues.get(modality)
+        return queue is not None and len(queue.waiting) > 0
 
     def seconds_left(self, modality: str) -> float:
         """How long the cooldown lasts, as far as is known."""
-        lane = self._lanes.get(modality)
-        return 0.0 if lane is None else max(0.0, lane.until - self._clock())
+        queue = self._queues.get(modality)
+        return 0.0 if queue is None else max(0.0, queue.cooldown_end - self._clock())
 
     def cool_down(self, modality: str, seconds: float) -> None:
-        """The site has refused a request: no account may be asked for this time."""
-        lane = self._lanes.setdefault(modality, _Lane())
-        lane.until, lane.at_once = self._clock() + max(seconds, LEAST_SECONDS), 1
+        """Start a cooldown, because the site has refused a request."""
+        queue = self._queues.setdefault(modality, _Queue())
+        queue.cooldown_end, queue.max_trying = self._clock() + max(seconds, LEAST_SECONDS), 1
 
-    def is_over(self, modality: str) -> None:
-        """An account may be asked now, whatever the site announced before."""
-        if (lane := self._lanes.get(modality)) is not None:
-            lane.until = min(lane.until, self._clock())
+    def end_cooldown(self, modality: str) -> None:
+        """End the cooldown early, because an account can be used again."""
+        if (queue := self._queues.get(modality)) is not None:
+            queue.cooldown_end = min(queue.cooldown_end, self._clock())
             self.serve(modality)
 
     def enter(self, modality: str, key_id: str) -> Waiter:
         """Let a request wait behind the others of its key."""
         waiter = Waiter(modality, key_id)
-        self._lanes.setdefault(modality, _Lane()).turns.add(key_id, waiter)
+        self._queues.setdefault(modality, _Queue()).waiting.add(key_id, waiter)
         return waiter
 
     def serve(self, modality: str) -> None:
-        """Let the requests go that may; to be called when `seconds_left` have passed."""
-        lane = self._lanes.get(modality)
-        if lane is None:
+        """Let as many requests try as may; to be called when `seconds_left` have passed."""
+        queue = self._queues.get(modality)
+        if queue is None:
             return
-        while lane.trying < lane.at_once and lane.until <= self._clock():
-            waiter = lane.turns.take(lambda _: True)
+        while queue.trying < queue.max_trying and queue.cooldown_end <= self._clock():
+            waiter = queue.waiting.take(lambda _: True)
             if waiter is None:
-                if not lane.trying:
-                    del self._lanes[modality]
+                if not queue.trying:
+                    del self._queues[modality]
                 return
             waiter.phase = Phase.TRYING
-            lane.trying += 1
-            if waiter.on_go is not None:
-                waiter.on_go()
+            queue.trying += 1
+            if waiter.on_turn is not None:
+                waiter.on_turn()
 
-    def limited(self, waiter: Waiter, seconds: float) -> None:
-        """The site has refused a request that was let go: it is the next again, once `seconds` have passed."""
+    def rate_limited(self, waiter: Waiter, seconds: float) -> None:
+        """The site has refused a request that was tried: it waits again, as the next of its key, for `seconds`."""
         if waiter.phase is Phase.TRYING:
-            lane = self._lanes[waiter.modality]
-            lane.trying -= 1
+            queue = self._queues[waiter.modality]
+            queue.trying -= 1
             waiter.phase = Phase.WAITING
-            lane.turns.put_back(waiter.key_id, waiter)
+            queue.waiting.put_back(waiter.key_id, waiter)
             self.cool_down(waiter.modality, seconds)
 
-    def over(self, waiter: Waiter, *, answered: bool = False) -> None:
-        """A request waits no more: it was answered, has failed, or its caller has gone."""
-        phase, waiter.phase, waiter.on_go = waiter.phase, Phase.OVER, None
-        lane = self._lanes.get(waiter.modality)
-        if lane is None or phase is Phase.OVER:
+    def leave(self, waiter: Waiter, *, answered: bool = False) -> None:
+        """End a request's wait: it was answered, has failed, or its caller has gone."""
+        phase, waiter.phase, waiter.on_turn = waiter.phase, Phase.OVER, None
+        queue = self._queues.get(waiter.modality)
+        if queue is None or phase is Phase.OVER:
             return
         if phase is Phase.WAITING:
-            lane.turns.remove(waiter.key_id, waiter)
+            queue.waiting.remove(waiter.key_id, waiter)
         else:
-            lane.trying -= 1
-            lane.at_once += answered and lane.until <= self._clock()  # not one that was sent before the cooldown
+            queue.trying -= 1
+            if answered and queue.cooldown_end <= self._clock():  # not if it was sent before the present cooldown
+                queue.max_trying += 1
         self.serve(waiter.modality)

@@ -52,7 +52,7 @@ class RedisLimits:
             return None
         if not refused:
             return admission
-        self._limiter.take_back(key_id)
+        self._limiter.refund(key_id)
         if refused == "concurrency":
             raise LimitExceeded("concurrency", concurrency, busy(admission))
         if refused == "streams":

@@ -17,7 +17,7 @@ SAVE_SECONDS: Final = 2.0
 
 @asynccontextmanager
 async def kept_budgets(
-    source: DocumentSource, clock: Callable[[], float], *, several: bool = False
+    source: DocumentSource, clock: Callable[[], float], *, shared: bool = False
 ) -> AsyncIterator[Budgets]:
     """The use of today. With `several` processes, what others have used is learned even where nothing is used here."""
     document = source.open(BUDGETS)
@@ -25,12 +25,12 @@ async def kept_budgets(
 
     async def write() -> None:
         part = budgets.unsaved
-        budgets.saved(part, await document.update(part.plus))
+        budgets.mark_saved(part, await document.update(part.plus))
 
     async with saving("the use of budgets is", write, "today's use since the last save is not counted") as kept:
 
         async def save_if_changed() -> None:
-            if several or budgets.unsaved.keys:
+            if shared or budgets.unsaved.keys:
                 kept.changed()
 
         async with TaskOwner() as tasks:

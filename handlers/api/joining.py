@@ -221,7 +221,7 @@ async def answer_joined(
     app, record = request.app, request[RECORD]
     if record.spend is not None:  # the request that began the answer counts
         record.spend = None
-        app[BUDGETS].take_back(key)
+        app[BUDGETS].refund(key)
     record.headers[CONVERSATION] = JOINED
     with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         if asked is not None and asked.chat.stream:

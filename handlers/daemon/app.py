@@ -146,7 +146,7 @@ def build_app(
     )
     app[LIMITER] = Limiter(time.monotonic)
     app[SHARED_LIMITS] = None if sharing is None else sharing.limits(app[LIMITER])
-    app[CALL_QUEUE] = CallQueue(app[LIMITER], time.monotonic, several=sharing is not None)
+    app[CALL_QUEUE] = CallQueue(app[LIMITER], time.monotonic, shared=sharing is not None)
     app[TIMERS] = Timers()
     app[DRAIN] = Drain(app[TIMERS])
     app[COOLDOWN_WAIT] = CooldownWait(app[TIMERS], app[DRAIN], app[STATE].pool)
@@ -186,7 +186,7 @@ def build_app(
         async with (
             kept_conversations(folder) if sharing is None else nullcontext(Conversations()) as conversations,
             kept_responses(folder, app[RESPONSES]) if sharing is None else nullcontext(),
-            kept_budgets(source, time.time, several=sharing is not None) as app[BUDGETS],
+            kept_budgets(source, time.time, shared=sharing is not None) as app[BUDGETS],
             kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
             kept_news(source, time.time) as app[MODEL_NEWS],
             client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
@@ -241,7 +241,7 @@ def build_app(
             app[TASKS] = owner
             owner.spawn(app[STATE].save(), name="save state")
             if sharing is not None and config.limits.queue_seconds:
-                owner.every(QUEUE_SECONDS, partial(_try_again, app[CALL_QUEUE]), name="ask for places again")
+                owner.every(QUEUE_SECONDS, partial(_unblock, app[CALL_QUEUE]), name="unblock waiting calls")
             owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[ACTIVITY_STORE].keep(), name="keep ended requests")
@@ -271,9 +271,9 @@ def reload(app: web.Application, config: Config) -> None:
     app[RENEWALS].wake()
 
 
-async def _try_again(queue: CallQueue) -> None:
-    """Let requests that wait ask other processes for a place again."""
-    queue.try_again()
+async def _unblock(queue: CallQueue) -> None:
+    """Let waiting calls ask the other processes for slots again."""
+    queue.unblock()
 
 
 def _use_clearance(app: web.Application) -> None:

@@ -133,13 +133,13 @@ _REASONS: Final = frozenset(Reason)
 
 def running_here(app: web.Application, request_id: str | None = None) -> Iterator[Running]:
     """The running requests of this process, from newest to oldest, or only the one with this id."""
-    places, on_cooldown = app[CALL_QUEUE].places(), app[COOLDOWN_WAIT].queue.places()
+    positions, on_cooldown = app[CALL_QUEUE].positions(), app[COOLDOWN_WAIT].queue.positions()
     for record in app[ACTIVITY].running_newest():
         if request_id in (None, record.request_id):
             place = 0
             if (queued := record.queued) is not None:
                 waiter = queued.waiter
-                place = places.get(queued.place, 0) if waiter is None else on_cooldown.get(waiter, 0)
+                place = positions.get(queued.call, 0) if waiter is None else on_cooldown.get(waiter, 0)
             yield Running(record.number, entry_of(record), record.lifetime is not None, place)
 
 

@@ -31,10 +31,10 @@ def admit(request: web.Request, key: ApiKey, config: Config, record: RequestReco
     slot: Slot | QueuedCall
     try:
         if limits.queue_seconds:
-            place = request.app[CALL_QUEUE].enter(
+            call = request.app[CALL_QUEUE].enter(
                 key.id, rpm=rpm, concurrency=concurrency, streams=streams, seconds=limits.queue_seconds
             )
-            slot = record.queued = QueuedCall(request.app[CALL_QUEUE], place)
+            slot = record.queued = QueuedCall(request.app[CALL_QUEUE], call)
             budgeted = budgeted and not slot.is_waiting
         else:
             slot = request.app[LIMITER].slot(key.id, rpm=rpm, concurrency=concurrency, streams=streams)

@@ -63,10 +63,10 @@ class CooldownWait:
         It does not overtake requests that wait already. Raises ApiError, at once if the cooldown ends after the
         deadline.
         """
-        queue, deadline = self.queue, queued.place.deadline
-        if queue.is_waited_for(modality) and self._pool.usable(modality):
-            queue.is_over(modality)
-        if not queue.is_waited_for(modality) or monotonic() + queue.seconds_left(modality) > deadline:
+        queue, deadline = self.queue, queued.call.deadline
+        if queue.has_waiting(modality) and self._pool.usable(modality):
+            queue.end_cooldown(modality)
+        if not queue.has_waiting(modality) or monotonic() + queue.seconds_left(modality) > deadline:
             try:
                 return await call()
             except ApiError as error:
@@ -91,7 +91,7 @@ class CooldownWait:
                     seconds = self._note(modality, error, deadline)
                     if seconds is None:
                         raise
-                    queue.limited(waiter, seconds)
+                    queue.rate_limited(waiter, seconds)
                 else:
                     answered = True
                     return answer
@@ -99,7 +99,7 @@ class CooldownWait:
             self._timers.cancel(turn)
             self._drain.on_begin.discard(turn.wake)
             queued.waiter = None
-            queue.over(waiter, answered=answered)
+            queue.leave(waiter, answered=answered)
             if lifetime is not None:
                 lifetime.postpone(0.0)
 
@@ -127,7 +127,7 @@ class _Turn:
         self._waiter = waiter
         self._changed: asyncio.Future[None] | None = None
         self._timed_out = False
-        waiter.on_go = self.wake
+        waiter.on_turn = self.wake
 
     async def wait(self, drain: Drain) -> None:
         """Wait until the request may try, or until its deadline. Raises ApiError when the daemon drains."""

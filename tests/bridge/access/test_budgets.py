@@ -9,7 +9,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.access.budgets import DAY_SECONDS, BudgetExceeded, Budgets, DayUse, Used
+from bridge.access.budgets import DAY_SECONDS, BudgetExceeded, Budgets, DailyUsage, Usage
 from bridge.access.keys import ApiKey, generate
 from bridge.state.budgets import kept_budgets
 from bridge.state.documents import StateFolder
@@ -39,7 +39,7 @@ def test_a_budget_of_requests_is_exact_and_ends_at_midnight() -> None:
     assert (refused.value.kind, refused.value.limit, refused.value.retry_after) == ("requests", 2, DAY_SECONDS / 2)
     clock.now += refused.value.retry_after
     budgets.check(limited)
-    assert budgets.used(limited.id) == Used()
+    assert budgets.used(limited.id) == Usage()
 
 
 def test_tokens_count_when_a_request_has_ended() -> None:
@@ -47,24 +47,24 @@ def test_tokens_count_when_a_request_has_ended() -> None:
     spend = budgets.count(limited)
     budgets.check(limited)
     spend(10)
-    assert budgets.used(limited.id) == Used(1, 10)
+    assert budgets.used(limited.id) == Usage(1, 10)
     with pytest.raises(BudgetExceeded):
         budgets.check(limited)
 
 
 def test_json_keeps_the_use_of_a_day() -> None:
-    use = DayUse(20_000, {"ab": Used(3, 400)})
-    assert DayUse.from_json(use.to_json()) == use
+    use = DailyUsage(20_000, {"ab": Usage(3, 400)})
+    assert DailyUsage.from_json(use.to_json()) == use
     wrong_ones: tuple[object, ...] = ({}, {"day": 1}, [], {"day": "x", "keys": {}})
     for wrong in wrong_ones:
         with pytest.raises(ValueError, match="must have"):
-            DayUse.from_json(wrong)
+            DailyUsage.from_json(wrong)
 
 
 @a_share(of=10)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
 def test_two_processes_lose_and_double_nothing(steps: list[tuple[bool, bool]]) -> None:
-    limited, document, clock = key(day_requests=1000), DayUse(), Clock()
+    limited, document, clock = key(day_requests=1000), DailyUsage(), Clock()
     both = Budgets(clock), Budgets(clock)
     counted = 0
     for first, saves in steps:
@@ -72,15 +72,15 @@ def test_two_processes_lose_and_double_nothing(steps: list[tuple[bool, bool]]) -
         if saves:
             part = one.unsaved
             document = part.plus(document)
-            one.saved(part, document)
+            one.mark_saved(part, document)
         else:
             one.count(limited)
             counted += 1
     for one in both:
         part = one.unsaved
         document = part.plus(document)
-        one.saved(part, document)
-    assert document.keys.get(limited.id, Used()).requests == counted
+        one.mark_saved(part, document)
+    assert document.keys.get(limited.id, Usage()).requests == counted
     assert both[1].used(limited.id).requests == counted
 
 
@@ -91,6 +91,6 @@ async def test_what_was_used_outlives_a_restart(tmp_path: Path) -> None:
     async with kept_budgets(folder, clock) as budgets:
         budgets.count(limited)(7)
     async with kept_budgets(folder, clock) as budgets:
-        assert budgets.used(limited.id) == Used(1, 7)
+        assert budgets.used(limited.id) == Usage(1, 7)
         clock.now += DAY_SECONDS
-        assert budgets.used(limited.id) == Used()
+        assert budgets.used(limited.id) == Usage()

@@ -52,7 +52,7 @@ def test_a_window_decides_as_the_naive_model_does(rpm: int, now: float, waits: l
     for wait in waits:
         now += wait
         free = rpm - sum(now < time + 60.0 for time in taken)
-        seen = window.look(rpm, now)
+        seen = window.peek(rpm, now)
         got = window.admit(rpm, now)
         assert got.allowed == seen.allowed == (free > 0)
         if got.allowed:

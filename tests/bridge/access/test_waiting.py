@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from manual_clock import Clock
 
 from bridge.access.limits import Limiter, LimitExceeded
-from bridge.access.turns import Turns
-from bridge.access.waiting import CallQueue, Phase, Place
+from bridge.access.round_robin import RoundRobin
+from bridge.access.waiting import Call, CallQueue, Phase
 
 FOREVER = 1e9
 #: Requests a minute that no test makes.
@@ -43,17 +43,17 @@ class Arrival(NamedTuple):
 class Played:
     """Plays arrivals to the end, and checks after each event what must hold all the time."""
 
-    def __init__(self, *, concurrency: int, streams: int, most: int = 100_000) -> None:
+    def __init__(self, *, concurrency: int, streams: int, max_waiting: int = 100_000) -> None:
         self.clock = Clock()
         self.limiter = Limiter(self.clock)
-        self.queue = CallQueue(self.limiter, self.clock, most=most)
-        self.served: list[Place] = []
-        self.left: list[Place] = []
+        self.queue = CallQueue(self.limiter, self.clock, max_waiting=max_waiting)
+        self.served: list[Call] = []
+        self.left: list[Call] = []
         self._concurrency = concurrency
         self._streams = streams
-        self._events: list[tuple[float, int, Place]] = []  # a call's end, or the time at which a caller leaves
-        self._seconds: dict[Place, float] = {}
-        self._waiting: dict[str, OrderedDict[Place, None]] = {}  # by key, the first that came first
+        self._events: list[tuple[float, int, Call]] = []  # a call's end, or the time at which a caller leaves
+        self._seconds: dict[Call, float] = {}
+        self._waiting: dict[str, OrderedDict[Call, None]] = {}  # by key, the first that came first
         self._passed: dict[str, set[str]] = {}  # by key that waits and could be served: who was, since it was itself
 
     def play(self, arrivals: Sequence[Arrival]) -> None:
@@ -62,51 +62,51 @@ class Played:
             self.arrive(each)
         self.until(FOREVER * 2)
 
-    def arrive(self, arrival: Arrival) -> Place:
-        place = self.enter(arrival.key)
-        self._seconds[place] = arrival.seconds
-        if place.phase is Phase.SERVED:
+    def arrive(self, arrival: Arrival) -> Call:
+        call = self.enter(arrival.key)
+        self._seconds[call] = arrival.seconds
+        if call.phase is Phase.SERVED:
             assert not self._may_be_served(), "it has overtaken one that waits"
-            self._begin(place)
+            self._begin(call)
         else:
-            place.on_change = lambda: self._begin(place)
-            self._waiting.setdefault(place.key_id, OrderedDict())[place] = None
+            call.on_change = lambda: self._begin(call)
+            self._waiting.setdefault(call.key_id, OrderedDict())[call] = None
             if arrival.patience < FOREVER:
-                heappush(self._events, (self.clock.now + arrival.patience, id(place), place))
+                heappush(self._events, (self.clock.now + arrival.patience, id(call), call))
         self._check()
-        return place
+        return call
 
-    def enter(self, key: str, seconds: float = FOREVER) -> Place:
+    def enter(self, key: str, seconds: float = FOREVER) -> Call:
         limits = {"rpm": RPM, "concurrency": self._concurrency, "streams": self._streams}
         return self.queue.enter(key, **limits, seconds=seconds)
 
     def until(self, time: float) -> None:
         while self._events and self._events[0][0] <= time:
-            self.clock.now, _, place = heappop(self._events)
-            if place.phase is Phase.WAITING:
-                del self._waiting[place.key_id][place]
-                if not self._waiting[place.key_id]:
-                    self._passed.pop(place.key_id, None)
-                self.left.append(place)
-            elif place.slot is None or self.clock.now < place.since + self._seconds[place]:
+            self.clock.now, _, call = heappop(self._events)
+            if call.phase is Phase.WAITING:
+                del self._waiting[call.key_id][call]
+                if not self._waiting[call.key_id]:
+                    self._passed.pop(call.key_id, None)
+                self.left.append(call)
+            elif call.slot is None or self.clock.now < call.served_at + self._seconds[call]:
                 continue
-            self.queue.leave(place)
+            self.queue.leave(call)
             self._check()
         self.clock.now = max(self.clock.now, min(time, FOREVER))
 
-    def _begin(self, place: Place) -> None:
-        row = self._waiting.get(place.key_id, OrderedDict())
-        if place in row:
-            assert next(iter(row)) is place, "of one key, the first that came is served first"
+    def _begin(self, call: Call) -> None:
+        row = self._waiting.get(call.key_id, OrderedDict())
+        if call in row:
+            assert next(iter(row)) is call, "of one key, the first that came is served first"
             row.popitem(last=False)
-        self.served.append(place)
-        heappush(self._events, (self.clock.now + self._seconds[place], id(place), place))
-        self._passed.pop(place.key_id, None)
+        self.served.append(call)
+        heappush(self._events, (self.clock.now + self._seconds[call], id(call), call))
+        self._passed.pop(call.key_id, None)
         for key, waits in self._waiting.items():
-            if key != place.key_id and waits and self.limiter.running_of(key) < self._concurrency:
+            if key != call.key_id and waits and self.limiter.running_of(key) < self._concurrency:
                 passed = self._passed.setdefault(key, set())
-                assert place.key_id not in passed, "it was served twice before one that waits, and could be served"
-                passed.add(place.key_id)
+                assert call.key_id not in passed, "it was served twice before one that waits, and could be served"
+                passed.add(call.key_id)
 
     @property
     def waiting(self) -> int:
@@ -172,20 +172,20 @@ def test_a_key_waits_for_at_most_one_of_another_for_each_of_its_own(others: int,
     for _ in range(streams + others):
         played.arrive(Arrival(0.0, "busy", 10.0))
     played.until(played.clock.now + before)
-    place = played.arrive(Arrival(0.0, "single", 1.0))
+    call = played.arrive(Arrival(0.0, "single", 1.0))
     ahead = len(played.served)
-    alone = place.phase is Phase.SERVED
+    alone = call.phase is Phase.SERVED
     if not alone:
-        assert played.queue.places()[place] <= 2
+        assert played.queue.positions()[call] <= 2
     played.until(FOREVER * 2)
-    assert played.served.index(place) <= (ahead if alone else ahead + 1)
+    assert played.served.index(call) <= (ahead if alone else ahead + 1)
 
 
 def test_a_key_at_its_own_limit_delays_nobody_else() -> None:
     played = Played(concurrency=1, streams=3)
     for _ in range(3):
         played.arrive(Arrival(0.0, "busy", 10.0))
-    assert (len(played.served), list(played.queue.places().values())) == (1, [1, 2])
+    assert (len(played.served), list(played.queue.positions().values())) == (1, [1, 2])
     assert played.arrive(Arrival(0.0, "other", 1.0)).phase is Phase.SERVED
 
 
@@ -202,7 +202,7 @@ def test_who_cannot_be_served_in_time_is_refused_at_once_and_told_when() -> None
     with pytest.raises(LimitExceeded) as refused:
         played.enter("a", 15.0)  # four are before it, which is at least 20 s
     assert (refused.value.kind, refused.value.limit, refused.value.retry_after) == ("concurrency", 2, 25.0)
-    assert played.limiter.look("a", RPM).remaining == RPM - 8, "a refused request uses up nothing"
+    assert played.limiter.peek("a", RPM).remaining == RPM - 8, "a refused request uses up nothing"
     assert played.enter("b", 0.1).phase is Phase.SERVED
     played.queue.leave(waiting[0])
     assert played.enter("a", 15.0).phase is Phase.WAITING, "who has left has freed its place"
@@ -211,16 +211,16 @@ def test_who_cannot_be_served_in_time_is_refused_at_once_and_told_when() -> None
 def test_at_the_deadline_the_limit_is_told_and_nothing_used_up() -> None:
     played = Played(concurrency=1, streams=9)
     played.arrive(Arrival(0.0, "a", 10.0))
-    place = played.enter("a", 5.0)
-    refusal = played.queue.expire(place)
+    call = played.enter("a", 5.0)
+    refusal = played.queue.expire(call)
     assert (refusal.kind, refusal.limit, refusal.retry_after, refusal.admission.remaining) == (
         "concurrency",
         1,
         1.0,
         RPM - 1,
     )
-    assert (place.phase, len(played.queue)) == (Phase.REFUSED, 0)
-    played.queue.leave(place)
+    assert (call.phase, len(played.queue)) == (Phase.REFUSED, 0)
+    played.queue.leave(call)
     assert played.limiter.running == 1
 
 
@@ -235,7 +235,7 @@ def test_a_request_over_the_rpm_does_not_wait() -> None:
 
 
 def test_where_as_many_wait_as_may_the_last_of_the_key_with_most_gives_way() -> None:
-    played = Played(concurrency=9, streams=3, most=3)
+    played = Played(concurrency=9, streams=3, max_waiting=3)
     for _ in range(3):
         played.arrive(Arrival(0.0, "a", 10.0))
     waiting = [played.enter("a"), played.enter("a"), played.enter("a")]
@@ -252,13 +252,13 @@ def test_where_as_many_wait_as_may_the_last_of_the_key_with_most_gives_way() -> 
 def test_what_other_processes_refuse_is_asked_for_again_when_a_call_ends_or_after_a_while() -> None:
     clock = Clock()
     limiter = Limiter(clock)
-    queue = CallQueue(limiter, clock, several=True)
+    queue = CallQueue(limiter, clock, shared=True)
     first, other = (queue.enter(key, rpm=99, concurrency=3, streams=9, seconds=9) for key in "aa")
     queue.defer(first, "concurrency")
     second = queue.enter("a", rpm=99, concurrency=3, streams=9, seconds=9)
     assert (first.phase, second.phase, limiter.running) == (Phase.WAITING, Phase.WAITING, 1), "nobody overtakes"
     assert queue.enter("c", rpm=99, concurrency=3, streams=9, seconds=9).phase is Phase.SERVED
-    queue.try_again()
+    queue.unblock()
     assert (first.phase, second.phase) == (Phase.SERVED, Phase.WAITING), "one at a time asks the others"
     queue.defer(first, "concurrency")
     queue.leave(other)
@@ -269,22 +269,22 @@ def test_what_other_processes_refuse_is_asked_for_again_when_a_call_ends_or_afte
     third = queue.enter("d", rpm=99, concurrency=3, streams=9, seconds=9)
     assert (third.phase, third.kind) == (Phase.WAITING, "streams")
     queue.leave(second)
-    queue.try_again()
+    queue.unblock()
     assert third.phase is Phase.SERVED
 
 
-def test_turns_say_who_is_before_a_new_one() -> None:
+def test_round_robin_tells_how_many_are_ahead_of_a_new_request() -> None:
     random = Random(27)
-    turns: Turns[int] = Turns()
+    requests: RoundRobin[int] = RoundRobin()
     for number in range(300):
         key = random.choice("aaabbc")
-        ahead = turns.ahead_of_new(key)
-        turns.add(key, number)
-        assert list(turns).index(number) == ahead
+        ahead = requests.ahead_of_new(key)
+        requests.add(key, number)
+        assert list(requests).index(number) == ahead
         if random.random() < 0.4:
-            first = next(iter(turns))
-            assert turns.take(lambda _: True) == first
-    assert Counter(map(turns.waiting_of, "abc")).total() == 3
-    left = list(turns)
-    assert [turns.take(lambda _: True) for _ in left] == left
-    assert turns.take(lambda _: True) is None
+            first = next(iter(requests))
+            assert requests.take(lambda _: True) == first
+    assert Counter(map(requests.waiting_of, "abc")).total() == 3
+    left = list(requests)
+    assert [requests.take(lambda _: True) for _ in left] == left
+    assert requests.take(lambda _: True) is None

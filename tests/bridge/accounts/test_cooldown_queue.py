@@ -23,7 +23,7 @@ class Site:
 
     def wait(self, key: str) -> Waiter:
         waiter = self.queue.enter("chat", key)
-        waiter.on_go = lambda: self.gone.append(waiter)
+        waiter.on_turn = lambda: self.gone.append(waiter)
         return waiter
 
     def trying(self) -> list[Waiter]:
@@ -41,12 +41,12 @@ def test_after_a_rest_one_tries_and_each_answer_lets_one_more_try() -> None:
     site.clock.now += 0.1
     queue.serve("chat")
     assert site.gone == [waiters[0]]
-    queue.over(waiters[0], answered=True)
+    queue.leave(waiters[0], answered=True)
     assert site.gone == [waiters[0], waiters[4], waiters[5]], "keys take turns"
-    queue.limited(waiters[4], 5)
-    queue.over(waiters[5], answered=True)
+    queue.rate_limited(waiters[4], 5)
+    queue.leave(waiters[5], answered=True)
     assert (len(site.gone), queue.seconds_left("chat")) == (3, 5)
-    assert queue.places()[waiters[4]] == 1, "who was refused is the next again"
+    assert queue.positions()[waiters[4]] == 1, "who was refused is the next again"
     site.clock.now += 5
     queue.serve("chat")
     assert site.trying() == [waiters[4]]
@@ -56,10 +56,10 @@ def test_a_rest_of_no_time_is_not_tried_again_at_once() -> None:
     site = Site()
     waiter = site.wait("a")
     site.queue.serve("chat")
-    site.queue.limited(waiter, 0)
+    site.queue.rate_limited(waiter, 0)
     site.queue.serve("chat")
     assert (waiter.phase, site.queue.seconds_left("chat")) == (Phase.WAITING, 1)
-    site.queue.is_over("chat")  # another account can be asked
+    site.queue.end_cooldown("chat")  # another account can be asked
     assert waiter.phase is Phase.TRYING
 
 
@@ -69,7 +69,7 @@ def test_modalities_wait_apart() -> None:
     site.queue.enter("image", "a")
     chat = site.wait("a")
     site.queue.serve("chat")
-    assert (chat.phase, site.queue.is_waited_for("chat"), site.queue.is_waited_for("image")) == (
+    assert (chat.phase, site.queue.has_waiting("chat"), site.queue.has_waiting("image")) == (
         Phase.TRYING,
         False,
         True,
@@ -110,18 +110,18 @@ def test_nobody_tries_during_a_rest_or_is_forgotten(happens: list[Event]) -> Non
         elif kind == "leaves":
             waiting = [each for each in all_of_them if each.phase is Phase.WAITING]
             if waiting:
-                queue.over(waiting[which % len(waiting)])
+                queue.leave(waiting[which % len(waiting)])
         elif trying and kind == "limited":
-            queue.limited(trying[which % len(trying)], which)
+            queue.rate_limited(trying[which % len(trying)], which)
             until, answers = site.clock.now + max(1, which), 0
         elif trying:
             answers += kind == "answered" and site.clock.now >= until
-            queue.over(trying[which % len(trying)], answered=kind == "answered")
+            queue.leave(trying[which % len(trying)], answered=kind == "answered")
         assert len(site.gone) == before or site.clock.now >= until
         assert len(site.trying()) <= max(1 + answers, len(trying))
         assert len(queue) == sum(each.phase is Phase.WAITING for each in all_of_them)
     site.clock.now = until + 100
     queue.serve("chat")
     while trying := site.trying():
-        queue.over(trying[0], answered=True)
+        queue.leave(trying[0], answered=True)
     assert Counter(each.phase for each in all_of_them) == Counter({Phase.OVER: len(all_of_them)})

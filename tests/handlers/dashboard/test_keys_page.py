@@ -208,7 +208,7 @@ WRONG = {
     "a limit of nothing": ({"rpm": "0"}, "requests per minute: must be a whole number"),
     "a limit beyond all": ({"concurrency": "100001"}, "requests at the same time: must be a whole number"),
     "a limit in words": ({"rpm": "many"}, "requests per minute: must be a whole number"),
-    "an end that is past": ({"expires": "2020-01-01"}, "expires: must be a date that is not past"),
+    "an end that is past": ({"expires": "2020-01-01"}, "expires: must be a date that has not passed"),
     "an end in other words": ({"expires": "soon"}, "expires: must be never, a time from now"),
     "a budget of nothing": ({"day_tokens": "0"}, "tokens a day: must be a whole number"),
     "a note of two lines": ({"note": "a\nb"}, "note: must be one line"),
