@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from upstream.answer import ArenaAnswer
+from upstream.capture import CapturingExchanges
 from upstream.credentials import Credentials
 from upstream.http.connection import MAX_HEAD_BYTES
 from upstream.http.exchange import exchanging
@@ -47,7 +48,6 @@ from upstream.protocol.refusals import is_stream, quotable, read_page, read_refu
 from upstream.protocol.secrets import Secrets
 from upstream.responses import read_bounded, reading, unanswered
 from upstream.site_clock import SiteClock
-from upstream.tap import TappedExchanges
 
 #: Known paths of the page with the models, the scripts and the server actions; the likeliest first.
 PAGE_PATHS: Final = ("/text/direct", "/?mode=direct")
@@ -116,7 +116,7 @@ async def connect(settings: ClientSettings, timers: Timers) -> AsyncIterator[Are
     async with exchanging(
         settings.connections, settings.connect_timeout, timers, proxies=settings.proxies
     ) as exchanges:
-        yield ArenaClient(TappedExchanges(exchanges), settings)
+        yield ArenaClient(CapturingExchanges(exchanges), settings)
 
 
 class ArenaClient:

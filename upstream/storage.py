@@ -10,6 +10,7 @@ from typing import Final
 
 from yarl import URL
 
+from upstream.capture import CapturingExchanges
 from upstream.client import ClientSettings
 from upstream.http.addresses import is_public_host
 from upstream.http.connector import Reach
@@ -20,7 +21,6 @@ from upstream.protocol.errors import ProtocolViolated, RateLimited, Rejected, Se
 from upstream.protocol.files import File
 from upstream.protocol.refusals import read_retry_after
 from upstream.responses import read_within, reading, unanswered
-from upstream.tap import TappedExchanges
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -39,7 +39,7 @@ async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterato
             proxies=settings.proxies,
             reach=Reach.PUBLIC_HOSTS if public else Reach.CONFIGURED,
         ) as exchanges:
-            yield Storage(TappedExchanges(exchanges), settings)
+            yield Storage(CapturingExchanges(exchanges), settings)
     finally:
         timers.close()
 

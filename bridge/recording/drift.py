@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from bridge.recording.material import AskedModel, Headers, Material
-from upstream.tap import Tape
+from upstream.capture import Capture
 
 _MODEL: Final = AskedModel("recorded", "chat", ("text",), ("text",), multiple_images=False)
 _REQUEST: Final = b'{"model":"recorded","stream":true,"messages":[{"role":"user","content":"x"}]}'
 _PATH: Final = "/nextjs-api/stream/create-evaluation"
-_ROOM: Final = 1024 * 1024
+_MAX_CALL_BYTES: Final = 1024 * 1024
 #: How much of an answer is kept.
 _MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -37,18 +37,18 @@ def of_answer(method: str, path: str, status: int, headers: Headers, body: bytes
 def _material(
     kinds: tuple[str, ...], method: str, path: str, status: int, headers: Headers, pieces: Sequence[bytes]
 ) -> Material:
-    tape = Tape(_ROOM)
-    call = tape.begin(method, "", path, {}, None)
+    capture = Capture(_MAX_CALL_BYTES)
+    call = capture.begin(method, "", path, {}, None)
     call.status, call.headers, call.end = status, headers, "complete"
     for piece in filter(None, pieces):
-        call.track.note(piece)
+        call.body.add(piece)
     return Material(
         request_id="",
         at=time.time(),
         method="POST",
         target="/v1/chat/completions",
         headers=(("Content-Type", "application/json"),),
-        tape=tape,
+        capture=capture,
         body=_REQUEST,
         models=(_MODEL,),
         public_names=frozenset((_MODEL.name,)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from upstream.tap import Tape, Track
+from upstream.capture import Capture, CapturedBody
 
 #: How much is recorded of the answer as it was sent to the caller. Some dialects need ten times a delta's own bytes.
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -40,7 +40,7 @@ class AskedModel(NamedTuple):
 
 @dataclass(slots=True)
 class Material:
-    """One call. `at` is when it began, in unix seconds; all other times are in seconds since `tape.began`.
+    """One call. `at` is when it began, in unix seconds; all other times are in seconds since `capture.began`.
 
     `answer` has the body that was written to the caller, each write with its time; `status` is None if not even the
     head was written. `secrets` must not get into any file.
@@ -51,11 +51,11 @@ class Material:
     method: str
     target: str
     headers: Headers = field(repr=False)
-    tape: Tape = field(repr=False)
+    capture: Capture = field(repr=False)
     body: bytes = field(default=b"", repr=False)
     status: int | None = None
     answer_headers: Headers = field(default=(), repr=False)
-    answer: Track = field(default_factory=lambda: Track(MAX_ANSWER_BYTES), repr=False)
+    answer: CapturedBody = field(default_factory=lambda: CapturedBody(MAX_ANSWER_BYTES), repr=False)
     outcome: Outcome | None = None
     models: tuple[AskedModel, ...] = ()
     #: The names in the site's catalog, which may be shown; what a caller wrote as a model may be anything.
@@ -69,4 +69,4 @@ class Material:
     @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
-        return len(self.body) + self.answer.size + self.tape.size
+        return len(self.body) + self.answer.size + self.capture.size

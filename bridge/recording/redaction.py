@@ -15,9 +15,9 @@ from bridge.recording.document import Pieces, RecordedCall, Recording
 from bridge.recording.material import Headers, Material, Outcome
 from bridge.recording.stand_ins import StandIns
 from bridge.recording.vocabulary import COOKIE_WORDS, HEADER_NAMES, HEADER_WORDS, PATH_WORDS, PLAIN_HEADERS
+from upstream.capture import CapturedCall
 from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError
-from upstream.tap import Heard
 
 #: The words of a prompt are collected from so many characters of the request's body.
 _MAX_WORDS_CHARS: Final = 1024 * 1024
@@ -69,17 +69,17 @@ class _Redaction:
             bridge=bridge.__version__,
             at=material.at,
             texts=material.texts,
-            cut=material.tape.cut,
+            cut=material.capture.cut,
             answer_cut=material.answer.cut,
             method=_method(material.method),
             target=self._target(material.target),
             headers=self._headers(material.headers),
             body=self._bodies.redact(material.body, _content_type(material.headers), site=False),
-            calls=tuple(self._call(call) for call in material.tape.calls),
+            calls=tuple(self._call(call) for call in material.capture.calls),
             status=material.status,
             answer_headers=self._headers(material.answer_headers),
             pieces=self._pieces(
-                material.answer.pieces(material.tape.began), _content_type(material.answer_headers), site=False
+                material.answer.pieces(material.capture.began), _content_type(material.answer_headers), site=False
             ),
             outcome=self._outcome(),
             models=tuple(
@@ -99,7 +99,7 @@ class _Redaction:
         )
         return outcome._replace(finish=tuple(reasons))
 
-    def _call(self, call: Heard) -> RecordedCall:
+    def _call(self, call: CapturedCall) -> RecordedCall:
         kind, content_type = _kind(call), _content_type(call.headers)
         stream = (
             kind == "chat" and call.status == 200 and not content_type.startswith(("text/html", "application/json"))
@@ -114,7 +114,7 @@ class _Redaction:
             status=call.status,
             head_at=call.head_at,
             answer_headers=self._headers(call.headers, origin=call.origin),
-            pieces=self._pieces(call.track.pieces(self._material.tape.began), content_type, site=True, stream=stream),
+            pieces=self._pieces(call.body.pieces(self._material.capture.began), content_type, site=True, stream=stream),
             end=call.end,
             end_at=call.end_at,
         )
@@ -153,7 +153,7 @@ class _Redaction:
 SITE: Final = "{site}"
 
 
-def _kind(call: Heard) -> str:
+def _kind(call: CapturedCall) -> str:
     """What a call to the site was for: `chat`, `action`, `page`, `evaluation`, `me`, `catalog`, `storage`."""
     names = {name.lower() for name, _ in call.sent_headers}
     path = call.target.partition("?")[0]
@@ -170,7 +170,7 @@ def _kind(call: Heard) -> str:
     return "page" if "origin" in names else "storage"
 
 
-def _sent_type(call: Heard) -> str:
+def _sent_type(call: CapturedCall) -> str:
     """The type of a request's body. The site's own client labels JSON as text/plain, and the bridge does the same."""
     sent = _content_type(call.sent_headers)
     return "application/json" if sent.lower().startswith("text/plain") else sent

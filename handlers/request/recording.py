@@ -16,7 +16,7 @@ from bridge.recording.material import AskedModel, Headers, Material, Outcome
 from bridge.recording.recorder import MAX_CALL_BYTES, Recorder
 from handlers.request.appkeys import API, CLIENT, KEY, MODELS, SETTINGS, STATE, TASKS, Handler
 from handlers.request.record import RequestRecord
-from upstream.tap import Tape, listening
+from upstream.capture import Capture, capturing
 
 if TYPE_CHECKING:
     from upstream.protocol.catalog import Catalog
@@ -52,12 +52,12 @@ class CallRecording:
             method=request.method,
             target=request.raw_path,
             headers=_headers(request.headers),
-            tape=Tape(MAX_CALL_BYTES),
+            capture=Capture(MAX_CALL_BYTES),
         )
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Call `handler`, and record the calls to the site that it makes."""
-        with listening(self._material.tape):
+        with capturing(self._material.capture):
             return await handler(request)
 
     def note_body(self, body: bytes) -> None:
@@ -70,7 +70,7 @@ class CallRecording:
 
     def note_written(self, data: bytes) -> None:
         """Record a part of the answer's body as it is written."""
-        self._material.answer.note(data)
+        self._material.answer.add(data)
 
     def end(
         self, request: web.Request, record: RequestRecord, response: web.StreamResponse | None, status: int
@@ -84,7 +84,7 @@ class CallRecording:
         app, catalog = request.app, request.app[MODELS].catalog
         if material.status is None and isinstance(response, web.Response) and isinstance(response.body, bytes):
             self.note_head(response)
-            material.answer.note(response.body)
+            material.answer.add(response.body)
         material.outcome = outcome_of(record, status)
         material.models = tuple(_models(catalog, record.model or ""))
         material.public_names = frozenset(() if catalog is None else (model.name for model in catalog.models))

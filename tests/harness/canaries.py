@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from urllib.parse import quote
 
 from bridge.recording.material import AskedModel, Headers, Material, Outcome
-from upstream.tap import Heard, Tape, Track
+from upstream.capture import Capture, CapturedBody, CapturedCall
 
 EVALUATION = "0198f1a2-3b4c-7d5e-8f60-718293a4b5c6"
 CALLER_KEY = "sk-lmab-Qm9vbUNhbmFyeUtleTAwMQ77zz"
@@ -77,9 +77,9 @@ def canaries() -> list[str]:
 
 def call_with_canaries(*, texts: bool = False, accounts: int = 1) -> Material:
     """A call with all of them: three attempts, tools, a picture, and an answer cut in every place."""
-    tape = Tape(room=10_000_000)
-    tape.began = 0.0
-    tape.calls += [_refused(), _upload(), _answered(), _page()]
+    capture = Capture(max_bytes=10_000_000)
+    capture.began = 0.0
+    capture.calls += [_refused(), _upload(), _answered(), _page()]
     prompt = " ".join(PROMPT_WORDS)
     body = {
         "model": "gpt-6.1-high",
@@ -116,7 +116,7 @@ def call_with_canaries(*, texts: bool = False, accounts: int = 1) -> Material:
         method="POST",
         target=f"/v1/chat/completions/{PLACES['path']}?key={PLACES['query']}&u={EVALUATION}",
         headers=headers,
-        tape=tape,
+        capture=capture,
         body=json.dumps(body, ensure_ascii=False).encode(),
         status=200,
         answer_headers=(("Content-Type", "text/event-stream"), ("x-bridge-account", EMAIL)),
@@ -172,45 +172,45 @@ def _sent() -> tuple[tuple[str, str], ...]:
     return (("User-Agent", "Mozilla/5.0"), ("Origin", "https://arena.ai"), ("Cookie", cookie))
 
 
-def _heard(method: str, target: str, status: int, content_type: str, *pieces: bytes, **more: object) -> Heard:
+def _captured(method: str, target: str, status: int, content_type: str, *pieces: bytes, **more: object) -> CapturedCall:
     headers = (
         ("Content-Type", content_type),
         ("Set-Cookie", f"arena-auth-prod-v1={SESSION}; note={PLACES['set-cookie']}; Path=/; HttpOnly"),
         ("X-Site", PLACES["site header"]),
         ("Retry-After", "7"),
     )
-    sent, track = (*_sent(), ("Next-Action", PLACES["next action"])), Track(10_000_000)
-    heard = Heard(method, "https://arena.ai", target, 0.1, sent, None, track)
-    heard.status, heard.headers, heard.end, heard.end_at = status, headers, "complete", 1.0
+    sent, body = (*_sent(), ("Next-Action", PLACES["next action"])), CapturedBody(10_000_000)
+    call = CapturedCall(method, "https://arena.ai", target, 0.1, sent, None, body)
+    call.status, call.headers, call.end, call.end_at = status, headers, "complete", 1.0
     for number, piece in enumerate(pieces):
-        track.note(piece, 0.2 + number / 100)
+        body.add(piece, 0.2 + number / 100)
     for name, value in more.items():
-        setattr(heard, name, value)
-    return heard
+        setattr(call, name, value)
+    return call
 
 
-def _refused() -> Heard:
+def _refused() -> CapturedCall:
     refusal = json.dumps({"error": f"User {EMAIL} does not have access: {PLACES['error text']} {SESSION} Zanzibar"})
     sent = json.dumps({"id": EVALUATION, "userMessage": {"content": " ".join(PROMPT_WORDS)}}).encode()
     target = f"/nextjs-api/stream/post-to-evaluation/{EVALUATION}?t={REFRESH}"
-    return _heard("POST", target, 401, "application/json", refusal.encode(), sent_body=sent)
+    return _captured("POST", target, 401, "application/json", refusal.encode(), sent_body=sent)
 
 
-def _upload() -> Heard:
+def _upload() -> CapturedCall:
     location = f"https://{PLACES['host']}/login?next={PLACES['redirect']}"
-    heard = _heard("PUT", f"/bucket/{PLACES['path']}?X-Signature={PLACES['signed url']}", 302, "text/plain", b"moved")
-    heard.headers += (("Location", location),)
-    heard.sent_body = b"\x89PNG\r\n\x1a\n" + PLACES["picture"].encode()
-    heard.sent_headers += (("Content-Type", "image/png"),)
-    return heard
+    call = _captured("PUT", f"/bucket/{PLACES['path']}?X-Signature={PLACES['signed url']}", 302, "text/plain", b"moved")
+    call.headers += (("Location", location),)
+    call.sent_body = b"\x89PNG\r\n\x1a\n" + PLACES["picture"].encode()
+    call.sent_headers += (("Content-Type", "image/png"),)
+    return call
 
 
-def _page() -> Heard:
+def _page() -> CapturedCall:
     page = f"<!DOCTYPE html><title>Just a moment...</title><p id='{PLACES['page']}'>{EMAIL} Zanzibar</p>"
-    return _heard("GET", "/text/direct", 403, "text/html; charset=utf-8", page.encode())
+    return _captured("GET", "/text/direct", 403, "text/html; charset=utf-8", page.encode())
 
 
-def _answered() -> Heard:
+def _answered() -> CapturedCall:
     said = " ".join(ANSWER_WORDS) + f" {EMAIL} {EVALUATION} {PASSWORD}"
     lines = [b"a0:%s\n" % json.dumps(char, ensure_ascii=False).encode() for char in said]  # each letter on its own
     lines += [b"ag:%s\n" % json.dumps(word + " ").encode() for word in REASONING_WORDS]
@@ -227,10 +227,10 @@ def _answered() -> Heard:
     ]
     whole = b"".join(lines)
     pieces = [whole[at : at + 7] for at in range(0, len(whole), 7)]  # lines and characters are cut anywhere
-    return _heard("POST", "/nextjs-api/stream/create-evaluation", 200, "text/event-stream", *pieces)
+    return _captured("POST", "/nextjs-api/stream/create-evaluation", 200, "text/event-stream", *pieces)
 
 
-def _answer() -> Track:
+def _answer() -> CapturedBody:
     events = [
         {"choices": [{"index": 0, "delta": {"content": word}}], "id": f"chatcmpl-{REFRESH}"} for word in ANSWER_WORDS
     ]
@@ -240,7 +240,7 @@ def _answer() -> Track:
         f"event: error\ndata: {PLACES['error text']}\n\n".encode(),
         b"data: [DONE]\n\n",
     ]
-    track = Track(10_000_000)
+    body = CapturedBody(10_000_000)
     for data in chunks:
-        track.note(data)
-    return track
+        body.add(data)
+    return body

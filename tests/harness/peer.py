@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from upstream.capture import CapturingExchanges
 from upstream.client import ArenaClient
 from upstream.http.exchange import PooledExchanges, PooledResponse, exchanging
 from upstream.http.pool import Pool
 from upstream.loop.timers import Timers
 from upstream.responses import read_bounded
-from upstream.tap import TappedExchanges
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -43,7 +43,7 @@ async def read(response: PooledResponse) -> bytes:
 
 def pool_of(client: ArenaClient) -> Pool:
     """The connection pool of a client."""
-    tapped = client._exchanges
-    assert isinstance(tapped, TappedExchanges)
-    assert isinstance(tapped.exchanges, PooledExchanges)
-    return tapped.exchanges.pool
+    capturing = client._exchanges
+    assert isinstance(capturing, CapturingExchanges)
+    assert isinstance(capturing.exchanges, PooledExchanges)
+    return capturing.exchanges.pool

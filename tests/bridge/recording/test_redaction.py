@@ -74,11 +74,11 @@ def test_every_body_keeps_its_length_and_its_pieces() -> None:
     material = call_with_canaries()
     recording = redact(material, KEY)
     assert len(recording.body) == len(material.body)
-    for heard, call in zip(material.tape.calls, recording.calls, strict=True):
-        pieces = heard.track.pieces(0.0)
+    for captured, call in zip(material.capture.calls, recording.calls, strict=True):
+        pieces = captured.body.pieces(0.0)
         assert [len(data) for _, data in call.pieces] == [len(data) for _, data in pieces]
         assert [at for at, _ in call.pieces] == [at for at, _ in pieces]
-        assert len(call.target) == len(heard.target)
+        assert len(call.target) == len(captured.target)
 
 
 def test_what_was_json_is_json_of_the_same_shape() -> None:
@@ -107,7 +107,7 @@ def test_a_uuid_becomes_the_same_other_one_everywhere() -> None:
 
 def test_a_redirect_to_the_site_itself_is_kept_as_one() -> None:
     material = call_with_canaries()
-    material.tape.calls[1].headers = (("Location", "https://arena.ai/login?next=Zanzibar"),)
+    material.capture.calls[1].headers = (("Location", "https://arena.ai/login?next=Zanzibar"),)
     (location,) = redact(material, KEY).calls[1].answer_headers
     assert location == ("Location", "{site}/login?xxxx=Xxxxxxxx")
 
