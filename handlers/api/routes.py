@@ -39,13 +39,13 @@ from handlers.reference.docs import DOCS_PAGE, DocsPage, docs
 from handlers.reference.operation import DescribedCall, Operation
 from handlers.reference.served import REFERENCE, Reference, openapi
 from handlers.request.appkeys import CALLS, RESPONSES, ROUTES, AccessCheck, Handler, Route
-from handlers.request.middlewares import follow, require_key, require_metrics_key
+from handlers.request.middlewares import require_key, require_metrics_key, track
 from handlers.request.paths import MisspelledPaths
 
 #: The API stands under both, since clients differ in what they take for its base.
 PREFIXES: Final = ("/v1", "/api/v1")
 
-_ASKS_A_MODEL: Final = (follow, require_key)
+_ASKS_A_MODEL: Final = (track, require_key)
 
 #: Makes the handler of a call, which may need what the app owns.
 _HandlerFactory: TypeAlias = Callable[[web.Application], tuple[Handler, Route]]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from handlers.daemon.connection_limits import LEAST_SECONDS, LEAST_TLS_SECONDS, ConnectionLimits, Evictable
+from handlers.daemon.connection_limits import MIN_AGE_SECONDS, MIN_TLS_AGE_SECONDS, ConnectionLimits, Evictable
 from handlers.daemon.pending_connections import PendingConnection, PendingConnections
 
 #: The listening backlog, so that no connection is refused during a restart or a burst: the default maximum of Linux
@@ -74,7 +74,7 @@ class Listener:
         self._tls = tls
         self._is_ahead = is_ahead
         self._help = 0  # connections that are accepted though other workers have fewer
-        self._least = LEAST_SECONDS if tls is None else LEAST_TLS_SECONDS
+        self._least = MIN_AGE_SECONDS if tls is None else MIN_TLS_AGE_SECONDS
         self._beginning: set[asyncio.Task[None]] = set()
         self._pause: asyncio.TimerHandle | None = None
         self._out_of_descriptors = False
@@ -152,7 +152,7 @@ class Listener:
         if pending.owner is None:
             self._connection_limits.add(connection)
         else:
-            self._connection_limits.know(connection)
+            self._connection_limits.mark_authenticated(connection)
         begin = connection.begin = self._loop.create_task(self._begin(connection, pending.sock))
         self._beginning.add(begin)
         begin.add_done_callback(partial(self._begun, pending.sock))
@@ -168,7 +168,7 @@ class Listener:
             self._out_of_descriptors = True
             advice = "see limits.streams, and ulimit -n or LimitNOFILE"
             _logger.error("no connection can be accepted: %s; others must end first (%s)", error.strerror, advice)
-        self._connection_limits.make_room(_ROOM_CONNECTIONS)
+        self._connection_limits.evict_some(_ROOM_CONNECTIONS)
         self._rest(_PAUSE_SECONDS)
 
     def _rest(self, seconds: float) -> None:

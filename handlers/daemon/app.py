@@ -90,7 +90,7 @@ from handlers.request.cooldown_wait import CooldownWait
 from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.joinable import JoinableAnswers
-from handlers.request.middlewares import around, set_headers
+from handlers.request.middlewares import handle_request, set_headers
 from handlers.request.recording import RECORDER
 from handlers.request.request_log import RequestLog
 from upstream import client
@@ -122,7 +122,7 @@ def build_app(
 
     `reread` reads the configuration again (see `ConfigSource.reload`); `log_as` configures the process's log.
     """
-    app = web.Application(middlewares=[around])
+    app = web.Application(middlewares=[handle_request])
     settings = app[SETTINGS] = Settings(config)
     app[RELOADING] = Reloading(config, settings, partial(reload, app), reread or (lambda: config), log_as)
     sharing = app[SHARING] = sharing_of(config, folder)

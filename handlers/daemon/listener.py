@@ -126,7 +126,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Release the connection's resources; if many unauthenticated ones are lost at once, a few at a time."""
-        is_known = self._connection_limits.knows(self)
+        is_known = self._connection_limits.is_authenticated(self)
         self._connection_limits.remove(self)
         self._dropping, self._body = True, None  # the body refers back to this connection
         if self._closed is not None:
@@ -138,11 +138,11 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         else:
             if not self.is_waiting:
                 self.close()  # pipelined requests are not answered
-            self._connection_limits.end_soon(partial(super().connection_lost, exc))
+            self._connection_limits.close_soon(partial(super().connection_lost, exc))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio gives it no fixed meaning
         """The buffer for the next read, which all connections share."""
-        is_long = self._dropping or self._connection_limits.knows(self)
+        is_long = self._dropping or self._connection_limits.is_authenticated(self)
         return self._buffer if is_long else self._buffer[:READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -154,7 +154,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         if self._dropping:
             self._drop(len(data))
             return
-        self._connection_limits.hold(self, len(data))
+        self._connection_limits.count_bytes(self, len(data))
         body = self._body
         had = 0 if body is None else body.total_raw_bytes
         parsed = self.parsed
@@ -324,7 +324,7 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     link = runner.app.get(LINK)
     is_ahead = None if link is None else link.is_ahead
     if is_ahead is not None:
-        connection_limits.on_fewer = is_ahead
+        connection_limits.on_removed = is_ahead
         is_ahead(connection_limits.connections)
     return [Listener(sock, connection_limits, make, tls, owner_of, is_ahead) for sock in sockets]
 

@@ -139,7 +139,7 @@ class PendingConnections:
             pending.sock.close()
             return True
         pending.first += data
-        self._connection_limits.hold(pending, len(data))
+        self._connection_limits.count_bytes(pending, len(data))
         if pending.sock.fileno() == -1:  # evicted, as it holds the most bytes
             return True
         if is_unfinished(pending.first):

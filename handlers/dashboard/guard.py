@@ -20,7 +20,7 @@ from handlers.dashboard import pages
 from handlers.request.appkeys import RECORD, SETTINGS, SHARING, STATE, Handler
 from handlers.request.body import read_body
 from handlers.request.callers import is_secure
-from handlers.request.middlewares import know
+from handlers.request.middlewares import mark_authenticated
 from upstream.protocol.errors import Reason
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def private(handler: PrivateHandler) -> Handler:
         login = current_login(request)
         if login is None:
             return _to_login(request)
-        know(request)
+        mark_authenticated(request)
         request[RECORD].quiet = _is_live(request)
         return await _guarded(request, login, partial(handler, request, login))
 

@@ -18,7 +18,7 @@ from handlers.dashboard.pages import render
 from handlers.dashboard.wording import IN_ACCOUNTS
 from handlers.request.appkeys import RECORD, SETTINGS
 from handlers.request.body import read_body
-from handlers.request.middlewares import act_for, follow
+from handlers.request.middlewares import act_for, track
 from upstream.loop.threads import Threads
 
 #: The longest text that is shown as Markdown, in bytes: 64 KiB take a second at worst, prose a tenth of that.
@@ -50,7 +50,7 @@ async def chat(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/chat: like POST /v1/chat/completions, for the logged-in operator."""
     act_for(OWNER, request)
     request[RECORD].api = OPERATOR_CHAT.name
-    follow(request)
+    track(request)
     return await _reworded(_ask(request))
 
 
@@ -58,7 +58,7 @@ async def draw(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/draw: like POST /v1/images/generations, for the logged-in operator."""
     act_for(OWNER, request)
     request[RECORD].api = "images"
-    follow(request)
+    track(request)
     return await _reworded(generate(request))
 
 

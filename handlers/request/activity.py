@@ -1,4 +1,4 @@
-"""Running requests, for the dashboard; those that end are recorded in the statistics, and kept."""
+"""The running requests, for the dashboard. One that ends is recorded in the statistics, and kept."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from upstream.protocol.errors import Reason
 
 
 class Activity:
-    """The requests for answers of models that run now."""
+    """The running requests that ask a model."""
 
     def __init__(self, stats: Stats, keep: Callable[[RequestRecord], None]) -> None:
-        """`keep` takes each request that has ended."""
+        """`keep` is called with each request that has ended."""
         self._stats = stats
         self._keep = keep
         self._running: dict[int, RequestRecord] = {}
         self._number = 0
 
     def running_newest(self) -> Iterator[RequestRecord]:
-        """The running requests, from newest to oldest."""
+        """The running requests, the newest first."""
         return reversed(self._running.values())
 
     def running(self, number: int) -> RequestRecord | None:
@@ -38,7 +38,7 @@ class Activity:
         self._running[record.number] = record
 
     def end(self, record: RequestRecord, status: int, seconds: float) -> None:
-        """Record the end of a request that was added, and release its answer's text."""
+        """Record the end of a request, and release the text of its answers; do nothing if it was never added."""
         if self._running.pop(record.number, None) is None:
             return
         tools = NO_TOOLS
@@ -75,7 +75,7 @@ class Activity:
 
 
 def entry_of(record: RequestRecord) -> Entry:
-    """A request as it is kept once it has ended; its status is 0 while it runs."""
+    """The entry that is kept of an ended request; of a running one, with status 0."""
     headers, reason = record.headers, record.reason
     status = record.status or 0
     failed = (status >= 400 and status != 499) or reason not in (Reason.OK, Reason.CLIENT_GONE)
@@ -112,7 +112,7 @@ def entry_of(record: RequestRecord) -> Entry:
 
 
 def tool_use(outcome: ToolsOutcome | None, dropped_chars: int = 0) -> ToolUse:
-    """Count one answer to a request with tools; it has no outcome where it broke off."""
+    """The counts for one answer to a request with tools; `outcome` is None if the answer broke off."""
     return ToolUse(
         1,
         called=outcome is ToolsOutcome.CALLED,

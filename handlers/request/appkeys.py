@@ -1,4 +1,4 @@
-"""Typed keys of the objects that the app owns and that a request carries."""
+"""Typed keys of the objects that the app owns, and of those that a request carries."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ AccessCheck: TypeAlias = Callable[[web.Request], None]
 class Route(NamedTuple):
     """A route's properties apart from its handler: the checks before it, and the API that it speaks.
 
-    `counted_as` is what statistics and the log call that API, where a model is asked.
+    `counted_as` is the API's name in the statistics and the log, None if the route asks no model.
     """
 
     checks: tuple[AccessCheck, ...]

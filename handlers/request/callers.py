@@ -1,4 +1,4 @@
-"""The caller's address, and whether it uses TLS: from the connection, or as a trusted proxy reports them."""
+"""The caller's address, and whether it uses TLS: from the connection, or as a trusted proxy reports it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _Address: TypeAlias = IPv4Address | IPv6Address
 
 #: Callers on this machine.
 LOOPBACK: Final = frozenset(("127.0.0.1", "::1"))
-#: The address that stands for a peer on a unix socket.
+#: The address that a peer on a unix socket is given.
 _LOCAL: Final = IPv4Address("127.0.0.1")
-#: Stands for the address of a caller whose connection closed before it could be read.
+#: In place of the address of a caller whose connection was closed before it could be read.
 UNKNOWN: Final = "unknown"
 
 
 def caller_address(request: web.BaseRequest, config: Config) -> str:
-    """The caller's IP address, IPv4-mapped IPv6 as IPv4; `unknown` if its connection was already closed."""
+    """The caller's IP address (IPv4-mapped IPv6 as IPv4), or UNKNOWN if its connection was already closed."""
     trusted = config.server.trusted_proxies
     forwarded_for = request.headers.getall("X-Forwarded-For", ()) if trusted else ()
     return nearest_untrusted(request.remote, forwarded_for, trusted)
@@ -31,9 +31,9 @@ def caller_address(request: web.BaseRequest, config: Config) -> str:
 def is_secure(request: web.BaseRequest, config: Config) -> bool:
     """Whether the caller uses TLS, to the daemon or to a trusted proxy in front of it."""
     transport = request.transport
-    ours = transport is not None and transport.get_extra_info("sslcontext") is not None
+    direct = transport is not None and transport.get_extra_info("sslcontext") is not None
     forwarded_proto = request.headers.getall("X-Forwarded-Proto", ())
-    return came_over_tls(request.remote, forwarded_proto, config.server.trusted_proxies, ours=ours)
+    return came_over_tls(request.remote, forwarded_proto, config.server.trusted_proxies, direct=direct)
 
 
 def nearest_untrusted(peer: str | None, forwarded_for: Iterable[str], trusted: Networks) -> str:
@@ -44,7 +44,7 @@ def nearest_untrusted(peer: str | None, forwarded_for: Iterable[str], trusted: N
     """
     if not trusted and peer in LOOPBACK:
         return peer
-    address = _peer(peer)
+    address = _peer_address(peer)
     for hop in reversed(",".join(forwarded_for).split(",")):
         if not _is_trusted(address, trusted) or (before := _parse(hop)) is None:
             break
@@ -52,13 +52,13 @@ def nearest_untrusted(peer: str | None, forwarded_for: Iterable[str], trusted: N
     return UNKNOWN if address is None else str(address)
 
 
-def came_over_tls(peer: str | None, forwarded_proto: Iterable[str], trusted: Networks, *, ours: bool) -> bool:
-    """The last word in X-Forwarded-Proto if the peer is a trusted proxy, else `ours`."""
+def came_over_tls(peer: str | None, forwarded_proto: Iterable[str], trusted: Networks, *, direct: bool) -> bool:
+    """Whether the last word in X-Forwarded-Proto is `https`, if a trusted proxy sent one; else `direct`."""
     word = ",".join(forwarded_proto).rpartition(",")[2].strip().lower()
-    return word == "https" if word and _is_trusted(_peer(peer), trusted) else ours
+    return word == "https" if word and _is_trusted(_peer_address(peer), trusted) else direct
 
 
-def _peer(peer: str | None) -> _Address | None:
+def _peer_address(peer: str | None) -> _Address | None:
     return None if peer is None else _parse(peer) or _LOCAL
 
 

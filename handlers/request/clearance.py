@@ -14,10 +14,10 @@ from handlers.request.appkeys import CLIENT, SETTINGS, STATE
 from upstream import client
 from upstream.http.proxies import Proxies
 
-#: Upstream connections besides those of streams: for pages and uploads.
+#: Upstream connections besides those of streams, for pages and uploads.
 _SPARE_CONNECTIONS: Final = 20
-#: The User-Agent unless a browser's is configured: the bridge does not impersonate another client.
-_OWN_NAME: Final = f"lmarena-bridge/{bridge.__version__}"
+#: The User-Agent unless another is configured or pasted: by default the bridge does not impersonate a browser.
+_USER_AGENT: Final = f"lmarena-bridge/{bridge.__version__}"
 
 
 def use_clearance(app: web.Application) -> None:
@@ -26,7 +26,7 @@ def use_clearance(app: web.Application) -> None:
 
 
 def client_settings(config: Config, clearance: Clearance | None) -> client.ClientSettings:
-    """The upstream client's settings; a clearance pasted after bridge.toml's was set takes its place."""
+    """The upstream client's settings; a clearance pasted after bridge.toml's was set replaces that."""
     upstream = config.upstream
     configured = upstream.cf_clearance.value
     if clearance is None or not clearance.replaces(configured):
@@ -34,7 +34,7 @@ def client_settings(config: Config, clearance: Clearance | None) -> client.Clien
     return client.ClientSettings(
         base_url=upstream.base_url,
         origins=upstream.allowed_origins,
-        user_agent=(clearance.user_agent if clearance else "") or upstream.user_agent or _OWN_NAME,
+        user_agent=(clearance.user_agent if clearance else "") or upstream.user_agent or _USER_AGENT,
         cf_clearance=clearance.value if clearance else configured,
         connect_timeout=upstream.connect_timeout,
         idle_timeout=upstream.idle_timeout,

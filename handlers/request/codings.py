@@ -1,4 +1,4 @@
-"""Decoding of a body's `Content-Encoding`, with a bounded output.
+"""Decoding of a body's `Content-Encoding`, with bounded output.
 
 aiohttp's own decoding would run before the key is checked, and Brotli's window alone takes 16 MiB per connection.
 """
@@ -23,7 +23,7 @@ else:
 _MAX_WINDOW_LOG: Final = 23
 #: How much is decoded at a time.
 _STEP_BYTES: Final = 64 * 1024
-#: Members of gzip and frames of zstd in one body: honest bodies have one.
+#: The most members of gzip, or frames of zstd, in one body; real clients send one.
 _MAX_MEMBERS: Final = 64
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 
@@ -71,7 +71,7 @@ def _zlib_members(body: bytes, bits: int) -> Iterator[bytes]:
             if not data:
                 data = body[at : at + _STEP_BYTES]
                 at += len(data)
-            yield _whole(member.decompress(data, _STEP_BYTES), more=bool(data) or member.eof)
+            yield _checked(member.decompress(data, _STEP_BYTES), more=bool(data) or member.eof)
         at -= len(member.unused_data)
         if at == len(body):
             return
@@ -87,7 +87,7 @@ def _zstd(body: bytes) -> Iterator[bytes]:
         while not frame.eof:
             data = b"" if piece and not frame.needs_input else body[at : at + _STEP_BYTES]
             at += len(data)
-            piece = _whole(frame.decompress(data, _STEP_BYTES), more=bool(data) or frame.eof or at < len(body))
+            piece = _checked(frame.decompress(data, _STEP_BYTES), more=bool(data) or frame.eof or at < len(body))
             yield piece
         at -= len(frame.unused_data)
         if at == len(body):
@@ -102,13 +102,13 @@ def _brotli(body: bytes) -> Iterator[bytes]:
         data = body[at : at + _STEP_BYTES] if decoder.can_accept_more_data() else b""
         at += len(data)
         piece = decoder.process(data, output_buffer_limit=_STEP_BYTES)
-        yield _whole(piece, more=bool(data) or decoder.is_finished())
+        yield _checked(piece, more=bool(data) or decoder.is_finished())
     if at < len(body):
         raise BrokenCoding("there is data after its end")
 
 
-def _whole(piece: bytes, *, more: bool) -> bytes:
-    """Return the output of one step. Raises BrokenCoding if it is empty and there is no `more` to come."""
+def _checked(piece: bytes, *, more: bool) -> bytes:
+    """Return the output of one step. Raises BrokenCoding if it is empty though no `more` input or output can follow."""
     if not (piece or more):
         raise BrokenCoding("it is cut off")
     return piece

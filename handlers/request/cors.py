@@ -1,4 +1,4 @@
-"""Cross-origin requests: pages named in `server.cors_origins` may call the API from a browser, never the dashboard."""
+"""Cross-origin requests: pages of `server.cors_origins` may call the API from a browser, but never the dashboard."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _EXPOSED: Final = ", ".join(
 )
 #: How long a browser may remember the permission, in seconds.
 _MAX_AGE: Final = "7200"
-#: The meaning of `*` after a scheme (any host and port), and in place of a port (any port, or none).
+#: What `*` matches after a scheme (any host and port), and in place of a port (any port, or none).
 _ANY_HOST: Final = re.compile(r"[^/\s]+")
 _ANY_PORT: Final = re.compile(r"(:[0-9]{1,5})?")
 #: How much of an origin is shown in an error and in the log.
@@ -79,9 +79,9 @@ def is_preflight(request: web.Request) -> bool:
 
 
 def preflight(request: web.Request) -> web.Response:
-    """The response that permits the request."""
-    asked = [name.strip() for name in request.headers.get("Access-Control-Request-Headers", "").split(",")]
-    names = dict.fromkeys((*filter(None, asked), *_ALLOWED))
+    """The answer to the preflight of an allowed page."""
+    wanted = [name.strip() for name in request.headers.get("Access-Control-Request-Headers", "").split(",")]
+    names = dict.fromkeys((*filter(None, wanted), *_ALLOWED))
     headers = {
         "Access-Control-Allow-Methods": _METHODS,
         "Access-Control-Allow-Headers": ", ".join(names),
@@ -93,7 +93,7 @@ def preflight(request: web.Request) -> web.Response:
 
 
 def _not_allowed(origin: str, methods: str) -> ApiError:
-    """405: the browser hides the answer from the page, but its developer tools and our log show it."""
+    """405; the browser hides the answer from the page, but shows it in its developer tools. Logged as well."""
     _logger.info("the page %s may not call the API from a browser: server.cors_origins does not name it", origin)
     message = (
         f"The page {origin} may not call the API from a browser: the operator must add it to server.cors_origins in "
@@ -103,7 +103,7 @@ def _not_allowed(origin: str, methods: str) -> ApiError:
 
 
 def set_cors_headers(request: web.BaseRequest, headers: CIMultiDict[str], allowed: Collection[str]) -> None:
-    """Let an allowed page read the answer, including errors. Without credentials: the page itself sends the key."""
+    """Let an allowed page read the answer, including errors. Credentials are not needed: the page sends the key."""
     if not allowed or dashboard.holds(request.path):
         return
     headers.add("Vary", "Origin")
@@ -117,7 +117,7 @@ def cors_headers(origin: str | None, allowed: Collection[str]) -> dict[str, str]
     if not allowed:
         return {}
     if origin is None:
-        (only, *others) = allowed
+        (only, *others) = allowed  # without an Origin, only a header that does not depend on it is possible
         origin = "*" if "*" in allowed else only if not others and not only.endswith("*") else None
     elif not allows(allowed, origin):
         origin = None
@@ -136,8 +136,8 @@ def allows(allowed: Collection[str], origin: str) -> bool:
     return any(pattern.endswith("*") and _matches(pattern.removesuffix("*"), origin) for pattern in allowed)
 
 
-def _matches(beginning: str, origin: str) -> bool:
-    if beginning.endswith("://"):
-        return origin.startswith(beginning) and _ANY_HOST.fullmatch(origin, len(beginning)) is not None
-    host = beginning.removesuffix(":")
-    return host != beginning and origin.startswith(host) and _ANY_PORT.fullmatch(origin, len(host)) is not None
+def _matches(prefix: str, origin: str) -> bool:
+    if prefix.endswith("://"):
+        return origin.startswith(prefix) and _ANY_HOST.fullmatch(origin, len(prefix)) is not None
+    host = prefix.removesuffix(":")
+    return host != prefix and origin.startswith(host) and _ANY_PORT.fullmatch(origin, len(host)) is not None

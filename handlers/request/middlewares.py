@@ -1,4 +1,4 @@
-"""The middleware of all requests: id, log line, errors as JSON, headers; and the check of the API key."""
+"""The middleware of all requests (id, log line, errors as JSON, headers), and the checks of API keys."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ from handlers.request.appkeys import (
 )
 from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.drain import shutting_down
-from handlers.request.paths import about_base, advice, is_below
+from handlers.request.paths import base_url_hint, hint, is_below
 from handlers.request.record import RequestRecord
 from handlers.request.recording import start_recording
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
-#: A caller's request id that is acceptable.
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
+#: The request ids that are accepted from callers.
+_ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,128}")
 
 #: For unknown paths.
 _NO_ROUTE: Final = Route((), OPENAI)
@@ -63,10 +63,10 @@ _logger = logging.getLogger("bridge.requests")
 
 
 @web.middleware
-async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def handle_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The only middleware: every outcome of a handler becomes an answer with the right status, and one log line.
 
-    `handler` is the route's own, by which its `Route` is found.
+    `handler` must be the route's own, since its `Route` is looked up by it.
     """
     began = time.monotonic()
     app = request.app
@@ -78,7 +78,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     status = 499  # logged if the caller disconnects
     response: web.StreamResponse | None = None
     try:
-        _look_over(request, app, handler)
+        _check_acceptable(request, app, handler)
         permitted: web.StreamResponse | None = None
         try:
             if is_preflight(request):
@@ -88,7 +88,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
                     check(request)
         finally:
             if KEY not in request:
-                await app[CONNECTION_LIMITS].turn()
+                await app[CONNECTION_LIMITS].wait_for_turn()
         if permitted is not None:
             response = permitted
         elif record.recording is not None:
@@ -99,7 +99,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ConnectionResetError:
         response = web.Response(status=status)  # not sent, but aiohttp needs a response
     except Exception as error:  # noqa: BLE001 — any bug of ours is logged and answered with 500
-        response = _refusal(request, record, error)
+        response = _error_answer(request, record, error)
         status = response.status
     finally:
         if status == 499:
@@ -116,7 +116,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _reason_of(response: web.StreamResponse) -> Reason:
-    """The word for an answer that is no success, of a handler that has named none in the record."""
+    """The reason for an error answer whose handler has set none in the record."""
     word = response.headers.get(REASON, Reason.OK.value)
     if word != Reason.OK.value:
         return Reason(word)
@@ -124,13 +124,13 @@ def _reason_of(response: web.StreamResponse) -> Reason:
 
 
 def _api_of(request: web.Request, route: Route) -> Api:
-    """The API that a request speaks: by its route, else by its path or by a header of its client's."""
+    """The API that a request speaks: by its route, else by its path or a header that Anthropic's clients send."""
     if route.api is OPENAI and (is_below(request.path, "messages") or VERSION_HEADER in request.headers):
         return ANTHROPIC
     return route.api
 
 
-def _look_over(request: web.Request, app: web.Application, handler: Handler) -> None:
+def _check_acceptable(request: web.Request, app: web.Application, handler: Handler) -> None:
     """Refuse requests that must not reach any handler. Raises ApiError or HTTPException."""
     if request.version not in (HttpVersion10, HttpVersion11):
         raise web.HTTPVersionNotSupported
@@ -138,14 +138,14 @@ def _look_over(request: web.Request, app: web.Application, handler: Handler) -> 
         raise shutting_down()
 
 
-def _refusal(request: web.Request, record: RequestRecord, error: Exception) -> web.Response:
+def _error_answer(request: web.Request, record: RequestRecord, error: Exception) -> web.Response:
     """The answer to a request that failed."""
     match error:
         case ApiError():
             refused = error
         case web.HTTPException():
-            refused = _of_http(request, error)
-            error.__traceback__ = None  # which holds the request, and aiohttp's route the error: a reference cycle
+            refused = _from_http_exception(request, error)
+            error.__traceback__ = None  # it refers to the request, whose route refers to the error: a reference cycle
         case _:
             _logger.error("a request failed", exc_info=error)
             if request.writer.output_size > 0 and request.transport is not None:
@@ -155,16 +155,16 @@ def _refusal(request: web.Request, record: RequestRecord, error: Exception) -> w
     return error_response(refused, request[API], record.request_id)
 
 
-def _of_http(request: web.Request, error: web.HTTPException) -> ApiError:
+def _from_http_exception(request: web.Request, error: web.HTTPException) -> ApiError:
     """Turn aiohttp's own errors into ApiError."""
     match error.status:
         case 404:
             calls = request.app[CALLS]
-            reading = request.method in ("GET", "HEAD")  # a POST is a call whose path is incomplete
-            message, code = about_base(request.path, calls) if reading else "", "not_found"
+            is_read = request.method in ("GET", "HEAD")  # a POST is meant for a call below the base URL
+            message, code = base_url_hint(request.path, calls) if is_read else "", "not_found"
             if not message:
-                hint = advice(request.method, request.path, calls) or "GET /docs shows what there is."
-                message = f"There is nothing at {request.method} {request.path[:200]}. {hint}".rstrip()
+                more = hint(request.method, request.path, calls) or "GET /docs shows what there is."
+                message = f"There is nothing at {request.method} {request.path[:200]}. {more}"
         case 405:
             allowed = error.headers.get("Allow", "")
             message, code = f"{request.method} is not allowed here; allowed: {allowed}.", "method_not_allowed"
@@ -196,21 +196,21 @@ def require_metrics_key(request: web.Request) -> None:
 
 
 def act_for(key: ApiKey, request: web.Request) -> None:
-    """Let the request act with the rights of `key`."""
+    """Give the request the rights of `key`, and mark its connection as authenticated."""
     request[KEY] = key
-    know(request)
+    mark_authenticated(request)
     request[RECORD].key = key.name
 
 
-def know(request: web.Request) -> None:
+def mark_authenticated(request: web.Request) -> None:
     """Mark the request's connection as authenticated until the request is answered."""
     connection = request.protocol
     if isinstance(connection, CallerConnection):
-        request.app[CONNECTION_LIMITS].know(connection)
+        request.app[CONNECTION_LIMITS].mark_authenticated(connection)
 
 
-def follow(request: web.Request) -> None:
-    """Show this request in the dashboard from now on, and count it when it ends."""
+def track(request: web.Request) -> None:
+    """Show this request in the dashboard from now on, count it when it ends, and record it if that is wanted."""
     record = request[RECORD]
     record.client = printable(request.headers.get("User-Agent", "")[:200])
     request.app[ACTIVITY].begin(record)
@@ -232,4 +232,4 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 def request_id(sent: str, random_bytes: Callable[[int], bytes] = os.urandom) -> str:
     """The caller's own id if it is acceptable, else a new one."""
-    return sent if _SANE_ID.fullmatch(sent) else f"req_{random_bytes(12).hex()}"
+    return sent if _ACCEPTED_ID.fullmatch(sent) else f"req_{random_bytes(12).hex()}"

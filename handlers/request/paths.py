@@ -1,4 +1,4 @@
-"""Misspelled paths: which ones are served nevertheless, and what a 404 says about the others."""
+"""Misspelled paths: which ones are served all the same, and what a 404 says about the others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from handlers import dashboard
 
 #: The segments of the API's prefixes, `/v1` and `/api/v1`.
 _PREFIX_SEGMENTS: Final = frozenset({"api", "v1"})
-#: Longer paths are not compared with ours: none of ours is as long, and comparing takes time.
+#: Longer paths are not compared with the served ones: those are all shorter, and comparing takes time.
 _MAX_COMPARED_CHARS: Final = 60
-#: How similar two paths must be for one to be suggested instead of the other, from 0 to 1.
-_LEAST_LIKENESS: Final = 0.6
+#: How similar a served path must be to be suggested, from 0 to 1.
+_MIN_SIMILARITY: Final = 0.6
 
-#: OpenAI's APIs that LMArena cannot serve, by a segment of their paths.
-_NEVER_THERE: Final = {
+#: OpenAI's APIs that the bridge cannot serve, by a segment of their paths.
+_UNSUPPORTED: Final = {
     "embeddings": "LMArena has no embeddings; use another provider for them.",
     "moderations": "LMArena has no moderation model; use another provider for it.",
     "audio": "LMArena has no speech and no transcription; use another provider for them.",
@@ -46,12 +46,12 @@ def served_path(path: str) -> str:
 
 
 def is_below(path: str, segment: str) -> bool:
-    """Whether a path stands at or below `segment` of the API, with a route or without."""
+    """Whether a path is at or below `segment` of the API; it need not have a route."""
     return list(_split(path.lower())[1][:1]) == [segment]
 
 
-def about_base(path: str, calls: Calls) -> str:
-    """What the API's base URL is, if a path is that; else ''."""
+def base_url_hint(path: str, calls: Calls) -> str:
+    """The message of a 404 for the API's base URL; '' if the path is another."""
     prefix, rest = _split(path.lower())
     if rest or not prefix:
         return ""
@@ -59,12 +59,12 @@ def about_base(path: str, calls: Calls) -> str:
     return f"{prefix} is the API's base URL, not a call: give it to your client as it is. Below it are {served}."
 
 
-def advice(method: str, path: str, calls: Calls) -> str:
+def hint(method: str, path: str, calls: Calls) -> str:
     """The hint in a 404 for `path`: why it does not exist, or the most similar of `calls`; '' if there is none."""
     prefix, rest = _split(path.lower())
     for segment in rest:
-        if segment in _NEVER_THERE:
-            return _NEVER_THERE[segment]
+        if segment in _UNSUPPORTED:
+            return _UNSUPPORTED[segment]
     below = "" if prefix else "The API is under /v1."
     near = _nearest(method, rest, calls)
     return " ".join(filter(None, (below, near and f"Did you mean {near[0]} {prefix or '/v1'}{near[1]}?")))
@@ -86,12 +86,12 @@ def _nearest(method: str, rest: Sequence[str], calls: Calls) -> tuple[str, str] 
     path = "/".join(("", *rest))
     if ending := [call for call in fixed if path.endswith(call[1])]:
         return max(ending, key=lambda call: len(call[1]))
-    if begun := [call for call in fixed if call[1].startswith(f"{path}/")]:
-        return begun[0]
+    if longer := [call for call in fixed if call[1].startswith(f"{path}/")]:
+        return longer[0]
     if len(path) > _MAX_COMPARED_CHARS:
         return None
-    alike = get_close_matches(path, [call[1] for call in fixed], 1, _LEAST_LIKENESS)
-    return next((call for call in fixed if call[1] in alike), None)
+    similar = get_close_matches(path, [call[1] for call in fixed], 1, _MIN_SIMILARITY)
+    return next((call for call in fixed if call[1] in similar), None)
 
 
 class MisspelledPaths(web.AbstractResource):
@@ -103,7 +103,7 @@ class MisspelledPaths(web.AbstractResource):
 
     @property
     def canonical(self) -> str:
-        """The router's index entry: the root, which is looked up after all more specific paths."""
+        """The path by which the router indexes this resource: the root, looked up after all more specific paths."""
         return "/"
 
     async def resolve(self, request: web.Request) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:

@@ -1,4 +1,4 @@
-"""The record of one request, kept while it runs and for a while after."""
+"""The record of one request, held while it runs and until its entry is stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RequestRecord:
 
     request_id: str
     api: str | None = None  # the name of the front API, where a model is asked
-    number: int = 0  # in order of arrival; 0 if the dashboard does not show it
+    number: int = 0  # in order of arrival; 0 before the dashboard shows it
     began: float = field(default_factory=time.time)
     client: str = ""  # its User-Agent
     key: str | None = None
@@ -39,15 +39,15 @@ class RequestRecord:
     reason: Reason = Reason.OK
     code: str | None = None
     message: str | None = None  # of an error
-    refused: bool = False  # by a rule of the bridge's own
+    refused: bool = False  # by the bridge itself, not by the site
     prompt: str | None = None  # only with log.debug
     ttft: float | None = None
     headers: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     lifetime: AnswerLifetime | None = None
-    queued: QueuedCall | None = None  # where requests may wait for a place
-    recording: CallRecording | None = None  # where it is being recorded
-    spend: Callable[[int], None] | None = None  # is told the tokens, if the key has a budget
+    queued: QueuedCall | None = None  # where `limits.queue_seconds` is set
+    recording: CallRecording | None = None  # if the request is being recorded
+    spend: Callable[[int], None] | None = None  # called with the number of tokens at the end, if the key has a budget
     quiet: bool = False  # the dashboard's polling, logged at DEBUG only
     status: int | None = None
     seconds: float = 0.0
@@ -60,7 +60,7 @@ class RequestRecord:
     completion_tokens: int = 0
 
     def note(self, chat: ChatRequest) -> None:
-        """Record what was asked for, besides its model."""
+        """Record what the chat asks for, apart from its model."""
         self.streamed, self.messages = chat.stream, len(chat.messages)
         if chat.tools is not None:
             self.tools = len(chat.tools.tools)

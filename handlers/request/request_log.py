@@ -50,10 +50,10 @@ class RequestLog:
             "tokens_out": record.completion_tokens or None,
             "message": record.message,
         }
-        broken = status >= 500 or (status < 400 and record.code is not None)
+        failed = status >= 500 or (status < 400 and record.code is not None)
         event(
             _logger,
-            logging.DEBUG if quiet else logging.WARNING if broken else logging.INFO,
+            logging.DEBUG if quiet else logging.WARNING if failed else logging.INFO,
             f"{request.method} {resource.canonical if resource is not None else '(unknown)'}",
             **{name: value for name, value in fields.items() if value is not None},
         )

@@ -193,17 +193,17 @@ HALVES: dict[str, bytes] = {
 async def test_the_bytes_of_all_callers_without_a_key_are_bounded_and_the_oldest_are_evicted(
     sent: bytes, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_limits, "HELD_BYTES", 200_000)
+    monkeypatch.setattr(connection_limits, "MAX_UNANSWERED_BYTES", 200_000)
     everybody = bridge.app[CONNECTION_LIMITS]
     most = 0
-    hold = everybody.hold
+    hold = everybody.count_bytes
 
     def watched(connection: Any, size: int) -> None:
         nonlocal most
         hold(connection, size)
-        most = max(most, everybody.held)
+        most = max(most, everybody.unanswered_bytes)
 
-    monkeypatch.setattr(everybody, "hold", watched)
+    monkeypatch.setattr(everybody, "count_bytes", watched)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(60):
             tasks.create_task(_send_half(bridge.origin, sent))
@@ -211,7 +211,7 @@ async def test_the_bytes_of_all_callers_without_a_key_are_bounded_and_the_oldest
             assert (await bridge.post(bridge.chat("/say hello"))).status == 200
     assert 0 < most <= 200_000
     async with asyncio.timeout(20):  # a page may have to be compiled before all are answered
-        while everybody.held:  # noqa: ASYNC110 — nothing tells of it
+        while everybody.unanswered_bytes:  # noqa: ASYNC110 — nothing tells of it
             await asyncio.sleep(0)
 
 
@@ -237,7 +237,7 @@ async def test_a_head_that_is_held_takes_little_more_than_its_bytes(sent: bytes,
             _, writer = await stack.enter_async_context(connected(bridge.origin))
             writer.write(sent)
         async with asyncio.timeout(20):
-            while everybody.held < count * len(sent):  # noqa: ASYNC110 — what is counted has no event
+            while everybody.unanswered_bytes < count * len(sent):  # noqa: ASYNC110 — what is counted has no event
                 await asyncio.sleep(0)
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
@@ -279,15 +279,15 @@ def come(everybody: ConnectionLimits, count: int) -> list[Guest]:
 
 def pass_time(everybody: ConnectionLimits, clock: Clock, seconds: float) -> None:
     clock.now += seconds
-    for _ in range(connection_limits.LEAST_ROUNDS):
+    for _ in range(connection_limits.MIN_AGE_ROUNDS):
         everybody.next_round()
 
 
-def test_eviction_takes_the_oldest_stranger_then_the_oldest_kept_and_never_a_known_connection(clock: Clock) -> None:
+def test_eviction_takes_the_oldest_stranger_then_the_oldest_idle_and_never_an_authenticated_one(clock: Clock) -> None:
     everybody = ConnectionLimits(8, clock)
     first, second, third = come(everybody, 3)
-    everybody.know(first)
-    everybody.know(second)
+    everybody.mark_authenticated(first)
+    everybody.mark_authenticated(second)
     everybody.request_done(second)
     assert everybody.open_files == 5
     pass_time(everybody, clock, 1)
@@ -296,7 +296,7 @@ def test_eviction_takes_the_oldest_stranger_then_the_oldest_kept_and_never_a_kno
     come(everybody, 1)
     assert third.is_away
     for guest in come(everybody, 3):
-        everybody.know(guest)
+        everybody.mark_authenticated(guest)
     assert not first.is_away
     pass_time(everybody, clock, 1)
     assert everybody.has_room()
@@ -311,7 +311,7 @@ def test_who_has_only_just_come_stays_while_others_wait(clock: Clock) -> None:
     assert not any(guest.is_away for guest in guests)
     clock.now += 60  # a turn of the loop that took very long: nothing was read
     assert not everybody.has_room()
-    pass_time(everybody, clock, connection_limits.LEAST_SECONDS)
+    pass_time(everybody, clock, connection_limits.MIN_AGE_SECONDS)
     assert everybody.has_room()
     assert [guest.is_away for guest in guests] == [True, False, False]
 
@@ -332,7 +332,7 @@ def test_evictions_are_logged_once_a_minute(clock: Clock, caplog: pytest.LogCapt
         pass_time(everybody, clock, 0.5)
         come(everybody, 1)
     assert caplog.text.count("the oldest are closed") == 1
-    pass_time(everybody, clock, connection_limits.SILENT_SECONDS)
+    pass_time(everybody, clock, connection_limits.LOG_INTERVAL_SECONDS)
     come(everybody, 1)
     assert caplog.text.count("the oldest are closed") == 2
 
@@ -342,7 +342,7 @@ async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> Non
     came: list[int] = []
 
     async def ask(number: int) -> None:
-        await everybody.turn()
+        await everybody.wait_for_turn()
         came.append(number)
 
     async with asyncio.TaskGroup() as tasks:
@@ -350,12 +350,12 @@ async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> Non
         before = 0
         while len(came) < 99:
             await asyncio.sleep(0)
-            assert len(came) - before <= connection_limits.TURN_REQUESTS
+            assert len(came) - before <= connection_limits.REQUESTS_PER_ITERATION
             before = len(came)
-            if before == connection_limits.TURN_REQUESTS:
+            if before == connection_limits.REQUESTS_PER_ITERATION:
                 asking[50].cancel()
     assert came == [number for number in range(100) if number != 50]
-    await asyncio.wait_for(everybody.turn(), 10)  # nobody is before it
+    await asyncio.wait_for(everybody.wait_for_turn(), 10)  # nobody is before it
 
 
 SILENT: dict[str, bytes] = {

@@ -63,7 +63,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         return noted
 
     monkeypatch.setattr(ConnectionLimits, "add", noting(ConnectionLimits.add))
-    monkeypatch.setattr(ConnectionLimits, "know", noting(ConnectionLimits.know))
+    monkeypatch.setattr(ConnectionLimits, "mark_authenticated", noting(ConnectionLimits.mark_authenticated))
     return order
 
 
@@ -134,7 +134,7 @@ async def test_of_a_caller_that_says_nothing_no_connection_is_made(
         assert (await bridge.post(bridge.chat("/say hello"))).status == 200
         assert not made
     await until(lambda: bridge.app[CONNECTION_LIMITS].open_files <= 2)  # the one of the request stays
-    assert bridge.app[CONNECTION_LIMITS].held == 0
+    assert bridge.app[CONNECTION_LIMITS].unanswered_bytes == 0
 
 
 async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
@@ -221,7 +221,7 @@ async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.Monke
         theirs.sendall(MODELS)
         pending.add(ours)
         await closed(theirs)
-        assert len(pending) == connection_limits.open_files == connection_limits.held == 0
+        assert len(pending) == connection_limits.open_files == connection_limits.unanswered_bytes == 0
         assert not asked
         theirs.close()
 
@@ -261,7 +261,7 @@ async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
         ours, theirs = pair()
         theirs.sendall(sent)
         pending.add(ours)
-        connection_limits.make_room(1)
+        connection_limits.evict_some(1)
         await closed(theirs)
         await asyncio.sleep(0)
         assert len(pending) == connection_limits.open_files == 0

@@ -58,7 +58,7 @@ def test_the_nearest_untrusted(peer: str | None, forwarded_for: Sequence[str], a
 
 
 @pytest.mark.parametrize(
-    ("peer", "forwarded_proto", "ours", "secure"),
+    ("peer", "forwarded_proto", "direct", "secure"),
     [
         pytest.param("198.51.100.7", [], False, False, id="plain"),
         pytest.param("198.51.100.7", [], True, True, id="our own TLS"),
@@ -75,8 +75,8 @@ def test_the_nearest_untrusted(peer: str | None, forwarded_for: Sequence[str], a
         pytest.param(None, ["https"], False, False, id="gone at once"),
     ],
 )
-def test_whether_it_came_over_tls(peer: str | None, forwarded_proto: Sequence[str], ours: bool, secure: bool) -> None:
-    assert came_over_tls(peer, forwarded_proto, PROXIES, ours=ours) is secure
+def test_whether_it_came_over_tls(peer: str | None, forwarded_proto: Sequence[str], direct: bool, secure: bool) -> None:
+    assert came_over_tls(peer, forwarded_proto, PROXIES, direct=direct) is secure
 
 
 hops = st.one_of(st.ip_addresses().map(str), st.ip_addresses(v=4, network="10.0.0.0/8").map(str), st.text())
@@ -89,7 +89,7 @@ lines = st.lists(st.lists(hops).map(",".join))
 def test_any_headers_yield_an_address(peer: str, forwarded_for: list[str]) -> None:
     address = nearest_untrusted(peer, forwarded_for, PROXIES)
     assert str(ip_address(address)) == address
-    assert came_over_tls(peer, forwarded_for, PROXIES, ours=True) in (True, False)
+    assert came_over_tls(peer, forwarded_for, PROXIES, direct=True) in (True, False)
 
 
 def is_stranger(address: IPv4Address | IPv6Address) -> bool:
@@ -103,7 +103,7 @@ def test_no_stranger_is_ever_believed(peer: IPv4Address | IPv6Address, sent: lis
     alone = nearest_untrusted(str(peer), [], PROXIES)
     assert nearest_untrusted(str(peer), sent, PROXIES) == alone
     assert nearest_untrusted("10.0.0.1", [*sent, str(peer)], PROXIES) == alone  # what it sent, through a proxy
-    assert came_over_tls(str(peer), sent, PROXIES, ours=False) is False
+    assert came_over_tls(str(peer), sent, PROXIES, direct=False) is False
 
 
 # --- over sockets ---

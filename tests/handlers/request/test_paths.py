@@ -16,7 +16,7 @@ from request_log import RequestLog
 from running import RunningBridge, running_bridge
 from yarl import URL
 
-from handlers.request.paths import advice, served_path
+from handlers.request.paths import hint, served_path
 from upstream.arena import Arena
 
 
@@ -147,7 +147,7 @@ async def test_what_lmarena_does_not_have_is_said_in_a_sentence(path: str, bridg
 
 @pytest.mark.parametrize("path", ["/favicon.ico", "/robots.txt", "/wp-login.php", "/v1/zzz"])
 def test_nothing_is_suggested_where_nothing_is_near(path: str) -> None:
-    assert "Did you mean" not in advice("GET", path, (("POST", "/chat/completions"), ("GET", "/models")))
+    assert "Did you mean" not in hint("GET", path, (("POST", "/chat/completions"), ("GET", "/models")))
 
 
 @a_share(of=5)

@@ -108,11 +108,11 @@ async def test_who_is_not_ahead_takes_all() -> None:
 async def test_a_connection_that_ends_is_told() -> None:
     connection_limits = ConnectionLimits(1000, asyncio.get_running_loop().time)
     told: list[int] = []
-    connection_limits.on_fewer = told.append
+    connection_limits.on_removed = told.append
     connections = [Accepted(), Accepted()]
     for each in connections:
         connection_limits.add(each)
-    connection_limits.know(connections[0])
+    connection_limits.mark_authenticated(connections[0])
     for each in connections:
         connection_limits.remove(each)
     assert told == [1, 0]
