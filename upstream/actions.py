@@ -15,7 +15,7 @@ import orjson
 
 from upstream.client import ArenaClient
 from upstream.credentials import Credentials
-from upstream.loop.parallel import side_by_side
+from upstream.loop.parallel import map_concurrently
 from upstream.protocol.errors import NotThere, RateLimited, Rejected, SessionExpired, StaleAction, UploadFailed
 from upstream.protocol.flight import FlightError, Page, action_ids, action_result
 from upstream.retry import IdempotentRetries
@@ -99,6 +99,6 @@ async def find_upload_actions(page: Page, read_script: Callable[[str], Awaitable
         return {name: found[name] for name in UPLOAD_ACTIONS if name in found}
 
     ids: dict[str, str] = {}
-    for found in await side_by_side(ids_in, await asyncio.to_thread(page.script_paths), MAX_SCRIPTS):
+    for found in await map_concurrently(ids_in, await asyncio.to_thread(page.script_paths), MAX_SCRIPTS):
         ids |= found
     return ids

@@ -21,7 +21,7 @@ from upstream.accounts import Account
 from upstream.actions import GENERATE_UPLOAD_URL, GET_SIGNED_URL, ServerActions
 from upstream.client import ArenaClient
 from upstream.credentials import Credentials
-from upstream.loop.parallel import side_by_side
+from upstream.loop.parallel import map_concurrently
 from upstream.protocol.errors import (
     DownloadFailed,
     NotThere,
@@ -144,7 +144,7 @@ class Uploads:
                 raise
 
         try:
-            return await side_by_side(attach_one, files, MAX_PER_REQUEST)
+            return await map_concurrently(attach_one, files, MAX_PER_REQUEST)
         except (Unreachable, Unavailable, ServerFailed, StaleAction) as error:
             raise UploadFailed(f"A file could not be uploaded: {error.message}") from error
 

@@ -119,7 +119,7 @@ class StateFolder:
                 os.write(lock, f"{os.getpid()}\n".encode())
             yield lock
         finally:
-            self.threads.idle(LOCK_TIMEOUT)  # writes whose callers were cancelled finish first
+            self.threads.wait_until_idle(LOCK_TIMEOUT)  # writes whose callers were cancelled finish first
             os.close(lock)  # this unlocks; the file stays, since unlinking it would race with the next daemon
 
     @contextmanager
@@ -128,7 +128,7 @@ class StateFolder:
         try:
             yield
         finally:
-            self.threads.idle(LOCK_TIMEOUT)
+            self.threads.wait_until_idle(LOCK_TIMEOUT)
 
     @property
     def exists(self) -> bool:

@@ -53,13 +53,13 @@ from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.joinable_answer import Reader
 from handlers.request.queued_call import QueuedCall
-from upstream.loop.parallel import side_by_side
+from upstream.loop.parallel import map_concurrently
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.events import Images
 from upstream.uploads import Uploads
 
 #: Evaluations of one request that draw at the same time.
-SIDE_BY_SIDE: Final = 4
+MAX_AT_ONCE: Final = 4
 #: A drawn picture that is sent as bytes: the largest seen have some 10 MB.
 MAX_DRAWN_BYTES: Final = 32 * 1024 * 1024
 #: How long downloading one may take, in seconds.
@@ -198,7 +198,7 @@ async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, want
             raise no_picture(wanted.model, answer.text)
         return urls
 
-    drawn = await side_by_side(draw, range(wanted.count), SIDE_BY_SIDE)
+    drawn = await map_concurrently(draw, range(wanted.count), MAX_AT_ONCE)
     return list(chain.from_iterable(drawn))[: wanted.count]
 
 
@@ -208,7 +208,7 @@ async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
         return data
 
     try:
-        return await side_by_side(download, urls, SIDE_BY_SIDE)
+        return await map_concurrently(download, urls, MAX_AT_ONCE)
     except UpstreamError as error:
         raise from_upstream(error) from error
 

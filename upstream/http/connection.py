@@ -45,9 +45,9 @@ HELD_BYTES: Final = 2 * READ_BYTES
 WRITE_BYTES: Final = 128 * 1024
 #: All headers of one response, including interim ones: a rotated session cookie can be longer than 8 KiB.
 MAX_HEAD_BYTES: Final = 64 * 1024
-#: The site sends some 40. A header of two bytes takes a hundred times as much memory once parsed.
+#: The site sends some 40. A header of two bytes takes a hundred times as much memory after parsing.
 MAX_HEADERS: Final = 256
-#: How much may follow the head without any byte of the body: trailers, chunk extensions. The site sends none.
+#: How much may arrive after the head without any byte of the body: trailers, chunk extensions. The site sends none.
 MAX_BYTES_WITHOUT_BODY: Final = 64 * 1024
 #: How many connections are closed in one turn of the loop.
 CLOSED_AT_ONCE: Final = 200
@@ -122,8 +122,8 @@ class Connection(asyncio.BufferedProtocol):
         self._head_future: asyncio.Future[Head] | None = None
         self._pieces: list[bytes] = []  # of the body, not taken yet
         self.on_body = self._pieces.append  # the parser calls it for each chunk
-        self._parser: HttpResponseParser | None = HttpResponseParser(self)  # it looks up the callbacks right here
-        self._held_bytes = 0  # of the head or body, not taken yet
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)  # it looks up the callbacks now
+        self._held_bytes = 0  # of the head, or of the body and not taken yet
         self._bytes_since_body = 0  # received since the last byte of the body
         self._paused = False  # whether reading is paused
         self._to_send = _NOTHING  # the unsent rest of a large request body
@@ -147,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
         response and is not set again on each read. Raises HttpError, as does the future.
         """
         if self.error is not None:  # unsolicited bytes have arrived
-            raise _again(self.error)
+            raise _copy(self.error)
         if self.transport is None:
             raise ConnectionBroke("The connection is closed.")
         self.state = AWAITING_HEAD
@@ -181,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         """Wait for more of the body; b"" at its end. Raises HttpError."""
         while not self._pieces and self.state is not COMPLETE:
             if self.error is not None:
-                raise _again(self.error)
+                raise _copy(self.error)
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -333,7 +333,7 @@ class Connection(asyncio.BufferedProtocol):
         self.error = self.error or error
         if self.state is AWAITING_HEAD or self.state is BODY:
             self.state = BROKEN
-        self._fail_head(_again(error))
+        self._fail_head(_copy(error))
         self._notify()
 
     def _fail_head(self, error: HttpError) -> bool:
@@ -390,8 +390,8 @@ class Connection(asyncio.BufferedProtocol):
             self._keep_alive = self._parser.should_keep_alive()
 
 
-def _again(error: HttpError) -> HttpError:
-    """The same error to be raised: one that is kept must not be, since its traceback holds who keeps it."""
+def _copy(error: HttpError) -> HttpError:
+    """A copy of a stored error, to be raised: the traceback of the original would refer back to where it is stored."""
     return type(error)(*error.args)
 
 

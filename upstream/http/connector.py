@@ -39,7 +39,7 @@ class Reach(Enum):
 
 
 class Connector:
-    """Makes connections; `new_connection` creates their protocol. A `socket_factory` replaces the one of `reach`."""
+    """Makes connections; `new_connection` creates their protocol. `socket_factory` replaces the one for `reach`."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class Connector:
         self._names = names
         self._proxies = proxies
         self._reach = reach
-        guard = None if reach is Reach.CONFIGURED else guarded_socket_factory()
-        self._socket_factory = socket_factory or guard
+        guarded = None if reach is Reach.CONFIGURED else guarded_socket_factory()
+        self._socket_factory = socket_factory or guarded
 
     async def connect(self, origin: str) -> Connection:
         """Connect to `https://host:port`. Raises NotSent."""
@@ -97,8 +97,7 @@ class Connector:
         """The targets for a proxy: the host name, or its addresses. Raises NotPublic, OSError, UnicodeError."""
         if self._reach is Reach.PUBLIC_HOSTS and not is_public_host(host):
             raise NotPublic
-        by_name = proxy.scheme != "socks5" and self._reach is not Reach.PUBLIC_ADDRESSES
-        if by_name:
+        if proxy.scheme != "socks5" and self._reach is not Reach.PUBLIC_ADDRESSES:  # the proxy resolves the name
             return [host]
         found = [str(info[4][0]) for info in await self._addresses(host, port)]
         if self._reach is not Reach.CONFIGURED:

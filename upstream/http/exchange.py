@@ -133,7 +133,7 @@ class PooledExchanges:
     def __init__(self, pool: Pool, opened: set[Connection]) -> None:
         self.pool = pool
         self.opened = opened
-        self._abandoned: set[Lease] = set()  # their callers have left; only `on_head` still wants the heads
+        self._abandoned: set[Lease] = set()  # their callers have left, but `on_head` waits for the heads
         self._none_abandoned = asyncio.Event()
 
     async def request(
@@ -165,7 +165,7 @@ class PooledExchanges:
         except (asyncio.CancelledError, NoAnswerInTime):
             self._abandon(lease)
             raise
-        except BaseException:  # a lease that is never closed would leak a place in the pool
+        except BaseException:  # a lease that is never closed would occupy a slot of the pool forever
             lease.close()
             raise
         return PooledResponse(head, origin, lease)

@@ -1,4 +1,4 @@
-"""A pool of reusable connections. It alone counts them: nothing else limits their number."""
+"""A pool of reusable connections: the only limit on their number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from upstream.http.connection import CLOSED_AT_ONCE, Connection
 from upstream.http.exchange_types import NotSent
 from upstream.loop.timers import Timers
 
-#: Below the site's own keep-alive, so that a call does not get a connection that is being closed, in seconds.
+#: Shorter than the site's keep-alive, so that a call does not get a connection that is being closed, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
 
 
@@ -54,7 +54,7 @@ class Lease:
 class Pool:
     """At most `limit` connections at a time.
 
-    `connect_timeout` is in seconds and includes the wait for a free place. With `keep` false no connection is reused.
+    `connect_timeout` is in seconds and includes the wait for a free slot. With `keep` false no connection is reused.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class Pool:
         self._connect_timeout = connect_timeout
         self._timers = timers
         self._keep = keep
-        self._places = 0  # taken by connections in use, idle or being made
-        self._waiters: deque[asyncio.Future[None]] = deque()  # for a free place or an idle connection
-        # By origin: since when each connection is idle; the oldest first.
+        self._taken = 0  # slots, by connections in use, idle or being made
+        self._waiters: deque[asyncio.Future[None]] = deque()  # for a free slot or an idle connection
+        # By origin: since when each connection has been idle, the longest first.
         self._idle: defaultdict[str, deque[tuple[float, Connection]]] = defaultdict(deque)
         self._timer_set = False
 
@@ -84,10 +84,10 @@ class Pool:
     @property
     def busy(self) -> int:
         """The number of connections in use or being made."""
-        return self._places - len(self)
+        return self._taken - len(self)
 
     async def acquire(self, origin: str) -> Lease:
-        """Reuse the connection that was used last, or make a new one. Raises NotSent."""
+        """Reuse the most recently used idle connection, or make a new one. Raises NotSent."""
         connection = self._pop_idle(origin)
         if connection is None:
             try:
@@ -108,20 +108,20 @@ class Pool:
 
     async def _wait_or_connect(self, origin: str) -> Connection:
         waited = False
-        while self._places >= self._limit and not self._make_room():
+        while self._taken >= self._limit and not self._make_room():
             await self._wait(first=waited)
             waited = True
             if (connection := self._pop_idle(origin)) is not None:
                 return connection
-        self._places += 1
+        self._taken += 1
         try:
             return await self._connector.connect(origin)
-        except BaseException:  # on cancellation too, the place is freed
-            self._free_place()
+        except BaseException:  # also on cancellation
+            self._free_slot()
             raise
 
     async def _wait(self, *, first: bool) -> None:
-        """Wait to be woken, at the head of the queue if another caller was faster the last time.
+        """Wait to be woken; `first`: at the head of the queue, since another caller was faster the last time.
 
         If this caller is cancelled after it was woken, the next one is woken instead.
         """
@@ -146,8 +146,8 @@ class Pool:
                 waiter.set_result(None)
                 return
 
-    def _free_place(self) -> None:
-        self._places -= 1
+    def _free_slot(self) -> None:
+        self._taken -= 1
         self._wake_next()
 
     def _make_room(self) -> bool:
@@ -157,13 +157,13 @@ class Pool:
             return False
         _, connection = oldest.popleft()
         connection.close()
-        self._places -= 1  # the caller takes the place itself, so no waiter is woken
+        self._taken -= 1  # the caller takes the slot, so no waiter is woken
         return True
 
     def close_one(self, connection: Connection) -> None:
-        """Close a connection and free its place."""
+        """Close a connection and free its slot."""
         connection.close()
-        self._free_place()
+        self._free_slot()
 
     def give_back(self, connection: Connection, origin: str) -> None:
         """Keep a connection for reuse, or close it if it cannot be reused."""

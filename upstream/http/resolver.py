@@ -15,7 +15,7 @@ from upstream.loop.threads import Threads
 Lookup: TypeAlias = "asyncio.Future[list[AddrInfoType]]"
 
 #: How many names a resolver caches; the oldest lookup is evicted first.
-MAX_KEPT: Final = 64
+MAX_CACHED: Final = 64
 
 
 class NameResolver(Protocol):
@@ -28,21 +28,21 @@ class NameResolver(Protocol):
 class Resolver:
     """The system's resolver, with at most `limit` concurrent lookups.
 
-    With `keep_seconds`, results are cached for that long, and concurrent lookups of a name share one. A lookup whose
-    caller has left occupies its thread until the system gives up, usually after 10 to 30 seconds; nothing else waits
-    for it, not even the exit of the process.
+    With `cache_seconds`, results are cached for that long, and concurrent lookups of a name share one. An abandoned
+    lookup occupies its thread until the system gives up, usually after 10 to 30 seconds; nothing else waits for it, not
+    even the exit of the process.
     """
 
-    def __init__(self, limit: int, keep_seconds: float = 0.0) -> None:
+    def __init__(self, limit: int, cache_seconds: float = 0.0) -> None:
         self._threads = Threads("DNS", limit)
-        self._keep_seconds = keep_seconds
-        self._kept: dict[tuple[str, int], tuple[float, Lookup]] = {}  # until when, on the monotonic clock
+        self._cache_seconds = cache_seconds
+        self._cache: dict[tuple[str, int], tuple[float, Lookup]] = {}  # valid until, on the monotonic clock
 
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         """Resolve `host`; a literal address resolves to itself. Raises OSError or UnicodeError."""
-        if not self._keep_seconds:
+        if not self._cache_seconds:
             return await self._threads.run(_look_up, host, port)
-        until, lookup = self._kept.get((host, port), (0.0, None))
+        until, lookup = self._cache.get((host, port), (0.0, None))
         if lookup is None or until <= monotonic():
             lookup = self._begin(host, port)
         return await asyncio.shield(lookup)  # others may wait for it too
@@ -52,13 +52,13 @@ class Resolver:
         name = host, port
 
         def forget_failure(done: Lookup) -> None:
-            if (done.cancelled() or done.exception() is not None) and self._kept.get(name, (0.0, None))[1] is done:
-                del self._kept[name]
+            if (done.cancelled() or done.exception() is not None) and self._cache.get(name, (0.0, None))[1] is done:
+                del self._cache[name]
 
-        self._kept.pop(name, None)
-        self._kept[name] = monotonic() + self._keep_seconds, lookup
-        if len(self._kept) > MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+        self._cache.pop(name, None)
+        self._cache[name] = monotonic() + self._cache_seconds, lookup
+        if len(self._cache) > MAX_CACHED:
+            del self._cache[next(iter(self._cache))]
         lookup.add_done_callback(forget_failure)
         return lookup
 

@@ -27,7 +27,7 @@ from upstream.http.trust import tls_context
 NEXT_ADDRESS_SECONDS: Final = 0.25
 #: How long a closing TLS connection waits for its peer's close_notify, in seconds.
 TLS_SHUTDOWN_SECONDS: Final = 1.0
-#: Overrides python-socks' own timeout: the pool's applies.
+#: Replaces python-socks' own timeout, since the pool has one.
 _NO_LIMIT_SECONDS: Final = 86_400.0
 
 
@@ -52,15 +52,15 @@ async def connect_through(
     Raises NotSent if the proxy fails, and OSError if TLS with the peer fails.
     """
     addresses = await _addresses_of(proxy, names)
-    refused = "it has no address"
+    reason = "it has no address"
     for target in targets:
         try:
             if proxy.is_socks:
                 return await _through_socks(proxy, peer, target, addresses, new_connection)
             return await _through_connect(proxy, peer, target, addresses, new_connection)
         except NotSent as error:
-            refused = error.cause
-    raise NotSent(refused)
+            reason = error.cause
+    raise NotSent(reason)
 
 
 async def _addresses_of(proxy: Proxy, names: NameResolver) -> list[AddrInfoType]:
@@ -122,16 +122,15 @@ async def _through_connect(
         raise NotSent(f"{proxy} cannot be reached: {cause(error)}") from None
     try:
         head = await to_proxy.send(_connect_request(proxy, target, peer.port), None, math.inf)
-        if not HTTPStatus.OK <= head.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise NotSent(f"{proxy} refused: {_refusal(proxy, head.status)}")
-    except HttpError as error:
+    except HttpError:
         to_proxy.abort()
-        if isinstance(error, NotSent):
-            raise
         raise NotSent(f"{proxy} did not answer as a proxy") from None
     except BaseException:  # usually cancellation
         to_proxy.abort()
         raise
+    if not HTTPStatus.OK <= head.status < HTTPStatus.MULTIPLE_CHOICES:
+        to_proxy.abort()
+        raise NotSent(f"{proxy} refused: {_refusal(proxy, head.status)}")
     transport = to_proxy.detach()
     if transport is None:
         to_proxy.abort()

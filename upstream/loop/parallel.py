@@ -1,4 +1,4 @@
-"""Bounded concurrent work on several items, which fails as a whole."""
+"""Bounded concurrency over several items, which fails as a whole."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-async def side_by_side(work: Callable[[Item], Awaitable[Result]], items: Iterable[Item], width: int) -> list[Result]:
-    """Run `work` on at most `width` items at a time; return the results in order.
+async def map_concurrently(
+    function: Callable[[Item], Awaitable[Result]], items: Iterable[Item], limit: int
+) -> list[Result]:
+    """Apply `function` to at most `limit` items at a time; return the results in the items' order.
 
     The first failure cancels the others and is raised unchanged.
     """
-    places = asyncio.Semaphore(width)
+    slots = asyncio.Semaphore(limit)
     failures: list[Exception] = []
     tasks: list[asyncio.Task[Result]] = []
 
-    async def do(item: Item) -> Result:
-        async with places:
-            return await work(item)
+    async def apply(item: Item) -> Result:
+        async with slots:
+            return await function(item)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks += [group.create_task(do(item)) for item in items]
+            tasks += [group.create_task(apply(item)) for item in items]
     except* Exception as failed:  # noqa: BLE001 — re-raised below
         failures += failed.exceptions
     if failures:

@@ -28,7 +28,7 @@ _IDLE_SECONDS: Final = 10.0
 class Threads(Executor):
     """At most `limit` daemon threads, started on demand; further work is queued.
 
-    The interpreter exits without waiting for them; call `idle` to wait for work that must be finished. Work whose
+    The interpreter exits without waiting for them; call `wait_until_idle` for work that must be finished. Work whose
     future is cancelled while it is queued is skipped.
     """
 
@@ -48,12 +48,12 @@ class Threads(Executor):
         reference cycle until a full garbage collection.
         """
         loop = asyncio.get_running_loop()
-        told: asyncio.Future[T] = loop.create_future()
-        self._add(partial(_run, partial(copy_context().run, function, *args, **kwargs), loop, told))
+        future: asyncio.Future[T] = loop.create_future()
+        self._add(partial(_run, partial(copy_context().run, function, *args, **kwargs), loop, future))
         try:
-            return await told
+            return await future
         finally:
-            del told, function, args, kwargs  # to which an error would refer through this frame
+            del future, function, args, kwargs  # an error's traceback refers to this frame
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Queue a call. Raises RuntimeError after `shutdown`."""
@@ -71,7 +71,7 @@ class Threads(Executor):
                 self._threads += 1
             self._changed.notify_all()
 
-    def idle(self, timeout: float) -> bool:
+    def wait_until_idle(self, timeout: float) -> bool:
         """Wait until all work is done, at most `timeout` seconds; return whether it is. Blocks."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._work and self._threads == self._waiting, timeout)
@@ -95,7 +95,7 @@ class Threads(Executor):
         """The next work; None if this thread was idle for too long, or the pool is shut down."""
         with self._changed:
             self._waiting += 1
-            self._changed.notify_all()  # for `idle`
+            self._changed.notify_all()  # for `wait_until_idle`
             self._changed.wait_for(lambda: self._work or self._closed, _IDLE_SECONDS)
             self._waiting -= 1
             if self._work:
@@ -105,21 +105,21 @@ class Threads(Executor):
             return None
 
 
-def _run(call: Callable[[], T], loop: asyncio.AbstractEventLoop, told: asyncio.Future[T]) -> None:
-    """Call in a thread, and tell the loop what came of it."""
-    if told.cancelled():
+def _run(call: Callable[[], T], loop: asyncio.AbstractEventLoop, future: asyncio.Future[T]) -> None:
+    """Make a call in a thread, and pass its outcome to a future of the loop."""
+    if future.cancelled():
         return
     try:
-        tell = partial(_succeed, told, call())
+        finish = partial(_succeed, future, call())
     except BaseException as error:  # noqa: BLE001 — raised where the future is awaited
-        tell = partial(_fail, told, error)
+        finish = partial(_fail, future, error)
     with suppress(RuntimeError):  # the loop is closed: nobody waits
-        loop.call_soon_threadsafe(tell)
-    del call, told, tell  # to which an error refers through this frame
+        loop.call_soon_threadsafe(finish)
+    del call, future, finish  # an error's traceback refers to this frame
 
 
 def _run_for_future(call: Callable[[], T], future: Future[T]) -> None:
-    """Call in a thread, for a future of any thread."""
+    """Make a call in a thread, and pass its outcome to a future of any thread."""
     if not future.set_running_or_notify_cancel():
         return
     try:
@@ -128,14 +128,14 @@ def _run_for_future(call: Callable[[], T], future: Future[T]) -> None:
         future.set_exception(error)
     else:
         future.set_result(outcome)
-    del call, future  # to which an error refers through this frame
+    del call, future  # an error's traceback refers to this frame
 
 
-def _succeed(told: asyncio.Future[T], outcome: T) -> None:
-    if not told.done():
-        told.set_result(outcome)
+def _succeed(future: asyncio.Future[T], outcome: T) -> None:
+    if not future.done():
+        future.set_result(outcome)
 
 
-def _fail(told: asyncio.Future[T], error: BaseException) -> None:
-    if not told.done():
-        told.set_exception(error)
+def _fail(future: asyncio.Future[T], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -20,7 +20,7 @@ from daemon import ROOT
 from upstream.fetch import FetchRefused, fetching
 from upstream.http.exchange import exchanging
 from upstream.http.exchange_types import NotSent
-from upstream.http.resolver import MAX_KEPT, Resolver
+from upstream.http.resolver import MAX_CACHED, Resolver
 from upstream.loop.threads import Threads
 from upstream.loop.timers import Timers
 
@@ -68,7 +68,7 @@ async def test_work_that_fails_keeps_no_arguments(as_executor: bool) -> None:
             else:
                 await threads.run(work, argument)
         del argument
-        assert threads.idle(PATIENCE)
+        assert threads.wait_until_idle(PATIENCE)
         await asyncio.sleep(0)
         assert kept() is None
     finally:
@@ -84,10 +84,10 @@ async def test_the_number_of_threads_is_limited(gate: threading.Event) -> None:
         gate.wait(PATIENCE)
 
     calls = [threads.submit(work) for _ in range(10)]
-    assert not threads.idle(0.05)
+    assert not threads.wait_until_idle(0.05)
     assert len(running) == 3
     gate.set()
-    assert threads.idle(PATIENCE)
+    assert threads.wait_until_idle(PATIENCE)
     assert [call.result() for call in calls] == [None] * 10
 
 
@@ -228,18 +228,18 @@ class TestResolver:
             return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("192.0.2.1", port))]
 
         monkeypatch.setattr(socket, "getaddrinfo", look_up)
-        resolver = Resolver(2, keep_seconds=60.0)
+        resolver = Resolver(2, cache_seconds=60.0)
         found = await asyncio.gather(*(resolver.resolve("site.test", 443) for _ in range(5)))
         assert await resolver.resolve("site.test", 443) == found[0]
         assert asked == ["site.test"]
-        for number in range(MAX_KEPT):
+        for number in range(MAX_CACHED):
             await resolver.resolve(f"n{number}.test", 443)
         await resolver.resolve("site.test", 443)  # it was evicted by the many others
         assert asked.count("site.test") == 2
         await resolver.close()
 
     async def test_a_failed_lookup_is_shared_and_not_cached(self, names: StalledNames, gate: threading.Event) -> None:
-        resolver = Resolver(1, keep_seconds=60.0)
+        resolver = Resolver(1, cache_seconds=60.0)
         lookups = [asyncio.get_running_loop().create_task(resolver.resolve("site.test", 443)) for _ in range(3)]
         await names.asked_for_one()
         lookups[0].cancel()  # the others keep waiting
