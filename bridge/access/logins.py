@@ -1,5 +1,6 @@
-"""Login sessions of the dashboard, and the setup code for its first use. They are kept in memory only, so they end with
-the daemon. Times are seconds of a monotonic clock.
+"""Login sessions of the dashboard, and the setup code for its first use.
+
+They are kept in memory only, so they end with the daemon. Times are seconds of a monotonic clock.
 
 Session ids and codes are untrusted: they may be any text, including lone surrogates from a broken header.
 """
@@ -13,21 +14,22 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
+#: A login ends when it has not been used for this time, and this long after its beginning at the latest.
 IDLE_SECONDS: Final = 1800.0
 LONGEST_SECONDS: Final = 12 * 3600.0
-#: Beyond this number the login that has been idle longest is ended.
+#: The most logins; one more ends the one that has been idle longest.
 MAX_LOGINS: Final = 100
 
 
 @dataclass(slots=True)
 class Login:
-    """One login: the CSRF token that every change must carry, when it began, and when it was last used."""
+    """One login: the CSRF token that each changing request must carry, when it began, and when it was last used."""
 
     csrf: str = field(repr=False)
     began: float
-    seen: float
-    #: The id of the key that this login has made or rotated last, its secret, and until when it may be shown.
-    made: tuple[str, str, float] | None = field(default=None, repr=False)
+    last_used: float
+    #: Of the API key that this login created or rotated last: its id, its secret, and until when that may be shown.
+    created_key: tuple[str, str, float] | None = field(default=None, repr=False)
 
 
 class Logins:
@@ -50,20 +52,17 @@ class Logins:
         login = self._logins[_digest(session_id)] = Login(secrets.token_urlsafe(32), now, now)
         return session_id, login
 
-    def put(self, session_id: str, login: Login) -> None:
-        """Take over a login that another process has begun."""
+    def adopt(self, session_id: str, login: Login) -> None:
+        """Add a login that began in another process."""
         self._logins[_digest(session_id)] = login
 
     def find(self, session_id: str, *, used: bool = True) -> Login | None:
-        """The login with this session id, None if there is none or it has ended. Marks it as used now.
-
-        Requests by which a visible page refreshes itself count as use; with `used` false this one does not.
-        """
+        """The login with this session id; None if there is none or it has ended. `used` marks it as used now."""
         self._forget_ended()
         digest = _digest(session_id)
         login = self._logins.get(digest)
         if login is not None and used:
-            login.seen = self._clock()
+            login.last_used = self._clock()
             self._logins[digest] = self._logins.pop(digest)
         return login
 
@@ -71,9 +70,9 @@ class Logins:
         """Log out; does nothing if the session id is unknown."""
         self._logins.pop(_digest(session_id), None)
 
-    def end_all(self, *, but: str | None = None) -> None:
-        """End all logins except that of the session id `but`: after a change of the password."""
-        kept = None if but is None else _digest(but)
+    def end_all(self, *, keep: str | None = None) -> None:
+        """End all logins, except the one with the session id `keep`, because the password has changed."""
+        kept = None if keep is None else _digest(keep)
         self._logins = {digest: login for digest, login in self._logins.items() if digest == kept}
 
     def _forget_ended(self) -> None:
@@ -81,7 +80,7 @@ class Logins:
         self._logins = {
             digest: login
             for digest, login in self._logins.items()
-            if now - login.seen < IDLE_SECONDS and now - login.began < LONGEST_SECONDS
+            if now - login.last_used < IDLE_SECONDS and now - login.began < LONGEST_SECONDS
         }
 
 
@@ -91,7 +90,7 @@ def csrf_matches(login: Login, sent: str) -> bool:
 
 
 class SetupCode:
-    """Authorizes setting the first password: generated at start, shown in the log, valid until spent.
+    """Authorizes setting the first password: generated at the start, shown in the log, valid until it is spent.
 
     Several processes of one daemon are given the same `code`.
     """
@@ -101,7 +100,7 @@ class SetupCode:
         self._spent = False
 
     def matches(self, code: str) -> bool:
-        """Whether this is the code and it is not spent; compared in constant time."""
+        """Whether this is the code, compared in constant time, and it is not spent."""
         return hmac.compare_digest(_bytes(self.code), _bytes(code)) and not self._spent
 
     def spend(self) -> None:

@@ -1,6 +1,7 @@
-"""The dashboard's password: which ones are accepted, and the slow hash that is stored. The only file that uses argon2.
+"""The dashboard's password: which passwords are accepted, and the slow hash that is stored.
 
-argon2 is imported for the first hash, in its thread, so that the daemon's start does not wait for it.
+Only this module uses argon2. It is imported for the first hash, in the thread that hashes, so that it does not slow
+down the daemon's start.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 MIN_CHARS: Final = 12
 #: Far longer than any passphrase; bounds the work of hashing.
 MAX_CHARS: Final = 1024
+#: The least number of different characters.
 MIN_DIFFERENT: Final = 5
-#: Seven unpredictable letters, or twelve digits.
+#: In the units of `_strength`: seven unpredictable letters, or twelve digits.
 MIN_STRENGTH: Final = 7.0
 
 #: Common guesses: the alphabet, rows and columns of keyboards, this project's own names, popular passwords.
@@ -31,7 +33,7 @@ _SPELLINGS: Final = str.maketrans("@4310$5", "aaeioss")
 
 
 def check(password: str) -> None:
-    """Refuse a password that is too easy to guess. Raises ValueError with what is wrong, never quoting it."""
+    """Refuse a password that is too easy to guess. Raises ValueError, which says why without quoting the password."""
     password = _normal(password)
     if len(password) < MIN_CHARS:
         raise ValueError(f"the password is too short: it needs at least {MIN_CHARS} characters")

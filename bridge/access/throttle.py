@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple
 
-#: After this time without a failure, earlier ones no longer count.
+#: After this time without a failure, earlier failures no longer count.
 FORGET_SECONDS: Final = 24 * 3600.0
-#: Addresses whose failures are remembered; the oldest are evicted. More than these are slowed by the total anyway.
+#: The most addresses whose failures are remembered; the oldest are evicted. The total limits attackers with more.
 MAX_ADDRESSES: Final = 1000
-#: Remembered addresses that have logged in before.
+#: The most addresses that are remembered as having logged in before.
 MAX_KNOWN: Final = 100
 
 
@@ -61,7 +61,7 @@ class _Failures:
 
 
 class Throttle:
-    """Counts the failures of all addresses. Call `attempt` before checking a password, `succeeded` if it was right."""
+    """Counts the failures of all addresses. Call `attempt` before checking a password, `succeeded` if it is right."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -88,7 +88,7 @@ class Throttle:
         self._in_all.add(now)
 
     def succeeded(self, address: str) -> None:
-        """Forget the address's failures, and subtract its attempt from the total."""
+        """Forget the failures of an address, and subtract its last attempt from the total."""
         network = network_of(address)
         if self._by_address.pop(network, None):
             self._in_all.count -= 1

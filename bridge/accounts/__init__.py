@@ -1,1 +1,1 @@
-"""The operator's LMArena accounts: how one is enrolled, and how its login stays alive."""
+"""The operator's LMArena accounts: how they are added, and how their logins are kept alive."""

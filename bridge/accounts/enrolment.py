@@ -1,4 +1,4 @@
-"""Adding accounts and renewing their cookies, for the command and the dashboard."""
+"""Changes of the accounts by the operator, for the commands and the dashboard: adding, renewing, renaming, pausing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from upstream.protocol.pastes import Pasted
 
 Accounts: TypeAlias = tuple[Account, ...]
 
-#: Why a guest's session is refused, and what to do: the site lets guests chat in battles only (docs/protocol.md).
+#: Why a guest's session is refused, and what to do: the site lets guests chat only in battles (docs/protocol.md).
 _GUEST_REFUSED: Final = (
     "this is a guest's session, which may not chat with a chosen model: sign in on the site in that window, "
     "then copy again"
@@ -25,7 +25,7 @@ HOW_TO_COPY: Final = (
     'Copy any request to arena.ai (developer tools, Network, right-click, "Copy as cURL"), or the cookie alone.',
     "Close that window without logging out.",
 )
-#: Why the window is to be closed.
+#: Why that window must be closed.
 ONE_HOLDER: Final = (
     "Never use the same login in a browser and in the bridge at the same time: the login renews itself with a refresh "
     "token, and one that is used twice ends the login."
@@ -40,58 +40,53 @@ def check_label(label: str) -> None:
         raise ValueError("label: must be 1 to 64 letters, digits, spaces and . _ @ + -")
 
 
-def enrolled(found: Accounts, label: str | None, session: Session) -> Accounts:
-    """`found` with the session's account: appended if it is new, or renewed in place if the user has one.
+def enrolled(accounts: Accounts, label: str | None, session: Session) -> Accounts:
+    """`accounts` with the session's account: appended if it is new, or renewed in place if the user has one.
 
-    Without `label`, an account keeps its own, and a new one is labelled with its e-mail address. Renewal ends a rest:
-    the operator wants the account used, and if the site's limit still applies, the next call shows it. Raises
-    ValueError if the session is a guest's or the label is another account's.
+    Without `label`, an account keeps its own, and a new one is labelled with its e-mail address. Renewal ends the
+    account's cooldowns: the operator wants it used, and if the site's limit still applies, the next call shows that.
+    Raises ValueError if the session is a guest's or the label is another account's.
     """
     if session.guest:
         raise ValueError(_GUEST_REFUSED)
-    old = next((each for each in found if each.user_id == session.user_id), None)
+    old = next((each for each in accounts if each.user_id == session.user_id), None)
     label = label or (old.label if old else session.email or session.user_id)
-    if any(each.label == label for each in found if each is not old):
+    if any(each.label == label for each in accounts if each is not old):
         raise ValueError(f"another account is labelled {label!r}: choose another label, or remove that one")
     if old is None:
-        return (*found, Account(label, session))
+        return (*accounts, Account(label, session))
     renewed = replace(old, label=label, session=session, expired=False, cooldowns={}, bar=None)
-    return tuple(renewed if each is old else each for each in found)
+    return tuple(renewed if each is old else each for each in accounts)
 
 
-def without(found: Accounts, label: str) -> Accounts:
-    """`found` without the account with this label or user id. Raises ValueError if there is none."""
-    kept = tuple(each for each in found if label not in (each.label, each.user_id))
-    if len(kept) == len(found):
-        raise ValueError(f"no account labelled {label!r}")
-    return kept
+def without(accounts: Accounts, name: str) -> Accounts:
+    """`accounts` without the one with this user id or label. Raises ValueError if there is none."""
+    account = find_account(accounts, name)
+    return tuple(each for each in accounts if each is not account)
 
 
-def renamed(found: Accounts, name: str, label: str) -> Accounts:
-    """`found` with another label for the account with this label or user id. Raises ValueError."""
+def renamed(accounts: Accounts, name: str, label: str) -> Accounts:
+    """`accounts` with another label for the one with this user id or label. Raises ValueError."""
     check_label(label)
-    account = named(found, name)
-    if any(each.label == label for each in found if each is not account):
+    account = find_account(accounts, name)
+    if any(each.label == label for each in accounts if each is not account):
         raise ValueError(f"another account is labelled {label!r}: choose another label")
-    return tuple(replace(each, label=label) if each is account else each for each in found)
+    return tuple(replace(each, label=label) if each is account else each for each in accounts)
 
 
-def paused(found: Accounts, name: str, *, wanted: bool) -> Accounts:
-    """`found` with the account with this label or user id paused, or not any more. Raises ValueError."""
-    account = named(found, name)
-    return tuple(replace(each, paused=wanted) if each is account else each for each in found)
+def set_paused(accounts: Accounts, name: str, *, paused: bool) -> Accounts:
+    """`accounts` with the one with this user id or label paused, or resumed. Raises ValueError."""
+    account = find_account(accounts, name)
+    return tuple(replace(each, paused=paused) if each is account else each for each in accounts)
 
 
-def named(found: Accounts, name: str) -> Account:
-    """The account with this user id or label. Raises ValueError if there is none."""
-    for account in (*(each for each in found if each.user_id == name), *(each for each in found if each.label == name)):
-        return account
-    raise ValueError(f"no account labelled {name!r}")
-
-
-def by_user(found: Accounts, user_id: str) -> Account:
-    """The account of a user who must be among `found`."""
-    return next(each for each in found if each.user_id == user_id)
+def find_account(accounts: Accounts, name: str) -> Account:
+    """The account with this user id, else with this label. Raises ValueError if there is none."""
+    by_id = next((each for each in accounts if each.user_id == name), None)
+    account = by_id or next((each for each in accounts if each.label == name), None)
+    if account is None:
+        raise ValueError(f"no account labelled {name!r}")
+    return account
 
 
 def owner_of(account: Account) -> str:
@@ -100,7 +95,7 @@ def owner_of(account: Account) -> str:
 
 
 def shortcomings(pasted: Pasted, session: Session, now: float, *, cleared: bool) -> Iterator[str]:
-    """What the paste lacks, in sentences. `cleared`: the bridge has a cf_clearance already. `now` is unix time."""
+    """What the paste lacks, in sentences. `cleared`: the bridge already has a cf_clearance. `now` is unix time."""
     if session.expires_at <= now and not session.renewable:
         yield "This session has ended and cannot renew itself: log in and copy again."
     if not (pasted.cf_clearance or cleared):

@@ -1,4 +1,4 @@
-"""Whether an account's known chats are continued, or sent whole to a new evaluation each time.
+"""Whether an account's known chats are continued, or sent whole to a new evaluation for each turn.
 
 The site may demand a battle instead of the next turn (docs/protocol.md, "Evaluations"). Each such refusal costs a call,
 so after several in a row an account's chats are sent whole for a while.
@@ -10,16 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-#: After this many refused follow-ups in a row an account's follow-ups are paused.
+#: After this many refused follow-ups in a row an account's follow-ups are suspended.
 REFUSALS_IN_A_ROW: Final = 3
-#: The length of that pause, in seconds.
-PAUSE_SECONDS: Final = 3600.0
+#: For how long they are suspended, in seconds.
+SUSPENSION_SECONDS: Final = 3600.0
 
 
 @dataclass(slots=True)
 class _Refusals:
     in_a_row: int = 0
-    paused_until: float = 0.0
+    suspended_until: float = 0.0
 
 
 class FollowUps:
@@ -29,10 +29,10 @@ class FollowUps:
         self._clock = clock
         self._accounts: dict[str, _Refusals] = {}
 
-    def are_tried(self, user_id: str) -> bool:
-        """Whether follow-ups should be sent with this account now."""
+    def are_allowed(self, user_id: str) -> bool:
+        """Whether follow-ups should be sent with this account."""
         account = self._accounts.get(user_id)
-        return account is None or self._clock() >= account.paused_until
+        return account is None or self._clock() >= account.suspended_until
 
     def refused(self, user_id: str) -> None:
         """Record that the site demanded a battle instead of a follow-up."""
@@ -40,9 +40,8 @@ class FollowUps:
         account.in_a_row += 1
         if account.in_a_row >= REFUSALS_IN_A_ROW:
             account.in_a_row = 0
-            account.paused_until = self._clock() + PAUSE_SECONDS
+            account.suspended_until = self._clock() + SUSPENSION_SECONDS
 
-    def taken(self, user_id: str) -> None:
+    def accepted(self, user_id: str) -> None:
         """Record that the site accepted a follow-up: earlier refusals no longer count."""
-        if user_id in self._accounts:
-            del self._accounts[user_id]
+        self._accounts.pop(user_id, None)

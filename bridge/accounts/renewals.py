@@ -1,15 +1,15 @@
-"""Keeps accounts' logins alive: one call at a time for each login, at the times that `upstream.protocol.renewal` gives.
+"""Keeps accounts' logins alive: one call at a time for each login, when `upstream.protocol.renewal` says it is due.
 
             due, or a new cookie          the site answers
     waiting ────────────────────▶ asking ─────────────────▶ waiting   alive: revived; guest or terms: barred
        ▲                            │  401, login page
-       │                            ├─────────────────────▶ waiting   expired, asked again after a growing pause
-       │     a growing pause        │  anything else
+       │                            ├─────────────────────▶ waiting   expired, retried with exponential backoff
+       │   exponential backoff      │  anything else
        └────────────────────────────┴─────────────────────▶ waiting   unchanged, `failing_since` is set
 
-Any authenticated GET may renew a login, and a refresh token that is used twice ends it. So all these calls are made
-here, one at a time for each login, by tasks that are not cancelled with a request: even an answer that no request
-awaits any more may bring new tokens, which must be kept.
+Any authenticated GET may renew a login, and using a refresh token twice ends it. So all these calls are made here, one
+at a time for each login, by tasks that are not cancelled with a request: even an answer that no request awaits any more
+may bring new tokens, which must be kept.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ T = TypeVar("T")
 
 #: How long one call may take, in seconds: cancelling it would lose the tokens that a slow answer brings.
 CALL_SECONDS: Final = 120.0
-#: The kind of call, among an account's limits, that asks who is logged in.
+#: The name, among an account's limits, of the calls that ask who is logged in.
 LOGIN: Final = "login"
-#: How many accounts are renewed concurrently.
+#: The most logins that are renewed concurrently.
 CONCURRENT_CALLS: Final = 8
-#: The longest sleep between two checks of what is due, in seconds: the wall clock may be set meanwhile.
+#: The longest sleep between two checks of what is due, in seconds: the wall clock may be changed meanwhile.
 CHECK_SECONDS: Final = 30.0
-#: How long shutdown waits for calls in flight, in seconds. Tokens that come a little later are not lost either
+#: How long shutdown waits for calls in flight, in seconds. Tokens that arrive a little later are not lost either
 #: (`upstream.http.exchange.FINISH_SECONDS`).
 SHUTDOWN_SECONDS: Final = 0.1
 
@@ -56,9 +56,9 @@ async def renewing(
     save: Callable[[], Awaitable[None]],
     turns: RenewalTurns | None = None,
 ) -> AsyncIterator[Renewals]:
-    """Own the calls in flight; at the context's end they may finish within `SHUTDOWN_SECONDS`.
+    """Own the calls that renew logins; when the context ends, they have `SHUTDOWN_SECONDS` to finish.
 
-    `save` writes what the pool holds to disk. Where other processes use the accounts too, `turns` are taken with them.
+    `save` writes the pool's changes to disk. If other processes use the accounts too, `turns` takes turns with them.
     """
     async with TaskOwner() as tasks:
         renewals = Renewals(client, pool, config, save, tasks, turns)
@@ -70,9 +70,10 @@ async def renewing(
 
 @dataclass(slots=True)
 class RenewalTurn:
-    """A turn at an account's login: `may_call` says whether the site may be called.
+    """A process's turn to make calls with an account's login; `may_call` says whether it may call the site at all.
 
-    `is_checked`: somebody has shown the cookie to the site; the caller sets it after its own call. `check` names that.
+    `is_checked` says whether any process has checked the cookie at the site; a process sets it after its own call.
+    `check` identifies that check.
     """
 
     may_call: bool
@@ -80,36 +81,36 @@ class RenewalTurn:
     check: str = ""
 
 
-class Tested(NamedTuple):
-    """The outcome of asking the site about an account: how many seconds that took, and why it failed, if it did."""
+class AccountTest(NamedTuple):
+    """The outcome of testing an account: how many seconds the call took, and why it failed, if it did."""
 
     seconds: float
     error: UpstreamError | None = None
 
 
 class RenewalTurns(Protocol):
-    """Takes turns with other processes at calls that may renew a login."""
+    """Takes turns with other processes in making calls that may renew a login."""
 
     def turn(
         self, account: Account, known_check: str, *, doubted: bool, urgent: bool
     ) -> AbstractAsyncContextManager[RenewalTurn]:
-        """Wait for the turn at an account's login, held while the context lasts.
+        """Wait for this process's turn with an account's login, which it holds while the context lasts.
 
-        A call that another process has made since the check that is known here stands for one of this process's, unless
-        the cookie is `doubted` since a call was refused. `urgent`: its token is at its end.
+        A check that another process has made after `known_check` replaces this process's own, unless the cookie is
+        `doubted` because a call was refused. `urgent` means that the token is about to expire.
         """
 
 
 class _Login:
-    """An account's login: a cookie and the site's replacements of it. A newly pasted cookie starts another login."""
+    """An account's login: a cookie and all its replacements by the site. A newly pasted cookie starts another login."""
 
     def __init__(self, account: Account, credentials: Credentials) -> None:
         self.user_id = account.user_id
         self.label = account.label
-        self.credentials = credentials  # the present cookie
+        self.credentials = credentials  # with the current cookie
         self.renewal = RenewalState()
         self.lock = asyncio.Lock()  # held during any call that may renew the login
-        self.check = ""  # the last one that is known, among processes that take turns
+        self.check = ""  # the last check that is known, if processes take turns
         self.doubted = False  # a call with the cookie was refused
         self.call: asyncio.Task[None] | None = None
         self.call_began = 0.0  # on the loop's clock
@@ -120,7 +121,7 @@ class _Login:
 
 
 class Renewals:
-    """How the renewal of each account's login goes, and the calls that renew them."""
+    """The state of each login's renewal, and the calls that renew them."""
 
     def __init__(
         self,
@@ -156,7 +157,7 @@ class Renewals:
             await asyncio.wait(running, timeout=SHUTDOWN_SECONDS)
 
     def wake(self) -> None:
-        """Check now what is due: accounts or the configuration have changed."""
+        """Check now what is due, because accounts or the configuration have changed."""
         self._wake.set()
 
     def start_due(self) -> float:
@@ -177,7 +178,7 @@ class Renewals:
         return next_in
 
     def failing(self, user_id: str) -> FailedRenewal | None:
-        """Since when, and why, an account's renewal fails; None where it does not."""
+        """Since when, and why, the renewal of an account's login fails; None if it does not."""
         login, account = self._logins.get(user_id), self._pool.get(user_id)
         if login is None or account is None or not login.is_of(account):
             return None
@@ -187,7 +188,7 @@ class Renewals:
         return FailedRenewal(renewal.failing_since, renewal.failure, renewal.failures)
 
     def unready(self) -> frozenset[str]:
-        """User ids of accounts that are being renewed, or whose token has ended and could not be renewed."""
+        """User ids of accounts whose login is being renewed, or has a token that must, but could not be renewed."""
         now = self._client.clock()
         return frozenset(
             user_id
@@ -201,26 +202,26 @@ class Renewals:
         )
 
     def must_wait(self, account: Account) -> bool:
-        """Whether `fresh` has to be awaited before the account is used; cheap."""
+        """Whether `fresh` must be awaited before the account is used; makes no call."""
         login = self._logins.get(account.user_id)
         return (login is not None and login.call is not None) or must_renew(account.session, self._client.clock())
 
     async def fresh(self, account: Account) -> Account:
-        """Return the account, with its cookie renewed first if necessary and possible within `connect_timeout`."""
+        """Return the account, after renewing its cookie if that is necessary, and possible within `connect_timeout`."""
         login = self._login(account)
         if login.call is None:
             now = self._client.clock()
             if not must_renew(account.session, now) or not login.renewal.may_ask(now):
-                return account  # fresh, or a renewal failed a moment ago
+                return account  # need not be renewed, or that failed a moment ago
             self._start(login)
-        await self._answered(login)
+        await self._wait_for_call(login)
         return self._pool.get(account.user_id) or account
 
     async def is_alive(self, account: Account) -> bool | None:
         """Ask the site at once whether it still accepts a login whose cookie it has refused.
 
-        Also True if the account has another cookie by now. None if this is unknown: the site cannot be asked or has
-        not answered within `connect_timeout`.
+        Also True if the account has another cookie by now; None if the site cannot be asked, or has not answered within
+        `connect_timeout`.
         """
         current = self._pool.get(account.user_id)
         if current is not None and not current.expired and current.session.value == account.session.value:
@@ -228,7 +229,7 @@ class Renewals:
             if login.call is None and (login.renewal.failure is None or login.renewal.may_ask(self._client.clock())):
                 login.doubted = True
                 self._start(login)
-            await self._answered(login)
+            await self._wait_for_call(login)
             current = self._pool.get(account.user_id)
         if current is None or current.expired:
             return False
@@ -238,9 +239,9 @@ class Renewals:
         return True if login.call is None and login.renewal.failure is None else None
 
     async def read(self, account: Account, get: Callable[[Credentials], Awaitable[T]]) -> T | None:
-        """Make an authenticated GET after those before it; return what `get` returns.
+        """Make an authenticated GET once no other call of the login is in flight; return what `get` returns.
 
-        None if it fails or has not ended within `connect_timeout`; in the latter case it continues in the background.
+        None if it fails or does not end within `connect_timeout`; in the latter case it continues in the background.
         """
         login, begun = self._login(account), False
 
@@ -261,9 +262,9 @@ class Renewals:
                 task.cancel()
         return task.result() if task.done() and not task.cancelled() else None
 
-    async def test(self, account: Account) -> Tested:
-        """Ask the site who is logged in, and note what that shows; also where the account is paused or expired."""
-        found: Tested | None = None
+    async def test(self, account: Account) -> AccountTest:
+        """Ask the site who is logged in, and record the result, even if the account is paused or expired."""
+        found: AccountTest | None = None
 
         async def get(credentials: Credentials) -> None:
             nonlocal found
@@ -271,22 +272,24 @@ class Renewals:
             try:
                 me = await _who_is_logged_in(self._client, credentials, CALL_SECONDS)
                 if (current := self._pool.get(account.user_id)) is not None:
-                    _note(me, self._pool, current)
-                found = Tested(time.monotonic() - began)
+                    _record(me, self._pool, current)
+                found = AccountTest(time.monotonic() - began)
             except UpstreamError as error:
                 if isinstance(error, SessionExpired):
                     self._pool.expire(account)
-                found = Tested(time.monotonic() - began, error)
+                found = AccountTest(time.monotonic() - began, error)
                 raise
             finally:
                 self._pool.saw_limit(account.user_id, LOGIN, credentials.limit)
 
         await self.read(account, get)
         self._wake.set()
-        return found or Tested(self._config().upstream.connect_timeout, TimedOut("LMArena has not answered in time."))
+        return found or AccountTest(
+            self._config().upstream.connect_timeout, TimedOut("LMArena has not answered in time.")
+        )
 
     async def _read(self, login: _Login, account: Account, get: Callable[[Credentials], Awaitable[T]]) -> T | None:
-        """Make a GET, in turn if it may renew the login."""
+        """Make a GET, taking turns with other processes if it may renew the login."""
         renews = may_renew(account.session, self._client.clock())
         async with self._turn(login) if renews else nullcontext(RenewalTurn(may_call=True)) as turn:
             found = await get(login.credentials) if turn.may_call else None
@@ -300,14 +303,14 @@ class Renewals:
         urgent = must_renew(account.session, self._client.clock())
         return self._turns.turn(account, login.check, doubted=login.doubted, urgent=urgent)
 
-    async def _answered(self, login: _Login) -> None:
-        """Wait for the call in flight, until `connect_timeout` after it began."""
+    async def _wait_for_call(self, login: _Login) -> None:
+        """Wait for the call in flight, but no longer than `connect_timeout` after it began."""
         if login.call is not None:
             left = login.call_began + self._config().upstream.connect_timeout - asyncio.get_running_loop().time()
             await asyncio.wait((login.call,), timeout=max(0.0, left))
 
     def _login(self, account: Account) -> _Login:
-        """The account's login; a login with a new cookie is due for renewal at once."""
+        """The account's login; a new cookie starts another one, which is due for renewal at once."""
         login = self._logins.get(account.user_id)
         if login is None or not login.is_of(account):
             login = _Login(account, self._pool.credentials(account))
@@ -315,7 +318,7 @@ class Renewals:
         return login
 
     def _account_of(self, login: _Login) -> Account | None:
-        """The login's account as it is now; None if it was removed or has another login."""
+        """The login's account in its current state; None if it was removed or has another login."""
         account = self._pool.get(login.user_id)
         return account if account is not None and login.is_of(account) else None
 
@@ -330,7 +333,7 @@ class Renewals:
         self._wake.set()
 
     async def _renew(self, login: _Login) -> None:
-        """Ask who is logged in, and note what that shows."""
+        """Ask the site who is logged in, and record the result."""
         every = self._config().models.refresh_minutes * 60.0
         before, me = login.renewal, None
         error: UpstreamError | None = None
@@ -343,12 +346,12 @@ class Renewals:
                     turn.is_checked = True
                     await self._save()  # before the next turn, which may be another process's
             if not turn.is_checked:
-                return  # another process has renewed it, or none may now
+                return  # neither this process nor another one may call the site now
             login.check = turn.check
             if turn.may_call and (account := self._account_of(login)) is not None:
-                _note(me, self._pool, account)
+                _record(me, self._pool, account)
         except UpstreamError as failure:
-            error = failure.with_traceback(None)  # which holds this frame
+            error = failure.with_traceback(None)  # breaks a reference cycle: the traceback refers to this frame
         now, account = self._client.clock(), self._account_of(login)
         if account is None:
             return
@@ -364,8 +367,8 @@ class Renewals:
             login.renewal = renewed(account.session, now, every)
 
 
-async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeout: float) -> None:
-    """Ask the site once who is logged in, and record the result in the pool: for a command, without `Renewals`.
+async def check_login(client: ArenaClient, pool: AccountPool, account: Account, *, timeout: float) -> None:
+    """Ask the site once who is logged in, and record the result in the pool. For commands, which have no `Renewals`.
 
     Raises UpstreamError: SessionExpired if the site does not accept the login.
     """
@@ -374,19 +377,22 @@ async def ask(client: ArenaClient, pool: AccountPool, account: Account, *, timeo
     except SessionExpired:
         pool.expire(account)
         raise
-    _note(me, pool, pool.get(account.user_id) or account)
+    _record(me, pool, pool.get(account.user_id) or account)
 
 
 async def _who_is_logged_in(client: ArenaClient, credentials: Credentials, timeout: float) -> Me | None:
-    """Make the call that also renews a session near its end; None if the site does not say who is logged in."""
+    """Make a call that also renews a session near its end; None if the site does not say who is logged in."""
     me = await client.me(credentials, timeout=timeout)
-    if me is None:  # any authenticated GET renews, but proves no login
+    if me is None:  # any authenticated GET renews, but does not prove that the login is alive
         await client.page(credentials, timeout=timeout)
     return me
 
 
-def _note(me: Me | None, pool: AccountPool, account: Account) -> None:
-    """Record what the site says of an account. Raises ProtocolViolated if an expired login's state is not shown."""
+def _record(me: Me | None, pool: AccountPool, account: Account) -> None:
+    """Record what the site says about an account.
+
+    Raises ProtocolViolated if it does not say whether an expired login is alive again.
+    """
     if me is not None:
         pool.revive(account)
         pool.set_bar(account.user_id, _bar(me))

@@ -1,7 +1,7 @@
-"""Accounts whose cookie the site replaces with every answer: calls with them are sent one at a time.
+"""Serializes the calls of accounts whose cookie the site replaces with every answer.
 
 Each such answer invalidates the cookie with which all concurrent calls were sent. After an occasional replacement those
-calls are repeated; if the same call is overtaken twice, the account's calls are serialized.
+calls are repeated; if one call is overtaken twice, the account's calls are sent one at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CALM_SECONDS: Final = 30.0
 
 
 class Rotations:
-    """Tracks these accounts by user id; `clock` is monotonic, in seconds."""
+    """Tracks the accounts whose calls are serialized, by user id; `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""The status of an account, decided here alone for the log, `/health`, `/metrics`, the commands and the dashboard.
+"""The status of an account, determined here alone for the log, `/health`, `/metrics`, commands and the dashboard.
 
 Pure functions. Their texts contain no secret and no account's label.
 """
@@ -16,7 +16,7 @@ from upstream.accounts import EVERYTHING, EXPIRY_WARNING_SECONDS, Account
 from upstream.protocol.cookies import Session
 from upstream.protocol.errors import Reason, UpstreamError
 
-#: Why an account is not used for anything, and where else that can be seen.
+#: Why an account is not used for anything, and where the operator sees that too.
 DOUBTED: Final = "LMArena doubts that a human uses this account"
 SAME_FLAG: Final = "Its own page shows the same flag"
 
@@ -29,14 +29,14 @@ class Condition(StrEnum):
     TERMS = "terms"
     FAILING = "failing"  # the renewal of its login fails
     ENDED = "ended"  # its login cannot be renewed and is past its end; only the site can confirm that
-    COOLDOWN = "resting"  # the older word, which the API and the metrics keep
+    COOLDOWN = "resting"  # the word that the API and the metrics have always used
     ENDING = "ending"  # its login cannot be renewed, and ends within a day
-    PAUSED = "paused"  # its owner has paused it
+    PAUSED = "paused"  # by its owner
     USABLE = "usable"
 
 
 class FailedRenewal(NamedTuple):
-    """A login whose renewal fails: since when (unix seconds by the site's clock), why, and how often in a row."""
+    """Why the renewal of a login fails, since when (unix seconds by the site's clock), and how often in a row."""
 
     since: float
     error: UpstreamError
@@ -54,7 +54,7 @@ class Finding(NamedTuple):
     """One problem with an account.
 
     `what` has happened and what the operator has `to_do` are clauses without a full stop, code between backticks;
-    `to_do` is '' if the problem ends by itself. `blocks`: the account cannot be used for chats until it ends.
+    `to_do` is '' if the problem ends by itself. `blocks` means that the account cannot be used for chats meanwhile.
     """
 
     condition: Condition
@@ -70,7 +70,7 @@ class Finding(NamedTuple):
 
 
 class AccountStatus(NamedTuple):
-    """All problems of an account, the worst first."""
+    """All problems of an account, the worst first; none if it is usable."""
 
     findings: tuple[Finding, ...]
 
@@ -106,13 +106,13 @@ def judge(
     """Determine the status of an account.
 
     `now` is unix time in seconds by this machine's clock, to which cooldowns refer; `site_now` is by the site's, to
-    which logins refer. `failing` is set if the renewal of the login fails. `when` formats the end of a login, with a
+    which logins refer. `failing` is set if the renewal of the login fails. `when` formats the end of a login, with its
     preposition.
     """
     return AccountStatus(tuple(_findings(account, now, site_now, failing, when)))
 
 
-def holds(session: Session, now: float, when: Callable[[float], str]) -> str:
+def validity(session: Session, now: float, when: Callable[[float], str]) -> str:
     """How long a login is valid, as a predicate. `now` is by the site's clock, `when` as for `judge`."""
     if session.renewable:
         return "renews itself"
@@ -121,9 +121,9 @@ def holds(session: Session, now: float, when: Callable[[float], str]) -> str:
     return f"ends for good {when(session.expires_at)}"
 
 
-def login(session: Session, now: float, when: Callable[[float], str]) -> str:
+def login_validity(session: Session, now: float, when: Callable[[float], str]) -> str:
     """How long a login is valid, as a clause."""
-    return f"{'its login' if session.renewable else 'the session'} {holds(session, now, when)}"
+    return f"{'its login' if session.renewable else 'the session'} {validity(session, now, when)}"
 
 
 def _findings(
@@ -133,7 +133,7 @@ def _findings(
     left = math.inf if session.renewable else session.expires_at - site_now
     log_in_again = ADVICE[Reason.EXPIRED].now
     if account.expired:
-        what = "the site no longer accepts its login" if left > 0 else login(session, site_now, when)
+        what = "the site no longer accepts its login" if left > 0 else login_validity(session, site_now, when)
         yield Finding(Condition.EXPIRED, Reason.EXPIRED, what, log_in_again, blocks=True)
         yield from _cooldowns(account, now)
         yield from _pause(account)
@@ -144,10 +144,10 @@ def _findings(
     if failing is not None and failing.matters(session, site_now):
         yield Finding(Condition.FAILING, failing.error.reason, _failing(failing, site_now))
     if left <= 0:
-        yield Finding(Condition.ENDED, Reason.EXPIRED, login(session, site_now, when), log_in_again)
+        yield Finding(Condition.ENDED, Reason.EXPIRED, login_validity(session, site_now, when), log_in_again)
     yield from _cooldowns(account, now)
     if 0 < left < EXPIRY_WARNING_SECONDS:
-        what = login(session, site_now, when)
+        what = login_validity(session, site_now, when)
         yield Finding(Condition.ENDING, Reason.EXPIRED, what, f"before then, {log_in_again}")
     yield from _pause(account)
 

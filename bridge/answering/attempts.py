@@ -189,7 +189,7 @@ class Attempts:
         self._pool.revive(account)
         self._pool.doubt(user_id, chat.model.modality, failed=False)
         if chat.turn.kind == "follow-up":
-            self._follow_ups.taken(user_id)
+            self._follow_ups.accepted(user_id)
         return StartedAnswer(answer, call.evaluation_id, call.message_id, account)
 
     async def ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> StartedAnswer:
@@ -216,7 +216,7 @@ class Attempts:
                 self._learn(error, chat, account)
             raise
         self._on_attempt(account.label, Reason.OK)
-        self._follow_ups.taken(account.user_id)
+        self._follow_ups.accepted(account.user_id)
         return StartedAnswer(answer, call.evaluation_id, call.message_id, account)
 
     async def recover(self, started: StartedAnswer) -> str | None:

@@ -212,7 +212,7 @@ class Relay:
         return chat
 
     def _may_follow_up(self, evaluation: Evaluation) -> bool:
-        return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_tried(evaluation.user_id)
+        return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_allowed(evaluation.user_id)
 
     def _end(self, chat: Chat) -> asyncio.Future[Any] | None:
         """Return the evaluation that the request took; the future is done once other processes know."""

@@ -54,7 +54,7 @@ class RedisLogins:
             ):
                 now = self._clock()
                 if known is None:
-                    self._logins.put(session_id, Login(csrf, now - (time.time() - began), now))
+                    self._logins.adopt(session_id, Login(csrf, now - (time.time() - began), now))
             case _:
                 self._logins.end(session_id)
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import click
 
-from bridge.accounts.enrolment import named
-from bridge.accounts.renewals import CALL_SECONDS, ask
+from bridge.accounts.enrolment import find_account
+from bridge.accounts.renewals import CALL_SECONDS, check_login
 from bridge.accounts.status import Condition, judge
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT, told
@@ -82,7 +82,7 @@ async def _test(config: Config, label: str) -> _Tested:
             began, error = time.monotonic(), None
             try:
                 timeout = CALL_SECONDS if renews else config.upstream.connect_timeout
-                await ask(arena, state.pool, account, timeout=timeout)
+                await check_login(arena, state.pool, account, timeout=timeout)
             except UpstreamError as failure:
                 error = failure
             finally:
@@ -92,6 +92,6 @@ async def _test(config: Config, label: str) -> _Tested:
 
 def _named(pool: AccountPool, label: str) -> Account:
     try:
-        return named(tuple(pool), label)
+        return find_account(tuple(pool), label)
     except ValueError as error:
         raise unknown(str(error), label, [each.label for each in pool], ADD_ACCOUNT) from error

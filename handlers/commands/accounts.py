@@ -15,17 +15,16 @@ import click
 from bridge.accounts.enrolment import (
     HOW_TO_COPY,
     ONE_HOLDER,
-    by_user,
     check_label,
     enrolled,
-    named,
+    find_account,
     owner_of,
-    paused,
     renamed,
+    set_paused,
     shortcomings,
     without,
 )
-from bridge.accounts.status import Condition, holds, judge, login
+from bridge.accounts.status import Condition, judge, login_validity, validity
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT
 from bridge.state.admin import ADMIN, Admin, Clearance
@@ -102,11 +101,11 @@ def _show_received(text: str, pasted: Pasted) -> None:
 
 def _enrol(config: Config, label: str | None, session: Session) -> None:
     before = load(config, ACCOUNTS)
-    account = by_user(update(config, ACCOUNTS, lambda found: enrolled(found, label, session)), session.user_id)
+    account = find_account(update(config, ACCOUNTS, lambda found: enrolled(found, label, session)), session.user_id)
     now = time.time()
     verb = "Renewed" if any(each.user_id == session.user_id for each in before) else "Added"
     name = f"{account.label!r}: {printable(owner_of(account))}"
-    click.echo(f"{verb} account {name}; {login(session, now, partial(moment, now=now))}.")
+    click.echo(f"{verb} account {name}; {login_validity(session, now, partial(moment, now=now))}.")
 
 
 def _store_clearance(config: Config, pasted: Pasted) -> Admin:
@@ -136,7 +135,7 @@ def list_accounts(as_json: bool) -> None:
     when = partial(moment, now=now)
     print_table(
         ("label", "user", "login", "state"),
-        ((each.label, owner_of(each), holds(each.session, now, when), _state(each, now)) for each in found),
+        ((each.label, owner_of(each), validity(each.session, now, when), _state(each, now)) for each in found),
     )
     if not all(replace(each, paused=False).able for each in found):
         click.echo("lmarena-bridge check says what to do.", err=True)
@@ -158,7 +157,7 @@ def remove_account(label: str, yes: bool) -> None:
     except ValueError as error:
         raise unknown(str(error), label, [each.label for each in found], "lmarena-bridge accounts add") from error
     confirm(f"Remove the account {label!r}? Its login is forgotten.", yes=yes)
-    update(config, ACCOUNTS, partial(without, label=label))
+    update(config, ACCOUNTS, partial(without, name=label))
     click.echo(f"The account {label!r} was removed.")
 
 
@@ -196,7 +195,7 @@ def resume_account(label: str) -> None:
 def _pause(label: str, *, wanted: bool) -> None:
     config = read_config()
     _known(config, label)
-    update(config, ACCOUNTS, partial(paused, name=label, wanted=wanted))
+    update(config, ACCOUNTS, partial(set_paused, name=label, paused=wanted))
     click.echo(f"The account {label!r} {'is paused' if wanted else 'takes requests again'}.")
 
 
@@ -204,7 +203,7 @@ def _known(config: Config, label: str) -> Account:
     """The account with this label or user id. Raises ClickException, with similar labels."""
     found = load(config, ACCOUNTS)
     try:
-        return named(found, label)
+        return find_account(found, label)
     except ValueError as error:
         raise unknown(str(error), label, [each.label for each in found], ADD_ACCOUNT) from error
 

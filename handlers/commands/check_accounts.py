@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
-from bridge.accounts.renewals import CALL_SECONDS, ask
-from bridge.accounts.status import Condition, Finding, judge, login
+from bridge.accounts.renewals import CALL_SECONDS, check_login
+from bridge.accounts.status import Condition, Finding, judge, login_validity
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT, ADVICE
 from bridge.state.state import State
@@ -47,7 +47,7 @@ async def ask_about_logins(arena: ArenaClient, state: State, config: Config, *, 
         try:
             # Cancelling a call that renews would lose the new tokens.
             timeout = CALL_SECONDS if renews else config.upstream.connect_timeout
-            await ask(arena, state.pool, account, timeout=timeout)
+            await check_login(arena, state.pool, account, timeout=timeout)
         except UpstreamError as error:
             asked.failures[account.user_id] = error
         finally:
@@ -72,7 +72,7 @@ def _account(account: Account, asked: LoginChecks, now: float) -> tuple[Verdict,
     """The state of an account; BAD if it cannot chat now."""
     session = account.session
     status = judge(account, time.time(), now, when=partial(moment, now=now))
-    its_login, ended = login(session, now, partial(moment, now=now)), session.expires_at <= now
+    its_login, ended = login_validity(session, now, partial(moment, now=now)), session.expires_at <= now
     if session.renewable and ended:
         its_login = f"{its_login}, its token ended {moment(session.expires_at, now)}"
     if (obstacle := status.obstacle) is not None:

@@ -12,12 +12,12 @@ from bridge.access.logins import Login
 from bridge.accounts.enrolment import (
     HOW_TO_COPY,
     ONE_HOLDER,
-    by_user,
     check_label,
     enrolled,
+    find_account,
     owner_of,
-    paused,
     renamed,
+    set_paused,
     shortcomings,
     without,
 )
@@ -61,7 +61,7 @@ async def remove(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/accounts/remove."""
     user_id = (await read_form(request)).get("user", "")
     try:
-        await request.app[STATE].update_accounts(partial(without, label=user_id))
+        await request.app[STATE].update_accounts(partial(without, name=user_id))
     except ValueError:
         return await _page(request, login, error="That account has already been removed.", status=404)
     return see_other("/dashboard/accounts")
@@ -90,7 +90,7 @@ async def pause(request: web.Request, _: Login) -> web.StreamResponse:
     form = await read_form(request)
     wanted = form.get("paused") == "yes"
     try:
-        await request.app[STATE].update_accounts(partial(paused, name=form.get("user", ""), wanted=wanted))
+        await request.app[STATE].update_accounts(partial(set_paused, name=form.get("user", ""), paused=wanted))
     except ValueError as error:
         raise web.HTTPNotFound from error
     return see_other("/dashboard/accounts")
@@ -118,7 +118,7 @@ async def _save(request: web.Request, label: str | None, pasted: Pasted) -> list
     if (session := pasted.session) is not None:  # first, since it may be refused, and then nothing may be saved
         known = state.pool.get(session.user_id) is not None
         await state.update_accounts(partial(enrolled, label=label, session=session))
-        account = by_user(tuple(state.pool), session.user_id)
+        account = find_account(tuple(state.pool), session.user_id)
         messages.append(f"{'Renewed' if known else 'Added'} “{account.label}”: {owner_of(account)}.")
     if clearance is not None:
         await state.update_admin(lambda admin: replace(admin, clearance=clearance))

@@ -93,7 +93,7 @@ async def make(request: web.Request, login: Login) -> web.StreamResponse:
 
 async def show_made(request: web.Request, login: Login, key: ApiKey, secret: str) -> web.Response:
     """Redirect to the page that shows the secret: loading that again neither makes another key nor loses the secret."""
-    login.made = key.id, secret, time.monotonic() + SHOWN_SECONDS
+    login.created_key = key.id, secret, time.monotonic() + SHOWN_SECONDS
     if (logins := shared_logins(request)) is not None:
         await logins.keep_made(session_id(request) or "", key.id, secret, SHOWN_SECONDS)
     return see_other(f"/dashboard/keys?made={key.id}")
@@ -101,12 +101,12 @@ async def show_made(request: web.Request, login: Login, key: ApiKey, secret: str
 
 async def _made(request: web.Request, login: Login) -> tuple[ApiKey | None, str]:
     """The key whose secret the page shows, and the secret, if this login has just made it, at whichever process."""
-    if login.made is not None and time.monotonic() >= login.made[2]:
-        login.made = None
+    if login.created_key is not None and time.monotonic() >= login.created_key[2]:
+        login.created_key = None
     asked = request.query.get("made")
     if request.method != "GET" or not asked:
         return None, ""
-    key_id, secret, _ = login.made or ("", "", 0.0)
+    key_id, secret, _ = login.created_key or ("", "", 0.0)
     if key_id != asked and (logins := shared_logins(request)) is not None:
         key_id, secret = await logins.made(session_id(request) or "")
     if key_id != asked:

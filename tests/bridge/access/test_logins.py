@@ -76,7 +76,7 @@ def test_a_logout_ends_one_login_and_only_once(logins: Logins) -> None:
 
 def test_a_new_password_ends_the_others(logins: Logins) -> None:
     (mine, _), (other, _) = logins.begin(), logins.begin()
-    logins.end_all(but=mine)
+    logins.end_all(keep=mine)
     assert logins.find(mine) is not None
     assert logins.find(other) is None
     logins.end_all()

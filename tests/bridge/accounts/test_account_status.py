@@ -9,7 +9,7 @@ from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.accounts.status import AccountStatus, Condition, FailedRenewal, holds, judge, utc
+from bridge.accounts.status import AccountStatus, Condition, FailedRenewal, judge, utc, validity
 from bridge.diagnosis import ADVICE
 from upstream.accounts import BARS, EVERYTHING, Account, AccountPool
 from upstream.arena import Arena
@@ -98,5 +98,5 @@ def test_a_finding_says_what_has_happened_and_what_to_do() -> None:
         pytest.param(WEEK, WEEK.expires_at, f"ended {utc(WEEK.expires_at)} and cannot be renewed", id="past its end"),
     ],
 )
-def test_how_long_a_login_holds(session: cookies.Session, now: float, said: str) -> None:
-    assert holds(session, now, utc) == said
+def test_how_long_a_login_is_valid(session: cookies.Session, now: float, said: str) -> None:
+    assert validity(session, now, utc) == said

@@ -9,7 +9,7 @@ from bridge.accounts.follow_ups import FollowUps
 
 def refuse(follow_ups: FollowUps, times: int, user_id: str = "ada") -> None:
     for _ in range(times):
-        assert follow_ups.are_tried(user_id)
+        assert follow_ups.are_allowed(user_id)
         follow_ups.refused(user_id)
 
 
@@ -17,18 +17,18 @@ def test_follow_ups_are_tried_until_three_in_a_row_were_refused() -> None:
     clock = Clock()
     follow_ups = FollowUps(clock)
     refuse(follow_ups, 3)
-    assert not follow_ups.are_tried("ada")
-    assert follow_ups.are_tried("bob")
+    assert not follow_ups.are_allowed("ada")
+    assert follow_ups.are_allowed("bob")
     clock.now += 3599
-    assert not follow_ups.are_tried("ada")
+    assert not follow_ups.are_allowed("ada")
     clock.now += 1
     refuse(follow_ups, 3)
-    assert not follow_ups.are_tried("ada")
+    assert not follow_ups.are_allowed("ada")
 
 
 def test_one_that_is_taken_begins_the_count_again() -> None:
     follow_ups = FollowUps(Clock())
     for _ in range(3):
         refuse(follow_ups, 2)
-        follow_ups.taken("ada")
-    assert follow_ups.are_tried("ada")
+        follow_ups.accepted("ada")
+    assert follow_ups.are_allowed("ada")
