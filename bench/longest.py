@@ -69,7 +69,7 @@ async def _visited(bridge: Warm) -> None:
     jar = aiohttp.CookieJar(unsafe=True)  # accepts cookies from an IP address
     async with aiohttp.ClientSession(f"http://127.0.0.1:{bridge.running.port}", cookie_jar=jar) as browser:
         await browser.post("/dashboard/login", data={"password": _PASSWORD})
-        for path, _ in PAGES * 2:
+        for path, _, _ in PAGES * 2:
             async with browser.get(path) as page:
                 if page.status != 200 or page.url.path != path:
                     raise Lost(f"not {path} but {page.url.path} with {page.status}")

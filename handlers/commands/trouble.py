@@ -96,7 +96,7 @@ TROUBLES: Final[Mapping[str, Scenario]] = {
 
 def add_trouble(app: web.Application, arena: Arena) -> None:
     """Add the page to the dashboard of a daemon that runs against this arena."""
-    pages.add_page(app, PATH, "Trouble")
+    pages.add_page(app, PATH, "Trouble", "t")
 
     async def show(request: web.Request, login: Login) -> web.StreamResponse:
         """GET: what can be armed, and what is armed."""

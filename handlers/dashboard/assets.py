@@ -23,7 +23,13 @@ WEB: Final = Path(handlers.__file__).parent.parent / "web"
 
 #: How our scripts import one another.
 _IMPORT: Final = re.compile(rb'(?<= from "\./)([a-z_]+\.js)(?=";)')
-_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES: Final = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
 
 
 class Asset(NamedTuple):
@@ -71,4 +77,5 @@ async def static(request: web.Request) -> web.StreamResponse:
         raise web.HTTPNotFound
     request[RECORD].quiet = True
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-    return web.Response(body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers)
+    charset = None if asset.content_type == "image/png" else "utf-8"
+    return web.Response(body=asset.body, content_type=asset.content_type, charset=charset, headers=headers)

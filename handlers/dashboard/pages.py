@@ -29,6 +29,7 @@ _POLICY: Final = "; ".join(
         "style-src 'self'",
         "img-src 'self' data: blob:",
         "connect-src 'self'",
+        "manifest-src 'self'",
         "form-action 'self'",
         "base-uri 'none'",
         "frame-ancestors 'none'",
@@ -50,15 +51,15 @@ ALERT_HEADER: Final = "X-Alert"
 #: How many pieces of a template are rendered in one iteration of the event loop.
 _PIECE: Final = 500
 
-#: (path, title) of each page, in the order of the menu.
+#: (path, title, key) of each page, in the order of the menu. The key opens it after `g`.
 PAGES: Final = (
-    ("/dashboard", "Overview"),
-    ("/dashboard/keys", "Keys"),
-    ("/dashboard/accounts", "Accounts"),
-    ("/dashboard/models", "Models"),
-    ("/dashboard/activity", "Activity"),
-    ("/dashboard/playground", "Playground"),
-    ("/dashboard/settings", "Settings"),
+    ("/dashboard", "Overview", "o"),
+    ("/dashboard/keys", "Keys", "k"),
+    ("/dashboard/accounts", "Accounts", "a"),
+    ("/dashboard/models", "Models", "m"),
+    ("/dashboard/activity", "Activity", "y"),
+    ("/dashboard/playground", "Playground", "p"),
+    ("/dashboard/settings", "Settings", "s"),
 )
 
 
@@ -103,10 +104,10 @@ def prepare(app: web.Application) -> None:
     environment.globals["asset"] = lambda name: f"/dashboard/static/{name}?v={assets[name].version}"
 
 
-def add_page(app: web.Application, path: str, title: str) -> None:
+def add_page(app: web.Application, path: str, title: str, key: str) -> None:
     """Add a page to the menu of this daemon alone."""
     shown: dict[str, Any] = aiohttp_jinja2.get_env(app).globals
-    shown["pages"] = (*shown["pages"], (path, title))
+    shown["pages"] = (*shown["pages"], (path, title, key))
 
 
 def _finalized(value: object) -> object:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from browsing import IN_BROWSER, PAGES, PASSWORD, visiting
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge
@@ -86,3 +88,30 @@ async def test_the_focus_is_seen_all_through_every_page(page: Page, bridge: Runn
             assert seen, (address, names)
         assert names, address
         assert "Log out" not in names, "the link has not skipped the menu"
+
+
+async def test_pages_and_the_search_are_a_key_or_two_away(page: Page) -> None:
+    await page.goto(PAGES["overview"])
+    await page.keyboard.press("?")
+    shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
+    await expect(shortcuts).to_contain_text("g y")
+    await page.keyboard.press("Escape")
+    await expect(shortcuts).to_be_hidden()
+    await page.keyboard.press("g")
+    await page.keyboard.press("y")
+    await page.wait_for_url("**/dashboard/activity")
+    await page.keyboard.press("/")
+    search = page.get_by_role("searchbox")
+    await expect(search).to_be_focused()
+    await page.keyboard.type("gk?/")
+    await expect(search).to_have_value("gk?/")  # what is written opens nothing
+    assert page.url.endswith("/dashboard/activity")
+
+
+async def test_the_dashboard_can_be_kept_as_an_app(page: Page) -> None:
+    await page.goto(PAGES["overview"])
+    client = await page.context.new_cdp_session(page)
+    found = await client.send("Page.getAppManifest")
+    assert (found["errors"], json.loads(found["data"])["start_url"]) == ([], "/dashboard")
+    errors = (await client.send("Page.getInstallabilityErrors"))["installabilityErrors"]
+    assert [each["errorId"] for each in errors] == ["in-incognito"]  # as every page of these tests is
