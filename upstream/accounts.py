@@ -22,18 +22,18 @@ DEFAULT_COOLDOWN_SECONDS: Final = 60.0
 MAX_COOLDOWN_SECONDS: Final = 86_400.0
 #: How long before its expiry a session that cannot be renewed is worth a warning, in seconds.
 EXPIRY_WARNING_SECONDS: Final = 86_400.0
-#: How many replaced, and so invalid, cookies are remembered: one account's in a year.
+#: How many replaced, and so invalid, cookies are remembered: those of one account in a year.
 MAX_REPLACED: Final = 10_000
-#: The wall clock was set if it drifts from the monotonic clock by more than this, in seconds.
+#: The wall clock has been set if its distance from the monotonic clock changes by more than this, in seconds.
 CLOCK_SET_SECONDS: Final = 1.0
 #: The key of `Account.cooldowns` for a cooldown of every modality.
 EVERYTHING: Final = "everything"
-#: What can bar an account from chatting although its cookie is valid.
+#: What can bar an account with a valid cookie from chatting.
 BARS: Final = (Reason.GUEST, Reason.TERMS)
 
 
 class Cooldown(NamedTuple):
-    """The last rest: from which modality, or EVERYTHING, from which unix time on, and for how many seconds."""
+    """A cooldown of a modality, or of EVERYTHING: when it began (unix time), and how long it was to last."""
 
     kind: str
     at: float
@@ -41,7 +41,7 @@ class Cooldown(NamedTuple):
 
 
 class LimitSeen(NamedTuple):
-    """What the site said of a limit, and when (unix time)."""
+    """A limit, and when the site reported it (unix time)."""
 
     limit: Limit
     at: float
@@ -52,8 +52,8 @@ class Account:
     """One LMArena account.
 
     `cooldowns` maps a modality, or EVERYTHING, to the unix time until which the account is not used for it. `bar` is
-    one of BARS if the site does not let the account chat at all although its cookie is valid. A `paused` account takes
-    no new requests, since its owner wants that; its login is renewed all the same.
+    one of BARS if the site does not let the account chat at all although its cookie is valid. A `paused` account gets
+    no new requests, by its owner's choice, but its login is still renewed.
     """
 
     label: str
@@ -74,23 +74,24 @@ class Account:
         return max(0.0, self.cooldowns.get(modality, 0.0) - now, self.cooldowns.get(EVERYTHING, 0.0) - now)
 
     @property
-    def able(self) -> bool:
-        """Whether the account can chat, apart from a rest."""
+    def can_chat(self) -> bool:
+        """Whether the account can chat, cooldowns aside."""
         return not self.expired and self.bar is None and not self.paused
 
     def to_json(self) -> dict[str, object]:
         """Plain values for the state file, including the cookie, which is stored nowhere else."""
-        later: dict[str, object] = {"paused": True} if self.paused else {}
-        if self.last_cooldown is not None:
-            later["rested"] = list(self.last_cooldown)
-        return {
+        value: dict[str, object] = {
             "label": self.label,
             "cookie": self.session.value,
             "expired": self.expired,
             "resting": dict(self.cooldowns),
             "bar": self.bar,
-            **later,
         }
+        if self.paused:
+            value["paused"] = True
+        if self.last_cooldown is not None:
+            value["rested"] = list(self.last_cooldown)
+        return value
 
     @classmethod
     def from_json(cls, value: object) -> Account:
@@ -133,9 +134,9 @@ class AccountPool:
         self._on_change = on_change
         self._replaced: dict[bytes, None] = {}  # digests, the oldest first
         self._accounts: dict[str, Account] = {}
-        self._held: dict[str, int] = {}
+        self._held: dict[str, int] = {}  # calls by user id
         self._limits: dict[str, dict[str, LimitSeen]] = {}
-        self._doubted: set[tuple[str, str]] = set()  # whose last attempt failed, by kind of call
+        self._failed: set[tuple[str, str]] = set()  # user id and kind of call, if the last attempt failed
         self._turn = 0
 
     def __iter__(self) -> Iterator[Account]:
@@ -187,12 +188,12 @@ class AccountPool:
     def usable(self, modality: str) -> list[Account]:
         """The accounts that may be used now."""
         now = self._now()
-        return [a for a in self._accounts.values() if a.able and not a.cooldown_left(modality, now)]
+        return [a for a in self._accounts.values() if a.can_chat and not a.cooldown_left(modality, now)]
 
     def choose(self, modality: str, *, avoid: Set[str] = frozenset(), unready: Set[str] = frozenset()) -> Account:
         """Return the usable account with most requests left, if possible outside `avoid` and `unready` (user ids).
 
-        Requests under way count as spent. Where it is unknown, or the same, accounts take turns.
+        Pending requests count as used. Accounts take turns if they have equally many left, or if that is unknown.
 
         Raises NoAccount if no account can chat, AllOnCooldown or PromptDoubted (with the seconds until the first may be
         used again) if all that can are on cooldown.
@@ -206,19 +207,19 @@ class AccountPool:
                 candidates = [a for a in candidates if a.user_id not in unwanted] or candidates
         self._turn += 1
         if len(candidates) > 1 and self._limits:
-            left = [self._free(a.user_id, modality) for a in candidates]
+            left = [self._expected_left(a.user_id, modality) for a in candidates]
             candidates = [candidates[index] for index in with_most_left(left)]
         return candidates[self._turn % len(candidates)]
 
-    def _free(self, user_id: str, modality: str) -> int | None:
-        """How many more requests the account may take, by what is known; None where that is not to be relied upon."""
-        if (user_id, modality) in self._doubted or (left := self.left(user_id, modality)) is None:
+    def _expected_left(self, user_id: str, modality: str) -> int | None:
+        """How many more requests the account may take; None if that is unknown, or if the last one failed anyway."""
+        if (user_id, modality) in self._failed or (left := self.requests_left(user_id, modality)) is None:
             return None
         return left - self._held.get(user_id, 0)
 
     def _why_none(self, modality: str) -> UpstreamError:
         now = self._now()
-        able = [a for a in self._accounts.values() if a.able]
+        able = [a for a in self._accounts.values() if a.can_chat]
         if able:
             wait = min(a.cooldown_left(modality, now) for a in able)
             if all(a.cooldowns.get(EVERYTHING, 0.0) > now for a in able):
@@ -227,7 +228,7 @@ class AccountPool:
             return AllOnCooldown(
                 "All accounts are on cooldown until LMArena's rate limit is over.", retry_after=wait, status=None
             )
-        if any(replace(a, paused=False).able for a in self._accounts.values()):
+        if any(replace(a, paused=False).can_chat for a in self._accounts.values()):
             return NoAccount("Every account that could answer is paused in the bridge.")
         bars = {a.bar for a in self._accounts.values() if not a.expired}
         if Reason.TERMS in bars:
@@ -252,15 +253,16 @@ class AccountPool:
 
     def expire(self, account: Account) -> None:
         """Record a 401, unless the cookie was rotated or renewed since the call was sent."""
-        current = self._accounts.get(account.user_id)
-        if current is not None and current.session.value == account.session.value and not current.expired:
-            self._put(replace(current, expired=True))
+        self._set_expired(account, expired=True)
 
     def revive(self, account: Account) -> None:
         """Record that upstream accepted the cookie, unless the account has another one by now."""
+        self._set_expired(account, expired=False)
+
+    def _set_expired(self, account: Account, *, expired: bool) -> None:
         current = self._accounts.get(account.user_id)
-        if current is not None and current.session.value == account.session.value and current.expired:
-            self._put(replace(current, expired=False))
+        if current is not None and current.session.value == account.session.value and current.expired is not expired:
+            self._put(replace(current, expired=expired))
 
     def set_bar(self, user_id: str, bar: Reason | None) -> None:
         """Record what bars the account from chatting, or None if nothing does."""
@@ -277,42 +279,42 @@ class AccountPool:
             last_cooldown = Cooldown(modality, now, seconds)
             self._put(replace(current, cooldowns={**current.cooldowns, modality: until}, last_cooldown=last_cooldown))
 
-    def saw_limit(self, user_id: str, kind: str, said: tuple[str, str] | None) -> None:
-        """Note what an answer said of the account's limit for a kind of call: a modality, or `login`."""
-        if said is not None and (limit := read_limit(*said)) is not None:
+    def note_limit(self, user_id: str, kind: str, headers: tuple[str, str] | None) -> None:
+        """Record the account's limit for a kind of call, a modality or `login`, from `Credentials.limit`."""
+        if headers is not None and (limit := read_limit(*headers)) is not None:
             self._limits.setdefault(user_id, {})[kind] = LimitSeen(limit, self._clock())
 
     def limits(self, user_id: str) -> Mapping[str, LimitSeen]:
-        """What the site last said of the account's limits in this run, by the kind of call."""
+        """The account's limits as the site last reported them in this run, by the kind of call."""
         return self._limits.get(user_id, {})
 
-    def doubt(self, user_id: str, kind: str, *, failed: bool) -> None:
-        """Note how an attempt ended: an account that fails is not asked first, however much of its limit is left."""
+    def note_attempt(self, user_id: str, kind: str, *, failed: bool) -> None:
+        """Record how an attempt ended: an account that fails is not preferred for the requests that it has left."""
         if failed:
-            self._doubted.add((user_id, kind))
+            self._failed.add((user_id, kind))
         else:
-            self._doubted.discard((user_id, kind))
+            self._failed.discard((user_id, kind))
 
-    def left(self, user_id: str, kind: str) -> int | None:
-        """How many requests of a kind the account has left, by what the site last said; None where that is unknown."""
+    def requests_left(self, user_id: str, kind: str) -> int | None:
+        """How many requests of a kind the account has left by the site's last report; None if that is unknown."""
         seen = self._limits.get(user_id, {}).get(kind)
         return None if seen is None else seen.limit.left(self._clock() - seen.at)
 
     def credentials(self, account: Account, on_rotated: Callable[[], None] = lambda: None) -> Credentials:
-        """Credentials with the account's current cookie; each cookie that their calls return becomes the account's.
+        """Credentials with the account's current cookie; each cookie that replaces it becomes the account's.
 
-        `on_rotated` is called after each. If the account was given another cookie meanwhile, it keeps that one, which
-        may belong to another login.
+        `on_rotated` is called after each replacement. If the account was given another cookie meanwhile, it keeps that
+        one, which may belong to another login.
         """
-        shown = account.session.value
+        current = account.session.value
 
         def rotated(value: str) -> None:
-            nonlocal shown
-            before, shown = shown, value
+            nonlocal current
+            before, current = current, value
             self._replace(account.user_id, before, value)
             on_rotated()
 
-        return Credentials(shown, rotated)
+        return Credentials(current, rotated)
 
     def _replace(self, user_id: str, before: str, value: str) -> None:
         """Record that the site replaced the session cookie `before`, which is no longer valid, with `value`."""

@@ -31,7 +31,7 @@ MAX_SCRIPTS: Final = 6
 class ServerActions:
     """Calls the page's server actions. Their ids are read on first use, and again when they are stale.
 
-    `retries` repeats single requests, all of which are idempotent.
+    `retries` applies to single requests, all of which are idempotent.
     """
 
     def __init__(self, client: ArenaClient, retries: IdempotentRetries) -> None:
@@ -91,7 +91,7 @@ class ServerActions:
 async def find_upload_actions(page: Page, read_script: Callable[[str], Awaitable[str]]) -> dict[str, str]:
     """Find the ids of UPLOAD_ACTIONS, by name, in the page's scripts; those that no script has are left out.
 
-    `read_script` returns the script at a path, '' if it cannot be read; an exception of it ends the search.
+    `read_script` returns the script at a path, '' if it cannot be read; an exception from it ends the search.
     """
 
     async def ids_in(path: str) -> dict[str, str]:

@@ -54,7 +54,7 @@ MAX_BYTES_BEFORE_CONTENT: Final = 4 * 1024 * 1024
 MANY_LINES: Final = 500
 PIECE_BYTES: Final = 4096
 
-#: Finish reasons with which an empty answer is not an error: its content was withheld or cut off.
+#: Finish reasons with which an empty answer is not an error: the content was withheld or cut off.
 _MAY_BE_EMPTY: Final = frozenset({"content-filter", "length"})
 
 
@@ -121,7 +121,7 @@ class ArenaAnswer:
                 case Finish(reason=reason) if reason in _MAY_BE_EMPTY:
                     break
                 case Failure() | Finish():
-                    raise self._why_empty(batch.pop())  # out of the batch: its traceback holds this frame
+                    raise self._why_empty(batch.pop())  # out of the batch, which the error's traceback refers to
             before += batch if not before else filter(_is_not_delta, batch)
         self._unread, self.ended = before + batch, False
         self._limit_before_content = math.inf
@@ -163,10 +163,10 @@ class ArenaAnswer:
                 self._data = data
                 batch = self._feed() if data else self._wire.feed_eof()
             finally:
-                self._response.deadline = math.inf  # the time that we take does not count as upstream's silence
+                self._response.deadline = math.inf  # our own time does not count as upstream's silence
         last = batch[-1]
         self.ended = isinstance(last, Finish | Failure)
-        if self.ended and isinstance(last, Failure):
+        if isinstance(last, Failure):
             self._secrets.redact(last.error)
         return batch
 
@@ -202,7 +202,7 @@ class ArenaAnswer:
         finally:
             self._stop_flow()
             self._response.deadline = math.inf
-            del flow  # what `on_batch` raised refers to this frame
+            del flow  # the traceback of an error from `on_batch` refers to this frame
 
     def _on_data(self) -> None:
         """Pass on the bytes of one read from the socket, if any."""

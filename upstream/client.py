@@ -46,7 +46,7 @@ from upstream.protocol.evaluations import CONTENT_TYPE, Call, history_path, refe
 from upstream.protocol.memory_budget import MemoryBudget
 from upstream.protocol.refusals import is_stream, quotable, read_page, read_refusal
 from upstream.protocol.secrets import Secrets
-from upstream.responses import read_bounded, reading, unanswered
+from upstream.responses import read_bounded, reading, to_upstream_error
 from upstream.site_clock import SiteClock
 
 #: Known paths of the page with the models, the scripts and the server actions; the likeliest first.
@@ -133,8 +133,10 @@ class ArenaClient:
         #: The page's current path, learned from redirects, or by trying PAGE_PATHS.
         self.page_path = PAGE_PATHS[0]
         self._memory_budget = MemoryBudget()
-        #: Is told of answers that show that the site has changed: the call's method and path, and the answer.
-        self.on_strange: Callable[[str, str, Response, bytes], None] = lambda _method, _path, _response, _body: None
+        #: Called with each answer that shows that the site has changed, after the call's method and path.
+        self.on_unknown_answer: Callable[[str, str, Response, bytes], None] = lambda _method, _path, _response, _body: (
+            None
+        )
 
     @property
     def _home(self) -> str:
@@ -185,10 +187,10 @@ class ArenaClient:
         )
 
     def _not_streamed(self, call: Call, response: Response, page: bytes) -> UpstreamError:
-        """What a page in the place of a stream means; it is raised where no frame keeps it, which would be a cycle."""
+        """The error for a page in place of a stream. A local variable for it in `open` would be a reference cycle."""
         found = read_page(response.content_type, page)
         if isinstance(found, ProtocolViolated):
-            self.on_strange(call.method, call.path, response, page)
+            self.on_unknown_answer(call.method, call.path, response, page)
         return found
 
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
@@ -207,7 +209,7 @@ class ArenaClient:
         try:
             raise missing or NotThere("LMArena's page is at none of its known paths.")
         finally:
-            del missing  # an error that a frame holds through which it was raised is a reference cycle
+            del missing  # the error's traceback refers to this frame, which must not refer to the error
 
     async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
         response, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES, is_page=True)
@@ -339,7 +341,7 @@ class ArenaClient:
                         method, origin, target, sent, body, deadline, patience, on_head
                     )
                 except HttpError as error:
-                    raise unanswered(error) from None
+                    raise to_upstream_error(error) from None
                 self.clock.learn(response.headers, now=response.status == HTTPStatus.BAD_REQUEST)
                 if response.status == HTTPStatus.OK:
                     return _unencoded(response)
@@ -361,11 +363,11 @@ class ArenaClient:
                 refusal = await read_bounded(response, MAX_REFUSAL_BYTES)
         error = read_refusal(response.status, response.headers, refusal, now)
         if isinstance(error, SiteChanged):
-            self.on_strange(method, path, response, refusal)
+            self.on_unknown_answer(method, path, response, refusal)
         return error
 
     def _headers(self, origin: str, credentials: Credentials | None, evaluation_id: str | None) -> dict[str, str]:
-        """The headers of every call: the browser's user agent and cookies among them."""
+        """The headers of every call, among them the browser's user agent and cookies."""
         sent = {
             "User-Agent": self.settings.user_agent,
             "Accept-Encoding": "identity",  # compression would delay a stream until its blocks are full
@@ -379,7 +381,7 @@ class ArenaClient:
         return sent
 
     def _secrets(self, credentials: Credentials | None, before: str = "") -> Secrets:
-        """What no error may quote; `before` is the cookie that was sent first."""
+        """The secrets that no error may quote; `before` is the cookie that was sent first."""
         now = credentials.session if credentials is not None else ""
         return Secrets(before, now, clearance=self.settings.cf_clearance)
 
@@ -447,7 +449,7 @@ def _unencoded(response: Response) -> Response:
 
 
 def _take_head(credentials: Credentials, headers: CIMultiDict[str]) -> None:
-    """Accept the cookie of a response as soon as it arrives: the previous one is no longer valid. Note the limit."""
+    """Take the limit and the new cookie from a response as soon as its head arrives: the old cookie is then invalid."""
     if (limit := headers.get("ratelimit")) is not None:
         credentials.limit = limit, headers.get("ratelimit-policy", "")
     rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)

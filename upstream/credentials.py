@@ -15,7 +15,7 @@ class Credentials:
 
     session: str = field(repr=False)
     on_rotated: Callable[[str], None] = field(repr=False)
-    #: What the last answer that named one said of the account's limit: `ratelimit` and `ratelimit-policy`.
+    #: The account's limit from the last answer that reported one: the headers `ratelimit` and `ratelimit-policy`.
     limit: tuple[str, str] | None = None
 
     def rotate(self, session: str) -> None:

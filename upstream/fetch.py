@@ -22,7 +22,7 @@ from upstream.http.resolver import NameResolver, Resolver
 from upstream.loop.timers import Timers
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.files import sniff
-from upstream.responses import read_within, reading, unanswered
+from upstream.responses import read_within, reading, to_upstream_error
 
 #: How many redirects are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3
@@ -43,7 +43,7 @@ _SERVER: Final = "The picture's server"
 
 
 class FetchRefused(Exception):
-    """A caller's URL is not fetched or leads to no picture; the text says why. LMArena is not involved."""
+    """A caller's URL is not fetched, or does not lead to a picture; the text says why. LMArena is not involved."""
 
 
 @asynccontextmanager
@@ -90,7 +90,7 @@ class Fetcher:
         except UpstreamError as error:
             raise FetchRefused(error.message) from error
         if sniff(data) is None:
-            raise FetchRefused("The content is no PNG, JPEG, GIF or WebP picture.")
+            raise FetchRefused("The content is not a PNG, JPEG, GIF or WebP picture.")
         return data
 
     async def _follow(self, url: URL, limit_bytes: int) -> bytes:
@@ -98,7 +98,7 @@ class Fetcher:
             try:
                 response = await self._exchanges.request("GET", *split_url(url), _HEADERS)
             except HttpError as error:
-                raise unanswered(error, _SERVER) from None
+                raise to_upstream_error(error, _SERVER) from None
             with reading(response, _SERVER):
                 if response.status == 200:
                     return await read_within(response, limit_bytes)

@@ -36,9 +36,9 @@ class Gate:
         self._pause = FIRST_PAUSE_SECONDS
         self._open_until: float | None = None
         self._probing = False
-        #: Is called when a wall or the circuit has changed here, where others are to know.
+        #: Called when the wall or the circuit has changed in this process, so that others can be told.
         self.on_change: Callable[[], None] | None = None
-        #: The outage that opened the circuit, and the wall that stands before the site; None if there is none.
+        #: The outage that opened the circuit, and the wall in front of the site; None if there is none.
         self.outage: UpstreamError | None = None
         self.wall: UpstreamError | None = None
 
@@ -72,7 +72,7 @@ class Gate:
 
     @property
     def open_for(self) -> float:
-        """Seconds until the circuit lets a request through as a probe; 0 where it is closed."""
+        """Seconds until the open circuit admits a request as a probe; 0 if it is closed."""
         return 0.0 if self._open_until is None else max(0.0, self._open_until - self._clock())
 
     def adopt(self, wall: UpstreamError | None, outage: UpstreamError | None, open_for: float) -> None:

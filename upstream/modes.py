@@ -30,7 +30,7 @@ class Modes:
         self.default = MODES[0]
         self.of_accounts: dict[str, str] = {}
         self._on_change = on_change
-        self._unconfirmed = False  # a refusal has changed the modes, and no call has shown yet that it was right
+        self._unconfirmed = False  # a refusal has changed the modes, and no call has confirmed that yet
         self._unanswered: dict[object, float] = {}  # when each call was sent, the oldest first
         self._accepted_at = -math.inf
         self._waiting: dict[asyncio.Future[bool], None] = {}  # true: send now; false: look again
@@ -47,13 +47,13 @@ class Modes:
     async def wait_for_room(self) -> None:
         """Wait while too many new evaluations are pending, at most until the oldest is `PATIENCE_SECONDS` old."""
         while (wait := self._wait_seconds()) > 0:
-            news = asyncio.get_running_loop().create_future()
-            self._waiting[news] = None
+            woken = asyncio.get_running_loop().create_future()
+            self._waiting[woken] = None
             try:
-                await asyncio.wait((news,), timeout=wait)
+                await asyncio.wait((woken,), timeout=wait)
             finally:
-                self._waiting.pop(news, None)
-            if news.done() and news.result():
+                self._waiting.pop(woken, None)
+            if woken.done() and woken.result():
                 return
 
     def _wait_seconds(self) -> float:
@@ -87,13 +87,13 @@ class Modes:
             self._on_change()
 
     def _wake(self, count: int, *, send: bool) -> None:
-        for news in list(self._waiting)[: max(count, 0)]:
-            del self._waiting[news]
-            if not news.done():
-                news.set_result(send)
+        for woken in list(self._waiting)[: max(count, 0)]:
+            del self._waiting[woken]
+            if not woken.done():
+                woken.set_result(send)
 
     def refused(self, user_id: str, mode: str) -> None:
-        """Record that the site refused this mode to this account: the other one is used next."""
+        """Record that the site refused this mode to this account, so that the other one is used next."""
         other = MODES[1 - MODES.index(mode)]
         if self.default == mode:
             self.default = other

@@ -1,4 +1,4 @@
-"""Reads whole responses, and translates HTTP errors into the protocol's: for client, storage and fetcher."""
+"""Reads whole responses, and translates HTTP errors into upstream errors: for client, storage and fetcher."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from upstream.http.exchange_types import HttpError, NoAnswerInTime, NotHttp, Not
 from upstream.protocol.errors import ProtocolViolated, ServerFailed, TimedOut, Unreachable, UpstreamError
 
 
-def unanswered(error: HttpError, peer: str = "LMArena") -> UpstreamError:
-    """Translate the error of a call whose response has not begun."""
+def to_upstream_error(error: HttpError, peer: str = "LMArena") -> UpstreamError:
+    """Translate the error of a request whose response has not begun."""
     match error:
         case NotPublic():
             return ProtocolViolated(f"{peer} has no public address.")

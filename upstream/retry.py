@@ -114,16 +114,16 @@ async def _resume(
     wait: Callable[[RetryCallState], float],
     max_attempts: int,
 ) -> T:
-    """Continue with tenacity after the first failure; attempts that succeed right away do not pay for it.
+    """Continue with tenacity after the first failure; attempts that succeed at once do without it.
 
-    To tenacity, an attempt and its corrections are one attempt, and an error is a result: what is raised through its
-    frames, they hold in a reference cycle.
+    To tenacity, an attempt and its corrections are one attempt. It gets errors as results, since its frames would keep
+    a raised error in a reference cycle.
     """
     from tenacity import AsyncRetrying, stop_after_attempt
 
     corrections: Counter[type[UpstreamError]] = Counter()
     failed: list[UpstreamError] = [error]
-    del error  # as `outcome` below
+    del error  # for the same reason as `outcome` below
 
     async def resumed() -> T | UpstreamError:
         while True:
@@ -140,13 +140,13 @@ async def _resume(
     try:
         outcome: T | UpstreamError = await retrying(resumed)
     finally:
-        retrying.iter_state.reset()  # whose actions refer to `retrying`
+        retrying.iter_state.reset()  # its actions refer to `retrying`
     try:
         if isinstance(outcome, UpstreamError):
             raise outcome
         return outcome
     finally:
-        del outcome  # an error that a frame holds through which it was raised is a reference cycle
+        del outcome  # the error's traceback refers to this frame, which must not refer to the error
 
 
 async def _outcome(attempt: Callable[[], Awaitable[T]]) -> T | UpstreamError:
@@ -157,7 +157,7 @@ async def _outcome(attempt: Callable[[], Awaitable[T]]) -> T | UpstreamError:
 
 
 def _error_of(state: RetryCallState) -> UpstreamError | None:
-    """The error that an attempt ended with; what else it raised, a cancellation above all, is none to repeat it for."""
+    """The upstream error of an attempt; None if it succeeded or raised something else, such as a cancellation."""
     if state.outcome is None or state.outcome.failed:
         return None
     result = state.outcome.result()

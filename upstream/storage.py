@@ -20,7 +20,7 @@ from upstream.loop.timers import Timers
 from upstream.protocol.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
 from upstream.protocol.files import File
 from upstream.protocol.refusals import read_retry_after
-from upstream.responses import read_within, reading, unanswered
+from upstream.responses import read_within, reading, to_upstream_error
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -74,7 +74,7 @@ class Storage:
         try:
             return await self._exchanges.request(method, origin, target, headers, body)
         except HttpError as error:
-            raise unanswered(error, _STORAGE) from None
+            raise to_upstream_error(error, _STORAGE) from None
 
     def _target(self, url: str) -> URL:
         """Check a URL that LMArena issued. It must stay as written, or its signature would not match."""
@@ -87,7 +87,7 @@ class Storage:
 
 
 def _check(response: Response) -> None:
-    """Raise the error that an unsuccessful response means."""
+    """Raise the error for an unsuccessful response."""
     status = response.status
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise RateLimited(

@@ -59,8 +59,8 @@ async def uploading(
     """Own the connections to the storage, closed on exit.
 
     `clock` gives unix time in seconds by the site's clock, `monotonic` is a monotonic clock; without it, `clock` must
-    never be set. `on_upload` is called for each file with whether its upload succeeded. `known` has the uploads of
-    other processes too.
+    never be set. `on_upload` is called for each file with whether its upload succeeded. `known` has the uploads
+    of other processes, too.
     """
     async with storage(client.settings, connections=MAX_AT_ONCE) as store:
         yield Uploads(client, store, clock, monotonic or clock, on_upload, known)
@@ -75,13 +75,13 @@ class KnownUpload(NamedTuple):
 
 
 class KnownUploads(Protocol):
-    """Uploads that several processes know."""
+    """Uploads that several processes share."""
 
     async def find(self, user_id: str, digest: str) -> KnownUpload | None:
         """The upload of a file by an account; None if it is not known."""
 
     def keep(self, user_id: str, digest: str, upload: KnownUpload) -> None:
-        """An account has uploaded a file, or its URL was signed again."""
+        """Share the upload of a file by an account, or the new URL of one."""
 
 
 @dataclass(slots=True)
@@ -184,9 +184,9 @@ class Uploads:
             upload.key, upload.url = found.key, found.url
             upload.until = self._monotonic() + found.until - self._clock()
 
-    def _remembered(self, place: tuple[str, str]) -> _Upload:
-        upload = self._uploads.setdefault(place, _Upload())
-        self._uploads.move_to_end(place)
+    def _remembered(self, key: tuple[str, str]) -> _Upload:
+        upload = self._uploads.setdefault(key, _Upload())
+        self._uploads.move_to_end(key)
         while len(self._uploads) > MAX_REMEMBERED:
             self._uploads.popitem(last=False)
         return upload

@@ -280,7 +280,7 @@ class Renewals:
                 found = AccountTest(time.monotonic() - began, error)
                 raise
             finally:
-                self._pool.saw_limit(account.user_id, LOGIN, credentials.limit)
+                self._pool.note_limit(account.user_id, LOGIN, credentials.limit)
 
         await self.read(account, get)
         self._wake.set()

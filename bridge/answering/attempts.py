@@ -169,7 +169,7 @@ class Attempts:
                 await answer.aclose()
             if not isinstance(error, UpstreamError):
                 raise
-            self._pool.doubt(user_id, chat.model.modality, failed=not isinstance(error, RateLimited))
+            self._pool.note_attempt(user_id, chat.model.modality, failed=not isinstance(error, RateLimited))
             if error.repeat in _NOTHING_DONE or isinstance(error, StaleModel):
                 chat.untouched = was_untouched
             judged = await self._judge(error, chat, account)
@@ -187,7 +187,7 @@ class Attempts:
         self._on_attempt(account.label, Reason.OK)
         chat.attempts.append(AttemptRecord(account.label, at, time.monotonic() - began, 200, Reason.OK))
         self._pool.revive(account)
-        self._pool.doubt(user_id, chat.model.modality, failed=False)
+        self._pool.note_attempt(user_id, chat.model.modality, failed=False)
         if chat.turn.kind == "follow-up":
             self._follow_ups.accepted(user_id)
         return StartedAnswer(answer, call.evaluation_id, call.message_id, account)
@@ -297,7 +297,7 @@ class Attempts:
         try:
             return await self._send(chat, account, credentials, prompt, attachments)
         finally:
-            self._pool.saw_limit(account.user_id, chat.model.modality, credentials.limit)
+            self._pool.note_limit(account.user_id, chat.model.modality, credentials.limit)
 
     async def _send(
         self,

@@ -137,7 +137,7 @@ def list_accounts(as_json: bool) -> None:
         ("label", "user", "login", "state"),
         ((each.label, owner_of(each), validity(each.session, now, when), _state(each, now)) for each in found),
     )
-    if not all(replace(each, paused=False).able for each in found):
+    if not all(replace(each, paused=False).can_chat for each in found):
         click.echo("lmarena-bridge check says what to do.", err=True)
 
 

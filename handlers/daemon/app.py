@@ -204,7 +204,7 @@ def build_app(
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals
-            arena.on_strange = partial(_record_strange, app[RECORDER])
+            arena.on_unknown_answer = partial(_record_unknown_answer, app[RECORDER])
             app[MODELS] = Models(arena, source.open(MODEL_LIST), settings.current, time.monotonic, app[MODEL_NEWS].note)
             await app[MODELS].load()
             follow_ups = FollowUps(time.monotonic)
@@ -282,7 +282,7 @@ def _use_clearance(app: web.Application) -> None:
     app[MODELS].wake()
 
 
-def _record_strange(recorder: Recorder, method: str, path: str, response: Response, body: bytes) -> None:
+def _record_unknown_answer(recorder: Recorder, method: str, path: str, response: Response, body: bytes) -> None:
     """Keep a recording of an answer that shows that the site has changed."""
     headers = tuple(response.headers.items())
     recorder.keep_drift(recorded_drift.of_answer(method, path, response.status, headers, body))

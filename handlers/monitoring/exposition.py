@@ -200,7 +200,7 @@ def _requests_left(pool: AccountPool) -> Iterator[tuple[tuple[str, str], float]]
     """The requests left, as far as that is known, by account and modality."""
     for number, account in enumerate(pool, 1):
         for kind in pool.limits(account.user_id):
-            left = pool.left(account.user_id, kind)
+            left = pool.requests_left(account.user_id, kind)
             if left is not None and kind != LOGIN:
                 yield (f"{number}", kind), left
 

@@ -50,15 +50,15 @@ def test_the_account_with_most_left_is_asked_first_unless_it_fails() -> None:
     pool, (a, b, c) = watched.pool, (each.user_id for each in watched.accounts)
     for user_id, left in ((a, 5), (b, 9), (c, 9)):
         assert len(set(watched.chosen(6))) == 3, "as long as one is not known, all take turns"
-        pool.saw_limit(user_id, "chat", (f"limit=10, remaining={left}, reset=60", ""))
+        pool.note_limit(user_id, "chat", (f"limit=10, remaining={left}, reset=60", ""))
     assert set(watched.chosen(6)) == {"b", "c"}
     assert set(watched.chosen(6, "image")) == {"a", "b", "c"}, "of another modality nothing is known"
     assert pool.choose("chat", avoid={b, c}).label == "a"
     pool.hold(watched.accounts[1])
     assert set(watched.chosen(6)) == {"c"}, "a request under way counts as spent"
-    pool.doubt(c, "chat", failed=True)
+    pool.note_attempt(c, "chat", failed=True)
     assert set(watched.chosen(6)) == {"a", "b", "c"}
-    pool.doubt(c, "chat", failed=False)
+    pool.note_attempt(c, "chat", failed=False)
     watched.now += 60
     pool.release(watched.accounts[1])
     assert set(watched.chosen(6)) == {"a", "b", "c"}, "all are whole again"

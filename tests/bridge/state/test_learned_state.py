@@ -183,11 +183,11 @@ async def test_a_pause_by_a_command_and_a_rest_are_both_kept(folder: StateFolder
     await put(folder, replace(account, paused=True))
     await state.flush()
     (kept,) = (await loaded(folder)).pool
-    assert (kept.paused, kept.able, kept.session.value) == (True, False, RENEWED.session.value)
+    assert (kept.paused, kept.can_chat, kept.session.value) == (True, False, RENEWED.session.value)
     assert kept.last_cooldown == ("chat", NOW, 30.0)
     await put(folder, replace(kept, paused=False))
     await state.refresh_accounts()
-    assert [(each.paused, each.able) for each in state.pool] == [(False, True)]
+    assert [(each.paused, each.can_chat) for each in state.pool] == [(False, True)]
 
 
 @pytest.mark.parametrize("rotations", [1, 2, 3])

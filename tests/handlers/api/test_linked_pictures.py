@@ -81,7 +81,7 @@ async def test_a_public_picture_is_fetched(stream: bool, arena: Arena, tmp_path:
         assert internet.served == ["/cat"]
         assert "404" in await refusal(bridge, CAT, "http://public.example/missing")
         assert "cannot be used" in await refusal(bridge, "http://public.example/away")
-        assert "is no PNG, JPEG" in await refusal(bridge, "http://public.example/text")
+        assert "is not a PNG, JPEG" in await refusal(bridge, "http://public.example/text")
         assert internet.served == ["/cat", "/cat", "/missing", "/away", "/text"]
         assert bridge.app[BODIES].free == TOTAL_BYTES
 
