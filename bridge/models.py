@@ -19,7 +19,7 @@ from bridge.errors import (
     models_unavailable,
 )
 from bridge.state.forms import StoredDocument
-from bridge.state.saving import Saving
+from bridge.state.saving import Saver
 from bridge.tasks import set_within
 from upstream.client import ArenaClient
 from upstream.protocol.catalog import Catalog, names_of
@@ -69,7 +69,7 @@ class Models:
         self._unknown_asked_at = -UNKNOWN_NAME_SECONDS
         self._skipped = 0
         self._is_reading = False
-        self._saving = Saving("models are", self._write)
+        self._saver = Saver("models are", self._write)
         self.catalog: Catalog | None = None
         #: Why the last reading failed; None if it succeeded.
         self.failure: UpstreamError | None = None
@@ -147,8 +147,8 @@ class Models:
             if self.catalog is not None:
                 self._on_change(self.catalog.models, models)
             self._show(models)
-            self._saving.changed()
-            await self._saving.flush()
+            self._saver.mark_changed()
+            await self._saver.flush()
 
     async def _write(self) -> None:
         if self.catalog is not None:
@@ -156,7 +156,7 @@ class Models:
 
     async def save(self) -> None:
         """Retry saving the list after failures, until cancelled."""
-        await self._saving.keep()
+        await self._saver.keep()
 
     def _show(self, models: tuple[Model, ...]) -> None:
         config = self._config().models

@@ -1,1 +1,1 @@
-"""What outlives the process: JSON documents in one folder, and all of them together."""
+"""State that outlives the process: JSON documents, where they are stored, and how they are kept up to date."""

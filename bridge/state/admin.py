@@ -1,4 +1,4 @@
-"""The owner's settings, `admin.json`: the dashboard's password, the clearance pasted there, and favourite models."""
+"""`admin.json`, the owner's settings: the dashboard's password, the clearance pasted there, and favourite models."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MAX_FAVOURITES: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Clearance:
-    """A `cf_clearance` from the dashboard, and the user agent of its browser, which may be empty as in bridge.toml.
+    """A `cf_clearance` pasted into the dashboard, and its browser's user agent, which may be empty as in bridge.toml.
 
     `instead_of` is the SHA-256 in hex of the value in bridge.toml that it replaces: when that changes, bridge.toml
-    wins. Raises ValueError, saying which field is wrong and what it may be.
+    takes precedence again. Raises ValueError, saying which field is wrong and what it may be.
     """
 
     value: str = field(repr=False)
@@ -39,21 +39,21 @@ class Clearance:
 
     @classmethod
     def replacing(cls, configured: str, value: str, user_agent: str) -> Clearance:
-        """A clearance to use for as long as bridge.toml has `configured`, which may be empty. Raises ValueError."""
+        """A clearance to use while the value in bridge.toml is `configured`, which may be empty. Raises ValueError."""
         return cls(value, user_agent, _digest(configured))
 
     def replaces(self, configured: str) -> bool:
-        """Whether this clearance still applies, given bridge.toml's present value `configured`."""
+        """Whether this clearance still applies when the value in bridge.toml is `configured`."""
         return hmac.compare_digest(self.instead_of, _digest(configured))
 
 
 @dataclass(frozen=True, slots=True)
 class Admin:
-    """What `admin.json` holds. Without a password, login is impossible. Raises ValueError as Clearance does."""
+    """What `admin.json` holds. Without a password nobody can log in. Raises ValueError as Clearance does."""
 
     password_hash: str | None = field(default=None, repr=False)
     clearance: Clearance | None = None
-    favourites: tuple[str, ...] = ()  # names of models, as they are listed
+    favourites: tuple[str, ...] = ()  # listed names of models, the newest last
 
     def __post_init__(self) -> None:
         if len(self.favourites) > MAX_FAVOURITES:
@@ -64,7 +64,7 @@ class Admin:
             _check("password_hash", self.password_hash, _HASH, "an argon2id hash, or nothing")
 
     def to_json(self) -> dict[str, object]:
-        """The admin as a JSON object; `from_json` reads it back. Without favourites as before there were any."""
+        """A JSON object; `from_json` reads it back. `favourites` is omitted if there are none."""
         written = asdict(self)
         if not self.favourites:
             del written["favourites"]
@@ -82,12 +82,12 @@ class Admin:
         raise ValueError("an admin must have password_hash and clearance, may have favourites, and nothing else")
 
     def with_favourite(self, name: str, *, wanted: bool) -> Admin:
-        """The admin with a model among the favourites, or not; the newest is the last. Raises ValueError."""
+        """The same with a model added to the favourites, as the newest, or removed. Raises ValueError."""
         others = tuple(other for other in self.favourites if other != name)
         return replace(self, favourites=(*others, name) if wanted else others)
 
 
-#: `admin.json`: the password's hash, a clearance, which is stored in the clear and so is a secret, favourite models.
+#: `admin.json`. It is a secret: it holds the clearance in plain text.
 ADMIN: Final = DocumentForm("admin", 1, Admin.from_json, Admin.to_json, Admin(), precious=True)
 
 

@@ -1,4 +1,4 @@
-"""Saves what keys with budgets have used, every few seconds and at shutdown."""
+"""`budgets.json`: the usage of the keys that have budgets, saved every few seconds and at shutdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bridge.state.forms import DocumentSource
 from bridge.state.saving import saving
 from bridge.tasks import TaskOwner
 
-#: How often changes are saved, in seconds: a killed process loses as much.
+#: How often changes are saved, in seconds: a killed process loses at most the usage of this time.
 SAVE_SECONDS: Final = 2.0
 
 
@@ -19,7 +19,7 @@ SAVE_SECONDS: Final = 2.0
 async def kept_budgets(
     source: DocumentSource, clock: Callable[[], float], *, shared: bool = False
 ) -> AsyncIterator[Budgets]:
-    """The use of today. With `several` processes, what others have used is learned even where nothing is used here."""
+    """Today's usage. If it is `shared`, the other processes' usage is learned even while there is none here."""
     document = source.open(BUDGETS)
     budgets = Budgets(clock, await document.load())
 
@@ -27,11 +27,11 @@ async def kept_budgets(
         part = budgets.unsaved
         budgets.mark_saved(part, await document.update(part.plus))
 
-    async with saving("the use of budgets is", write, "today's use since the last save is not counted") as kept:
+    async with saving("the usage of budgets is", write, "usage since the last save is not counted") as saver:
 
         async def save_if_changed() -> None:
             if shared or budgets.unsaved.keys:
-                kept.changed()
+                saver.mark_changed()
 
         async with TaskOwner() as tasks:
             tasks.every(SAVE_SECONDS, save_if_changed, name="save budgets")

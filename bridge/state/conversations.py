@@ -12,7 +12,7 @@ from bridge.answering.conversations import Conversations, Evaluation
 from bridge.state.documents import Document, StateError, StateFolder
 from bridge.state.forms import DocumentForm
 
-#: A hundred thousand conversations, some of which have many digests, with room.
+#: Room for a hundred thousand conversations, some of which have many digests.
 MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
 
 _logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ async def kept_conversations(folder: StateFolder) -> AsyncIterator[Conversations
     await document.save(SavedConversations())
     yield conversations
     try:
-        # In the document's thread: there may be a hundred thousand, and none changes any more.
+        # Collected in the document's thread: there may be a hundred thousand, and none changes any more.
         await document.update(lambda _: SavedConversations(clean=True, evaluations=tuple(conversations)))
     except StateError as error:  # the next run starts every conversation over: correct, only slower
         _logger.error("conversations could not be saved: %s", error)

@@ -5,7 +5,7 @@ syncs it, and renames it over the document, so that a crash at any moment leaves
 Writers in all processes are serialized by a separate lock file, since each save replaces the document's own inode.
 Every operation runs as one job in a thread.
 
-`load` reads without the lock, `update` reads, changes and writes under it. They handle each state of the file so:
+`load` reads without the lock, `update` reads, changes and writes under it. They handle the file's states like this:
 
     file                        precious document               other document
     ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -13,7 +13,7 @@ Every operation runs as one job in a thread.
     missing, never seen here    use `empty` (after 0.5 s, if    use `empty`
                                 it was ever written)
     missing, seen here before   wait 0.5 s, then StateGone      load: StateGone; update: use `empty`
-    (its folder still there)
+    (its folder exists)
     seen here before, but its   StateGone(with_folder=True)     load: the same; update: StateUnavailable
     whole folder is missing
     corrupt, too large, a pipe  StateError, file untouched      move it aside, warn, use `empty`
@@ -50,14 +50,13 @@ R = TypeVar("R")
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 LOCK_TIMEOUT = 10.0  # seconds; a holder only writes a small file, so a longer wait means a stopped process
-DAEMON_LOCK_TIMEOUT = 0.05  # seconds; `is_held` in another process holds the lock only for a moment
+DAEMON_LOCK_TIMEOUT = 0.05  # seconds; `holder` in another process holds the lock only for a moment
 THREADS = 16  # more than there are documents; each runs one job at a time, so none waits for another
 LOCK_POLL_SECONDS = 0.005  # flock has no timeout, so it is polled
 GAP_SECONDS = 0.5  # how long to wait for a missing file to return: some editors move it away, then write a new one
+WATCH_SECONDS = 1.0  # how often files are checked: a change must be noticed within two seconds
 
-WATCH_SECONDS = 1.0  # how often files are looked at: a change must be noticed within two
-
-#: Errors that mean that the path is of the wrong kind; all others may be temporary.
+#: Errors that mean that something else is at the path; all others may be temporary.
 _WRONG_PLACE = frozenset((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG))
 
 _logger = logging.getLogger(__name__)
@@ -68,11 +67,11 @@ class StateError(Exception):
 
 
 class StateUnavailable(StateError):
-    """The disk refuses, or another process is in the way: a retry may succeed."""
+    """The state cannot be used now, because of the disk or another process: a retry may succeed."""
 
 
 class StateGone(StateError):
-    """A file that existed is missing now, which must not be mistaken for an empty one.
+    """A file that existed is missing now, which must not be mistaken for an empty file.
 
     `with_folder`: the whole folder is missing or has been replaced, as when a mount is lost.
     """
@@ -83,22 +82,22 @@ class StateGone(StateError):
 
 
 class StateFolder:
-    """The folder of the state files, private to its owner."""
+    """The folder of the state files, which only its owner can access."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.threads = Threads("state", THREADS)
 
     def prepare(self) -> None:
-        """Create the folder or make it private, and remove what killed writers left. Raises StateError."""
+        """Create the folder or make it private, and remove temporary files of killed writers. Raises StateError."""
         with _os_errors(self.path, "cannot be prepared; server.state_dir must name a folder that only the bridge uses"):
             self.path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             _tighten(self.path, FOLDER_MODE)
-            strays = list(self.path.glob(".*.json.tmp"))
-        for stray in strays:
-            name = stray.name.removeprefix(".").removesuffix(".json.tmp")
-            with self.locked(name), _os_errors(stray, "cannot be removed"):  # the lock spares a live writer's file
-                stray.unlink(missing_ok=True)
+            temporary = list(self.path.glob(".*.json.tmp"))
+        for path in temporary:
+            name = path.name.removeprefix(".").removesuffix(".json.tmp")
+            with self.locked(name), _os_errors(path, "cannot be removed"):  # locked, so that no writer is using it
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def hold(self) -> Iterator[int]:
@@ -124,7 +123,7 @@ class StateFolder:
 
     @contextmanager
     def share(self) -> Iterator[None]:
-        """Use the folder, which the parent of this process holds, while the context lasts."""
+        """Use the folder, which this process's parent holds, while the context lasts."""
         try:
             yield
         finally:
@@ -132,7 +131,7 @@ class StateFolder:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder that a daemon has locked is still in its place; blocking."""
+        """Whether the folder that a daemon has locked is still there; blocking."""
         return _exists(self.path / ".daemon.lock")
 
     def was_written(self, name: str) -> bool:
@@ -140,13 +139,13 @@ class StateFolder:
         return _exists(self.path / f".{name}.lock")
 
     def is_held(self) -> bool:
-        """Whether a daemon runs on this folder now; does not wait. Raises StateError."""
+        """Whether a daemon is using this folder; does not wait. Raises StateError."""
         return self.holder() is not None
 
     def holder(self) -> int | None:
-        """The process id of the daemon that runs on this folder now, None without one; does not wait.
+        """The process id of the daemon that is using this folder; None if there is none. Does not wait.
 
-        It is 0 for a daemon that has not written it yet. Raises StateError.
+        The id is 0 if the daemon has not written it yet. Raises StateError.
         """
         path = self.path / ".daemon.lock"
         with _os_errors(path, "cannot be read"):
@@ -180,25 +179,24 @@ class StateFolder:
         path = self.path / f".{name}.lock"
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
+        taken = False
         try:
-            if _try_flock(lock, path):
-                lock, held = -1, lock
-                return held
+            taken = _try_flock(lock, path)
         finally:
-            if lock >= 0:
+            if not taken:
                 os.close(lock)
-        return None
+        return lock if taken else None
 
     def open(self, form: DocumentForm[T]) -> Document[T]:
         """The document of this form in this folder."""
         return Document(self, form)
 
     async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
-        """Wait `WATCH_SECONDS`; return whether any of these may have changed, checked by one job in a thread."""
+        """Wait `WATCH_SECONDS`; return whether any of the documents may have changed."""
         await asyncio.sleep(WATCH_SECONDS)
-        look = wrap(lambda: any(document.looks_changed() for document in documents))
+        any_changed = wrap(lambda: any(document.looks_changed() for document in documents))
         try:
-            return bool(await look(executor=self.threads))
+            return bool(await any_changed(executor=self.threads))
         except StateError:  # each document's own check says why
             return True
 
@@ -214,9 +212,9 @@ class StateFolder:
 class Document(Generic[T]):
     """One JSON document of type T, in a file.
 
-    A file that disappears after this instance has read or written it raises StateGone until `accept_deletion` is
-    called. A file that this instance has never seen counts as `empty`. The module's table has all cases.
-    Many tasks may share one instance.
+    If the file disappears after this instance has read or written it, StateGone is raised until `accept_deletion` is
+    called. A file that this instance has never seen counts as `empty`. The module's table has all cases. Tasks may
+    share an instance.
     """
 
     def __init__(self, folder: StateFolder, form: DocumentForm[T]) -> None:
@@ -248,14 +246,14 @@ class Document(Generic[T]):
         return await self._shielded(self._load)
 
     async def save(self, value: T) -> None:
-        """Overwrite the file with `value` as it is now. Raises StateError, and the old file is intact then."""
+        """Overwrite the file with `value` as it is now. If that fails, raises StateError and keeps the old file."""
         await self._shielded(partial(self._save, self._encode(value)))
 
     async def update(self, change: Callable[[T], T]) -> T:
         """Read the document, apply `change`, and write and return the result, all under the writers' lock.
 
-        `change` runs in a thread and must use nothing but its argument. If it raises, nothing is written and the
-        exception reaches the caller. Raises StateError as load and save do.
+        `change` runs in a thread and must use nothing but its argument. If it raises, nothing is written, and the
+        exception propagates. Raises StateError as load and save do.
         """
         return await self._shielded(partial(self._update, change))
 
@@ -276,7 +274,7 @@ class Document(Generic[T]):
                 return self._seen is not None
 
     async def _shielded(self, work: Callable[[], R]) -> R:
-        """Run `work` in a thread, one job at a time. Cancelling the caller returns at once; the job still completes."""
+        """Run `work` in a thread, one job at a time. A cancelled caller ends at once, but the job completes."""
         abandoned = False
 
         async def run() -> R:
@@ -300,14 +298,14 @@ class Document(Generic[T]):
         self._seen, self._existed = None, False
 
     def _wait_until_replaced(self) -> None:
-        """Wait briefly for a precious file that is missing to return. Raises StateGone if this instance has seen it."""
-        known = self._existed
-        if not self._form.precious or not (known or self._folder.was_written(self._form.name)):
+        """Wait briefly for a missing precious file to return. Raises StateGone if this instance has seen it before."""
+        existed = self._existed
+        if not self._form.precious or not (existed or self._folder.was_written(self._form.name)):
             return
         deadline = time.monotonic() + GAP_SECONDS
         while not _exists(self.path):
             if time.monotonic() >= deadline:
-                if known:
+                if existed:
                     raise self._gone()
                 return
             time.sleep(LOCK_POLL_SECONDS)  # in a thread, never on the event loop
@@ -359,7 +357,7 @@ class Document(Generic[T]):
         return self._form.decode(data)
 
     def _read_or_move_aside(self) -> T:
-        """Read under the lock, so that a file which another process has just repaired is not moved aside."""
+        """Read under the lock, so that a file is not moved aside that another process has just repaired."""
         try:
             return self._read()
         except Damaged as damage:

@@ -1,4 +1,4 @@
-"""The form of a document: its name, its version, and how its bytes are read and written, wherever these are kept."""
+"""The form of a document: its name, its version, and how it is encoded and decoded, wherever it is stored."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import orjson
 
 T = TypeVar("T")
 
-MAX_BYTES: Final = 32 * 1024 * 1024  # of a document; far above what any holds, except conversations, with its own limit
+#: The default limit of a document: far more than any needs but conversations and responses, which have their own.
+MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 class Damaged(Exception):
-    """Bytes that are not a document of this form; the text continues a sentence begun by their place's name."""
+    """Bytes that are not a document of this form; the text continues a sentence that begins with their place."""
 
 
 class TooLarge(Exception):
@@ -26,8 +27,8 @@ class DocumentForm(Generic[T]):
     """Documents `{"version": 1, "<name>": …}` of type T.
 
     `parse` turns plain JSON values into T and may raise ValueError, LookupError, TypeError, AttributeError or
-    ArithmeticError if they have the wrong form; `dump` is its inverse. A document that was never written is `empty`.
-    One that is not `precious` may be begun anew where it is damaged.
+    ArithmeticError if they have the wrong form; `dump` is its inverse. `empty` is the value before the first save. If a
+    document that is not `precious` is damaged, `empty` may replace it.
     """
 
     name: str
@@ -39,7 +40,7 @@ class DocumentForm(Generic[T]):
     max_bytes: int = MAX_BYTES
 
     def encode(self, value: T) -> bytes:
-        """The document of a value. Raises TooLarge: `decode`'s caller would refuse it."""
+        """Encode a value. Raises TooLarge if the document would be too large to be read again."""
         document = {"version": self.version, self.name: self.dump(value)}
         data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         if len(data) > self.max_bytes:
@@ -47,7 +48,7 @@ class DocumentForm(Generic[T]):
         return data
 
     def decode(self, data: bytes) -> T:
-        """The value of a document. Raises Damaged."""
+        """Decode a document. Raises Damaged."""
         try:
             document = orjson.loads(data)
         except orjson.JSONDecodeError as error:
@@ -64,48 +65,48 @@ class DocumentForm(Generic[T]):
 
 
 class StoredDocument(Protocol[T]):
-    """One document where it is kept: a file (`bridge.state.documents`), or in Redis (`bridge.shared.documents`)."""
+    """A document in its place: in a file (`bridge.state.documents`) or in Redis (`bridge.shared.documents`)."""
 
     @property
     def where(self) -> str:
-        """Its place, for messages."""
+        """The document's place, for messages."""
 
     @property
     def short_name(self) -> str:
-        """The same, shorter."""
+        """A shorter name of the same."""
 
     @property
     def written_at(self) -> float | None:
-        """When what was last read or written here was written, in unix seconds; None if that is not known."""
+        """When the version that was last read or written here was saved, in unix seconds; None if that is not known."""
 
     async def load(self) -> T:
-        """Read it; `empty` if there never was one. Raises StateError."""
+        """Read the document; `empty` if it was never saved. Raises StateError."""
 
     async def save(self, value: T) -> None:
-        """Replace it with `value` as it is now. Raises StateError, and the old one is intact then."""
+        """Replace it with `value` as it is now. If that fails, raises StateError and keeps the old document."""
 
     async def update(self, change: Callable[[T], T]) -> T:
-        """Read it, apply `change`, write and return the result; nobody writes in between.
+        """Atomically read the document, apply `change`, and write and return the result.
 
-        `change` must use nothing but its argument, and may be called more than once. If it raises, nothing is written
-        and the exception reaches the caller. Raises StateError as load and save do.
+        `change` must use nothing but its argument, and may be called more than once. If it raises, nothing is written,
+        and the exception propagates. Raises StateError as load and save do.
         """
 
     async def accept_deletion(self) -> None:
-        """Treat it as empty from now on, if it is missing."""
+        """If the document is missing, treat it as empty from now on."""
 
     async def changed(self) -> bool:
-        """Whether another process has written it since it was loaded or saved here."""
+        """Whether another process has saved the document since it was loaded or saved here."""
 
     def looks_changed(self) -> bool:
-        """Like `changed`, but at once, and perhaps too often. Raises StateError."""
+        """Like `changed`, but without awaiting, and with false positives. Raises StateError."""
 
 
 class DocumentSource(Protocol):
-    """Where documents are kept."""
+    """The place of all documents."""
 
     def open(self, form: DocumentForm[T]) -> StoredDocument[T]:
         """The document of this form."""
 
     async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
-        """Wait until it is time to look at these again; return whether any of them may have changed."""
+        """Wait until it is time to check the documents again; return whether any of them may have changed."""

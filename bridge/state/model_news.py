@@ -1,4 +1,4 @@
-"""`model_news.json`: which models the site has begun to list in the last days, and which it lists no more."""
+"""`model_news.json`: which models the site has added to its list lately, and which it has removed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from bridge.state.forms import DocumentForm, DocumentSource, StoredDocument
-from bridge.state.saving import Saving, saving
+from bridge.state.saving import saving
 from upstream.protocol.models import MAX_MODELS, Model
 
-#: For how long a model counts as new, and for how long one that is gone is remembered, in seconds.
+#: For how long a model counts as new, and for how long a removed one is remembered, in seconds.
 NEW_SECONDS: Final = 7 * 86_400.0
 GONE_SECONDS: Final = 90 * 86_400.0
-#: The most models that are remembered as gone: the last ones.
+#: The most removed models that are remembered: the last ones.
 MAX_GONE: Final = 200
-#: The most readings that wait for a disk that refuses.
-_MAX_WAITING: Final = 100
+#: The most readings whose changes are kept in memory while they cannot be saved.
+_MAX_UNSAVED: Final = 100
 
 
 class Gone(NamedTuple):
-    """A model that the site lists no more: its name, its maker (None for a stealth model), since when (unix time)."""
+    """A model that the site no longer lists: its name, its maker (None for a stealth model), since when (unix time)."""
 
     name: str
     maker: str | None
@@ -30,14 +30,14 @@ class Gone(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What a reading of the list changed: names that were not there before, and models that are there no more."""
+    """How a reading of the list differs from the one before: the new names, and the models that are gone."""
 
     new: tuple[str, ...]
     gone: tuple[Model, ...]
 
 
 def difference(before: Iterable[Model], now: Iterable[Model]) -> Difference:
-    """Compare two lists by public names: the site gives a model another id at times. Only models that can be used."""
+    """Compare two lists by public names, since the ids of models may change. Only models that can be used count."""
     earlier, later = _by_name(before), _by_name(now)
     return Difference(
         tuple(name for name in later if name not in earlier),
@@ -57,15 +57,17 @@ class ModelNews:
     gone: tuple[Gone, ...] = ()
 
     def after(self, found: Difference, at: float) -> ModelNews:
-        """The news after a reading at the unix time `at`. A model that comes back is not new."""
+        """The news after one more reading, at the unix time `at`. A model that comes back is not new."""
         before = {each.name: each for each in self.gone}
         new = {name: at for name in found.new if name not in before} | dict(self.new)
         left = {model.name: Gone(model.name, model.organization, at) for model in found.gone}
-        back = set(found.new)
+        returned = set(found.new)
         gone = [*(left[name] for name in left if name not in before), *self.gone]
         return ModelNews(
             {name: since for name, since in new.items() if name not in left and abs(at - since) < NEW_SECONDS},
-            tuple(islice((each for each in gone if each.name not in back and at - each.at < GONE_SECONDS), MAX_GONE)),
+            tuple(
+                islice((each for each in gone if each.name not in returned and at - each.at < GONE_SECONDS), MAX_GONE)
+            ),
         )
 
     def is_new(self, name: str, now: float) -> bool:
@@ -98,54 +100,53 @@ MODEL_NEWS: Final = DocumentForm("model_news", 1, ModelNews.from_json, ModelNews
 
 
 class KeptNews:
-    """The news, and their document, which other processes write too. `clock` gives unix time."""
+    """The news, and the document that stores them, to which other processes write too. `clock` gives unix time."""
 
     def __init__(self, document: StoredDocument[ModelNews], clock: Callable[[], float]) -> None:
         self._document = document
         self._clock = clock
-        self._waiting: list[tuple[Difference, float]] = []
-        self._known = ModelNews()
-        self._saving: Saving | None = None
+        self._unsaved: list[tuple[Difference, float]] = []
+        self._saved = ModelNews()
+        #: Called when there is something to `write`.
+        self.on_change: Callable[[], None] = lambda: None
 
     async def load(self) -> None:
         """Read the document. Raises StateError."""
-        self._known = await self._document.load()
-
-    def save_by(self, saving: Saving) -> None:
-        """Have `saving` call `write`."""
-        self._saving = saving
+        self._saved = await self._document.load()
 
     def note(self, before: Iterable[Model], now: Iterable[Model]) -> None:
-        """Note what a reading of the list has changed."""
+        """Record how a reading of the list differs from the one before."""
         found = difference(before, now)
-        if self._saving is not None and (found.new or found.gone) and len(self._waiting) < _MAX_WAITING:
-            self._waiting.append((found, self._clock()))
-            self._saving.changed()
+        if (found.new or found.gone) and len(self._unsaved) < _MAX_UNSAVED:
+            self._unsaved.append((found, self._clock()))
+            self.on_change()
 
     async def write(self) -> None:
-        """Write what was noted. Raises StateError."""
-        noted = tuple(self._waiting)
-        self._known = await self._document.update(lambda kept: _after(kept, noted))
-        del self._waiting[: len(noted)]
+        """Save what was recorded. Raises StateError."""
+        differences = tuple(self._unsaved)
+        self._saved = await self._document.update(lambda saved: _after(saved, differences))
+        del self._unsaved[: len(differences)]
 
     async def read(self) -> ModelNews:
-        """The news as they are now, with those of other processes. Raises StateError."""
+        """The current news, with those of other processes. Raises StateError."""
         if await self._document.changed():
-            self._known = await self._document.load()
-        return _after(self._known, self._waiting)
+            self._saved = await self._document.load()
+        return _after(self._saved, self._unsaved)
 
 
-def _after(news: ModelNews, noted: Iterable[tuple[Difference, float]]) -> ModelNews:
-    for found, at in noted:
+def _after(news: ModelNews, differences: Iterable[tuple[Difference, float]]) -> ModelNews:
+    for found, at in differences:
         news = news.after(found, at)
     return news
 
 
 @asynccontextmanager
 async def kept_news(source: DocumentSource, clock: Callable[[], float]) -> AsyncIterator[KeptNews]:
-    """The news as the last run has left them, saved whenever there are more. Raises StateError."""
+    """The news, loaded from their document, and saved whenever they change. Raises StateError."""
     news = KeptNews(source.open(MODEL_NEWS), clock)
     await news.load()
-    async with saving("the news of models are", news.write, loss="what is new and gone is not known later") as kept:
-        news.save_by(kept)
+    async with saving(
+        "the news of models are", news.write, loss="later runs do not know what is new and gone"
+    ) as saver:
+        news.on_change = saver.mark_changed
         yield news

@@ -1,4 +1,4 @@
-"""`site.json`: the modes that new evaluations must name, as the last run has learned them."""
+"""`site.json`: the modes that new evaluations must name, as the last run learned them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SITE: Final = DocumentForm("site", 1, SavedModes.from_json, SavedModes.to_json, 
 
 @asynccontextmanager
 async def kept_modes(source: DocumentSource, known: Callable[[str], bool]) -> AsyncIterator[Modes]:
-    """The modes learned by the last run, saved whenever they change.
+    """The modes that the last run learned, saved again whenever they change.
 
     `known` says whether an account (by user id) exists; the modes of others are dropped.
     """
@@ -49,7 +49,7 @@ async def kept_modes(source: DocumentSource, known: Callable[[str], bool]) -> As
         modes.forget(known)
         await document.save(SavedModes(modes.default, dict(modes.of_accounts)))
 
-    async with saving("the site's modes are", write, loss="the next start learns them again") as kept:
-        modes = Modes(kept.changed)
+    async with saving("the site's modes are", write, loss="the next start learns them again") as saver:
+        modes = Modes(saver.mark_changed)
         modes.load(before.default, before.of_accounts)
         yield modes

@@ -1,4 +1,4 @@
-"""Read a small file that the bridge may not have created, with a bounded size and a bounded wait.
+"""Reading a small file that the bridge may not have created, with a bounded size and a bounded wait.
 
 Opening a named pipe blocks until there is a writer, a device may yield endless bytes, and a link may lead to either.
 """
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-#: How long a pipe may take to reach its end, in seconds.
+#: How long the writer of a pipe may take to close it, in seconds.
 PIPE_SECONDS: Final = 10.0
 
 _KINDS: Final = (
@@ -25,7 +25,7 @@ _KINDS: Final = (
 
 
 class NotReadable(Exception):
-    """The path is not a regular file of an acceptable size; the text continues a sentence begun by its name."""
+    """This is no regular file of an acceptable size; the text continues a sentence that begins with its name."""
 
 
 def read(path: Path, limit: int, *, stream: bool = False) -> tuple[bytes, os.stat_result]:
@@ -60,7 +60,7 @@ def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def kind(mode: int) -> str:
-    """Describe a file of this mode if it is not a regular file; '' if it is."""
+    """What a file of this mode is, such as `a pipe`; '' for a regular file."""
     if stat.S_ISREG(mode):
         return ""
     if stat.S_ISDIR(mode):
@@ -69,7 +69,7 @@ def kind(mode: int) -> str:
 
 
 def is_null(status: os.stat_result) -> bool:
-    """Whether it is /dev/null."""
+    """Whether this is the status of /dev/null."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
@@ -103,7 +103,7 @@ def _read_pipe(descriptor: int, limit: int) -> bytes:
     while len(data) <= limit:
         try:
             part = os.read(descriptor, 1 << 16)
-        except BlockingIOError:  # a writer has it open; without one, the pipe would be at its end
+        except BlockingIOError:  # a writer still has it open
             if not ready.poll(max(0.0, end - time.monotonic()) * 1000):
                 raise NotReadable(f"is a pipe whose writer did not close it within {PIPE_SECONDS:g} s") from None
             continue

@@ -1,4 +1,4 @@
-"""`responses.json`: stored responses, written at a clean stop and read at the next start."""
+"""`responses.json`: the stored responses of the last run, if it stopped cleanly."""
 
 from __future__ import annotations
 
@@ -69,16 +69,16 @@ def _write(saved: SavedResponse) -> object:
 
 @asynccontextmanager
 async def kept_responses(folder: StateFolder, responses: StoredResponses) -> AsyncIterator[None]:
-    """Fill `responses` with what the last run has left; save them when this one stops."""
+    """Fill `responses` with those of the last run, and save them when this run stops."""
     document = responses_document(folder)
     saved = await document.load()
     for id_, stored in saved:
         responses.put(id_, stored)
-    if saved:  # what this run deletes is not to come back after a kill
+    if saved:  # so that what this run deletes does not come back after a kill
         await document.save(())
-    del saved  # or what is deleted would stay in memory
+    del saved  # otherwise deleted responses would stay in memory
     yield
     try:
         await document.update(lambda _: tuple(SavedResponse(id_, stored) for id_, stored in responses))
-    except StateError as error:  # clients are told 400 for those, and send the whole history
-        _logger.error("stored responses are not saved: %s", error)
+    except StateError as error:  # clients get 400 for those, and send the whole history
+        _logger.error("stored responses could not be saved: %s", error)

@@ -1,9 +1,9 @@
-"""Write-behind of values in memory: saved at once, retried while the disk refuses, and flushed at shutdown.
+"""Write-behind: values in memory are saved as soon as they change, with retries, and flushed at shutdown.
 
 changed            saved
 ───────▶ unsaved ────────▶ saved
            │  ▲
-           └──┘ failed: retried with exponential backoff
+           └──┘ failed: retry with exponential backoff
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bridge.tasks import TaskOwner
 #: The first and the longest pause before a failed save is retried, in seconds; it doubles in between.
 FIRST_PAUSE_SECONDS: Final = 0.25
 LONGEST_PAUSE_SECONDS: Final = 10.0
-#: How long the flush at shutdown may take, in seconds: longer than the lock's timeout, shorter than systemd's.
+#: How long the save at shutdown may take, in seconds: longer than the lock's timeout, shorter than systemd's.
 LAST_TRY_SECONDS: Final = 15.0
 
 _logger = logging.getLogger(__name__)
 
 
-class Saving:
-    """Saves one subject whenever it is marked as changed. `write` does it and may raise StateError.
+class Saver:
+    """Saves a value whenever it is marked as changed. `write` saves it and may raise StateError.
 
-    `what` names the subject in the log, with its verb ("accounts are"). A failure is logged when it begins and when its
+    `what` names the value in the log, with its verb ("accounts are"). A failure is logged when it begins and when its
     message changes; so is the first success after it.
     """
 
@@ -41,13 +41,13 @@ class Saving:
         #: Why the last save failed; None if it succeeded.
         self.failure: StateError | None = None
 
-    def changed(self) -> None:
-        """Mark the subject as changed, so that it is saved soon."""
+    def mark_changed(self) -> None:
+        """Have the value saved soon."""
         self._changed.set()
 
     @property
-    def due(self) -> bool:
-        """Whether there are changes that are not, or not completely, written."""
+    def is_pending(self) -> bool:
+        """Whether there are changes that have not been saved, or are being saved."""
         return self._changed.is_set() or self._lock.locked()
 
     async def keep(self) -> None:
@@ -64,18 +64,18 @@ class Saving:
 
     async def flush(self) -> None:
         """Save pending changes now. A failure is logged, and `keep` retries."""
-        if self.due:
-            # Shielded: if the caller is cancelled, the outcome must still be recorded.
+        if self.is_pending:
+            # Shielded: the outcome must be recorded even if the caller is cancelled.
             await asyncio.shield(self._flush())
 
     async def finish(self) -> bool:
-        """Save pending changes a last time; return whether all are on disk. The caller reports what is lost."""
+        """Save pending changes a last time; return whether that succeeded. The caller reports what is lost."""
         try:
             async with asyncio.timeout(LAST_TRY_SECONDS):
                 await self.flush()
         except TimeoutError:
             self.failure = self.failure or StateError(f"the disk did not answer within {LAST_TRY_SECONDS:g} s")
-        return not self.due
+        return not self.is_pending
 
     async def _flush(self) -> None:
         async with self._lock:
@@ -88,8 +88,10 @@ class Saving:
                 self._changed.set()
                 if self.failure is None or str(error) != str(self.failure):
                     _logger.error("%s not saved; retrying until it succeeds: %s", self._what, error)
-                self.failure = error.with_traceback(None)  # which holds this frame, and so this object
-            except BaseException:  # including cancellation: unwritten changes stay marked
+                self.failure = error.with_traceback(
+                    None
+                )  # breaks a reference cycle: the traceback refers to this object
+            except BaseException:  # including cancellation: unsaved changes stay marked
                 self._changed.set()
                 raise
             else:
@@ -99,11 +101,11 @@ class Saving:
 
 
 @asynccontextmanager
-async def saving(what: str, write: Callable[[], Awaitable[None]], loss: str) -> AsyncIterator[Saving]:
+async def saving(what: str, write: Callable[[], Awaitable[None]], loss: str) -> AsyncIterator[Saver]:
     """Save changes while the context lasts, and at its end. `loss` tells the log what a failure at the end means."""
-    kept = Saving(what, write)
+    saver = Saver(what, write)
     async with TaskOwner() as tasks:
-        tasks.spawn(kept.keep(), name=f"save {what}")
-        yield kept
-    if not await kept.finish():
-        _logger.error("%s not saved (%s): %s", what, kept.failure, loss)
+        tasks.spawn(saver.keep(), name=f"save {what}")
+        yield saver
+    if not await saver.finish():
+        _logger.error("%s not saved (%s): %s", what, saver.failure, loss)

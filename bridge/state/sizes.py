@@ -1,4 +1,4 @@
-"""How large the files of a state folder are. Blocks."""
+"""How large the files of a state folder are. Blocking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class FolderEntry(NamedTuple):
-    """A file of the folder, or a folder in it with all that it holds: their number, and their bytes together."""
+    """A file of the folder, or a folder in it: the number of files, and their bytes in total."""
 
     name: str
     files: int
@@ -17,7 +17,7 @@ class FolderEntry(NamedTuple):
 
 
 def entries(folder: Path) -> tuple[FolderEntry, ...]:
-    """What is in a folder, the largest first. What cannot be read, or is gone meanwhile, counts as empty."""
+    """The entries of a folder, the largest first. What cannot be read or has just been deleted counts as empty."""
     found = []
     try:
         with os.scandir(folder) as scan:
@@ -37,7 +37,7 @@ def _inside(folder: str) -> tuple[int, int]:
             files += 1
             try:
                 size += Path(path, name).lstat().st_size
-            except OSError:  # gone meanwhile
+            except OSError:  # just deleted
                 continue
     return files, size
 
@@ -45,5 +45,5 @@ def _inside(folder: str) -> tuple[int, int]:
 def _size(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat(follow_symlinks=False).st_size
-    except OSError:  # gone meanwhile
+    except OSError:  # just deleted
         return 0

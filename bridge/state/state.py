@@ -1,7 +1,7 @@
-"""The state folder's contents in memory: requests read them there, and changes are written behind.
+"""Keys, accounts and the owner's settings in memory, where requests read them; changes are saved by write-behind.
 
 A command may change keys and accounts while the daemon runs; the daemon notices within two seconds. Its own changes
-(a rotated cookie, an expired account, a rest) are merged into the file, field by field (`_merged`):
+(a rotated cookie, an expired account, a cooldown) are merged into the file, field by field (`_merged`):
 
     in the file            in memory              result
     ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -28,13 +28,13 @@ from bridge.access.keys import ApiKey, KeyRing
 from bridge.state.admin import ADMIN, Admin
 from bridge.state.documents import Document, StateError, StateFolder, StateGone, StateUnavailable
 from bridge.state.forms import DocumentForm, DocumentSource, StoredDocument
-from bridge.state.saving import Saving
+from bridge.state.saving import Saver
 from upstream.accounts import Account, AccountPool, digest
 from upstream.protocol.models import Model
 
 T = TypeVar("T")
 
-#: After so many checks in a row without finding a file it counts as deleted, if its folder exists.
+#: After this many consecutive checks that did not find a file it counts as deleted, if its folder exists.
 CHECKS_UNTIL_DELETED: Final = 10
 
 _logger = logging.getLogger(__name__)
@@ -75,21 +75,21 @@ def models_document(folder: StateFolder) -> Document[tuple[Model, ...]]:
 
 
 class UnsavedCookies(Protocol):
-    """Keeps new cookies of accounts while these cannot be saved, also for the next run. All raise StateError."""
+    """Keeps new cookies that cannot be saved with their accounts, also for the next run. All raise StateError."""
 
     async def applied(self, accounts: Iterable[Account]) -> tuple[Account, ...]:
-        """The accounts with the cookies that an earlier run has kept."""
+        """The accounts with the cookies that were kept for them."""
 
     async def keep(self, shared: Mapping[str, Account], ours: Iterable[Account]) -> None:
-        """Keep the cookies of `ours` that replace those of the saved accounts `shared`, by user id, and no others."""
+        """Keep those cookies of `ours` that differ from the saved accounts `shared` (by user id), and no others."""
 
 
 class State:
     """Keys, accounts and the owner's settings. Owned by the app: `load` first, then `watch` and `save` as tasks.
 
-    `clock` gives unix seconds, `monotonic` seconds that no setting of a clock changes, as in `AccountPool`;
-    `on_password` is called when the dashboard's password has changed, by this process or another. `unsaved_cookies`
-    keeps cookies that cannot be saved; files need none, since they fail only with the disk. `several` daemons may
+    `clock` gives unix seconds, `monotonic` the seconds of a monotonic clock, as in `AccountPool`. `on_password` is
+    called when the dashboard's password has changed, by this process or another. `unsaved_cookies` keeps cookies that
+    cannot be saved; it is not needed with files, which fail only with the disk. `shared` means that other daemons may
     use the accounts at the same time.
     """
 
@@ -100,22 +100,22 @@ class State:
         on_password: Callable[[], None] = lambda: None,
         monotonic: Callable[[], float] | None = None,
         unsaved_cookies: UnsavedCookies | None = None,
-        several: bool = False,
+        shared: bool = False,
     ) -> None:
         self._source = source
         self._keys = source.open(KEYS)
         self._accounts = source.open(ACCOUNTS)
         self._admin = source.open(ADMIN)
         self._clock = clock
-        self._on_disk: dict[str, Account] = {}  # as last read or written; any later difference was written by a command
+        self._on_disk: dict[str, Account] = {}  # as last read or written here; later differences are other processes'
         self._on_password = on_password
         self._unsaved_cookies = unsaved_cookies
-        self._several = several
+        self._shared = shared
         self._merging = asyncio.Lock()
-        self._saving = Saving("accounts are", self._merge)
+        self._saver = Saver("accounts are", self._merge)
         self.keys = KeyRing()
         self.admin = Admin()
-        self.pool = AccountPool(clock, self._saving.changed, monotonic)
+        self.pool = AccountPool(clock, self._saver.mark_changed, monotonic)
 
     async def load(self) -> None:
         """Read everything. Raises StateError."""
@@ -123,12 +123,10 @@ class State:
         await self._load_admin()
         accounts = await self._accounts.load()
         self._on_disk = {account.user_id: account for account in accounts}
-        if (
-            self._unsaved_cookies is not None
-            and (with_waiting := await self._unsaved_cookies.applied(accounts)) != accounts
-        ):
-            accounts = with_waiting
-            self._saving.changed()
+        if self._unsaved_cookies is not None:
+            saved, accounts = accounts, await self._unsaved_cookies.applied(accounts)
+            if accounts != saved:
+                self._saver.mark_changed()
         self.pool.load(accounts, saved_at=self._accounts.written_at)
 
     async def update_keys(self, change: Callable[[tuple[ApiKey, ...]], tuple[ApiKey, ...]]) -> None:
@@ -141,21 +139,21 @@ class State:
         await self._merge()
 
     async def refresh_accounts(self) -> None:
-        """Read the accounts as others have left them, and write what has changed here. Raises StateError."""
+        """Read the changes of other processes to accounts, and write those of this one. Raises StateError."""
         await self._merge()
 
     async def load_unsaved_cookies(self) -> None:
-        """Take over the cookies that other processes below the same folder could not save. Raises StateError."""
+        """Load the cookies that other processes with the same folder could not save. Raises StateError."""
         if self._unsaved_cookies is not None:
             self.pool.load(await self._unsaved_cookies.applied(tuple(self.pool)))
 
     @property
     def is_saved(self) -> bool:
-        """Whether all changes of accounts are saved."""
-        return not self._saving.due
+        """Whether all changes to accounts are saved."""
+        return not self._saver.is_pending
 
     async def update_admin(self, change: Callable[[Admin], Admin]) -> None:
-        """Change the owner's settings, on disk and here. Raises StateError, and what `change` raises."""
+        """Change the owner's settings on disk and here. Raises StateError, and what `change` raises."""
         self._set_admin(await self._admin.update(change))
 
     def _set_admin(self, admin: Admin) -> None:
@@ -172,9 +170,9 @@ class State:
         return "the owner's settings"
 
     async def watch(self, on_accounts: Callable[[], None], on_clearance: Callable[[], None] = lambda: None) -> None:
-        """Load what commands change, until cancelled.
+        """Load the changes that other processes make, until cancelled.
 
-        `on_accounts` is called after the accounts were changed, `on_clearance` after the pasted clearance was.
+        `on_accounts` is called when the accounts have changed, `on_clearance` when the pasted clearance has.
         """
 
         async def load_accounts() -> str:
@@ -204,19 +202,19 @@ class State:
                 _logger.exception("the state folder could not be checked; continuing with what was read before")
 
     async def save(self) -> None:
-        """Write the daemon's changes to accounts at once, with retries, until cancelled."""
-        await self._saving.keep()
+        """Write this process's changes to accounts as they happen, with retries, until cancelled."""
+        await self._saver.keep()
 
     async def flush(self) -> None:
         """Write pending changes now. A failure is logged once, and `save` retries."""
-        await self._saving.flush()
+        await self._saver.flush()
 
     async def finish(self) -> None:
-        """Write pending changes a last time; what cannot be written is lost, and the log names it."""
-        if await self._saving.finish():
+        """Write pending changes a last time. What cannot be written is lost, and the log names it."""
+        if await self._saver.finish():
             return
-        why = self._saving.failure
-        if isinstance(why, StateGone) and not why.with_folder:  # the process ends: recreate the file
+        why = self._saver.failure
+        if isinstance(why, StateGone) and not why.with_folder:  # no time to wait for its return: recreate the file
             with suppress(StateError):
                 await self._accounts.save(tuple(self.pool))
                 return
@@ -239,14 +237,14 @@ class State:
         return on_disk is not None and on_disk.session.value == account.session.value
 
     async def _merge(self) -> None:
-        # Shielded: after half a merge, the daemon's own write would look like a command's.
+        # Shielded: after half a merge, this process's own write would look like another one's.
         await asyncio.shield(self._merge_locked())
 
     async def _merge_locked(self) -> None:
         async with self._merging:
             ours = {account.user_id: account for account in self.pool}
             seen, replaced = dict(self._on_disk), self.pool.replaced
-            merge = partial(_merged, several=self._several)
+            merge = partial(_merged, shared=self._shared)
             try:
                 merged = await self._accounts.update(
                     lambda on_disk: tuple(
@@ -260,20 +258,20 @@ class State:
                     await self._unsaved_cookies.keep(seen, self.pool)
                 raise
             self._on_disk = {account.user_id: account for account in merged}
-            # The pool may have changed meanwhile: those changes stay, and the next merge writes them.
+            # The pool may have changed meanwhile: it keeps those changes, and the next merge writes them.
             self.pool.load(
                 merge(ours.get(each.user_id), each, self.pool.get(each.user_id), self.pool.replaced) for each in merged
             )
 
 
 def _merged(
-    before: Account | None, theirs: Account, ours: Account | None, replaced: Set[bytes], *, several: bool
+    before: Account | None, theirs: Account, ours: Account | None, replaced: Set[bytes], *, shared: bool
 ) -> Account:
     """Merge two versions of an account that have diverged since `before`; where both changed a field, theirs wins.
 
-    A different session is a new login, so the whole account is theirs, unless the site has replaced that session
-    (`replaced` holds digests): then theirs comes from an old copy of the file. With `several` daemons it may be another
-    one's renewal, which ends no rest.
+    If their session is a different one, it is a new login, so the result is their account. But if the site had already
+    replaced that session (`replaced` holds digests), theirs comes from an old copy of the file, and ours is the result.
+    If accounts are `shared`, a different session may be another daemon's renewal, which does not end cooldowns.
     """
     if before is None or ours is None:
         return theirs
@@ -282,7 +280,7 @@ def _merged(
     if theirs.session.value != before.session.value:
         if digest(theirs.session.value) in replaced:
             return replace(ours, paused=paused)
-        return replace(theirs, cooldowns=cooldowns) if several else theirs
+        return replace(theirs, cooldowns=cooldowns) if shared else theirs
     rotated = ours.session.value != before.session.value
     return Account(
         ours.label if theirs.label == before.label else theirs.label,
@@ -298,16 +296,16 @@ def _merged(
 class _WatchedDocument:
     """A document that other processes may change while the daemon runs. `load` applies it and returns a summary.
 
-    A document that cannot be read changes nothing and is logged once. A missing file may return: an editor, a restore
-    or a mount may be in progress.
+    If the document cannot be read, nothing changes, and the reason is logged once. A missing file may return, because
+    an editor, a restore or a mount may be in progress.
     """
 
     def __init__(self, document: StoredDocument[Any], load: Callable[[], Awaitable[str]]) -> None:
         self._document = document
         self._load = load
-        self._complaint = ""
-        self._misses = 0  # checks in a row that did not find the file
-        self._counts_as_deleted = False  # it is to be loaded as an empty one
+        self._logged_error = ""
+        self._misses = 0  # consecutive checks that did not find the file
+        self._counts_as_deleted = False  # to be loaded as an empty one
 
     @property
     def is_missing(self) -> bool:
@@ -320,24 +318,24 @@ class _WatchedDocument:
             if not await self._document.changed() and not self._counts_as_deleted:
                 if self.is_missing:
                     _logger.info("%s is back, unchanged", self._document.short_name)
-                    self._complaint, self._misses = "", 0
+                    self._logged_error, self._misses = "", 0
                 return
             found = await self._load()
         except StateGone as error:
-            self._complain(error)
+            self._log_once(error)
             self._misses += 1
             if self._misses >= CHECKS_UNTIL_DELETED and not error.with_folder:
                 await self._document.accept_deletion()
                 self._counts_as_deleted = True
                 _logger.warning("%s has not come back: it is treated as empty", self._document.where)
         except StateError as error:
-            self._complain(error)
+            self._log_once(error)
             self._misses = 0
         else:
             _logger.info("%s was changed: %s", self._document.short_name, found)
-            self._complaint, self._misses, self._counts_as_deleted = "", 0, False
+            self._logged_error, self._misses, self._counts_as_deleted = "", 0, False
 
-    def _complain(self, error: StateError) -> None:
-        if str(error) != self._complaint:
+    def _log_once(self, error: StateError) -> None:
+        if str(error) != self._logged_error:
             _logger.error("%s; continuing with what was read before", error)
-        self._complaint = str(error)
+        self._logged_error = str(error)

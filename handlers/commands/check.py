@@ -117,7 +117,7 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
                 for line in await redis_lines(sharing):
                     yield line
                 source, daemon_runs = sharing.documents, sharing.others_run
-            state = State(source, time.time, several=sharing is not None)
+            state = State(source, time.time, shared=sharing is not None)
             await state.load()
             daemon_runs |= folder.is_held()
         except ConfigError as error:

@@ -133,7 +133,7 @@ def build_app(
         on_password=lambda: app[LOGINS].end_all(),
         monotonic=time.monotonic,
         unsaved_cookies=None if sharing is None else sharing.waiting_cookies,
-        several=sharing is not None,
+        shared=sharing is not None,
     )
     app[STATS] = StatsFile(folder, time.time) if sharing is None else sharing.stats
     app[ACTIVITY_STORE] = ActivityStore(folder, time.time, lambda: _retention(settings.config), entry_of)

@@ -69,7 +69,7 @@ class Keepers:
     async def start(self, beside: Keeper | None = None) -> Keeper:
         """One more process; `beside` another one it has the same state folder."""
         process = await self.redis.process(copies=None if beside is None else beside.process.copies.path)
-        state = State(process.documents, self.clock, unsaved_cookies=WaitingCookies(process.copies), several=True)
+        state = State(process.documents, self.clock, unsaved_cookies=WaitingCookies(process.copies), shared=True)
         await state.load()
         process.link.on_reconnect(state.flush)
         config = config_for(self.arena, process.copies.path, {"upstream": {"connect_timeout": 5.0}})
@@ -109,7 +109,7 @@ async def sign_in(keepers: Keepers, expires_in: float = HOUR) -> Session:
     """An account that Redis has before any process starts."""
     session = keepers.arena.sign_in(expires_in=expires_in)
     process = await keepers.redis.process()
-    state = State(process.documents, keepers.clock, several=True)
+    state = State(process.documents, keepers.clock, shared=True)
     await state.load()
     await state.update_accounts(lambda _: (Account("ada", cookies.decode(session.cookie_value)),))
     return session

@@ -207,7 +207,7 @@ async def test_a_copy_that_cannot_be_written_does_not_matter(redis: Redis, caplo
 async def state_of(process: SharedProcess, *, is_killed: bool = False) -> State:
     """The state as the daemon has it; a process that `is_killed` in an outage writes nothing when Redis is back."""
     unsaved_cookies = WaitingCookies(process.copies)
-    state = State(process.documents, lambda: NOW, unsaved_cookies=unsaved_cookies, several=True)
+    state = State(process.documents, lambda: NOW, unsaved_cookies=unsaved_cookies, shared=True)
     await state.load()
     if not is_killed:
         process.link.on_reconnect(state.flush)

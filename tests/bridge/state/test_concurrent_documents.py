@@ -188,7 +188,7 @@ def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
     with folder.hold():
         pass
     asking = os.open(folder.path / ".daemon.lock", os.O_RDONLY)
-    fcntl.flock(asking, fcntl.LOCK_SH)  # as `is_held` has it for a moment
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as `holder` has it for a moment
     threading.Timer(0.01, os.close, [asking]).start()
     with folder.hold():
         assert folder.is_held()

@@ -126,7 +126,7 @@ async def test_changes_are_noticed(place: Place) -> None:
 @asynccontextmanager
 async def watching(place: Place) -> AsyncIterator[State]:
     """The state of one process, as in the daemon."""
-    state = State(await place.source(), lambda: NOW, several=place.kind == "redis")
+    state = State(await place.source(), lambda: NOW, shared=place.kind == "redis")
     await state.load()
     async with TaskOwner() as tasks:
         tasks.spawn(state.save(), name="save")

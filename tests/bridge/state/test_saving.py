@@ -12,7 +12,7 @@ import pytest
 
 from bridge.state import saving
 from bridge.state.documents import StateError
-from bridge.state.saving import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Saving
+from bridge.state.saving import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Saver
 from bridge.tasks import TaskOwner
 
 
@@ -55,14 +55,14 @@ async def test_a_refused_write_is_retried_without_another_change(
 ) -> None:
     caplog.set_level(logging.INFO)
     disk = Disk(*[FULL] * refusals)
-    kept = Saving("words are", disk.write)
+    saver = Saver("words are", disk.write)
     made = pauses(monkeypatch)
     async with TaskOwner() as tasks, asyncio.timeout(5):
-        tasks.spawn(kept.keep(), name="keep")
-        kept.changed()
+        tasks.spawn(saver.keep(), name="keep")
+        saver.mark_changed()
         await disk.written.wait()
     assert disk.writes == refusals + 1
-    assert not kept.due
+    assert not saver.is_pending
     assert made == [min(FIRST_PAUSE_SECONDS * 2**at, LONGEST_PAUSE_SECONDS) for at in range(refusals)]
     failures = [f"words are not saved; retrying until it succeeds: {FULL}", "words are saved again"]
     assert caplog.messages == (failures if refusals else [])
@@ -70,18 +70,18 @@ async def test_a_refused_write_is_retried_without_another_change(
 
 async def test_a_different_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
     disk = Disk("full", "full", "read-only", "full")
-    kept = Saving("words are", disk.write)
-    kept.changed()
+    saver = Saver("words are", disk.write)
+    saver.mark_changed()
     for _ in range(4):
-        await kept.flush()
+        await saver.flush()
     assert [line.rpartition(": ")[2] for line in caplog.messages] == ["full", "read-only", "full"]
 
 
 async def test_nothing_changed_is_nothing_written() -> None:
     disk = Disk()
-    kept = Saving("words are", disk.write)
-    await kept.flush()
-    assert await kept.finish()
+    saver = Saver("words are", disk.write)
+    await saver.flush()
+    assert await saver.finish()
     assert disk.writes == 0
 
 
@@ -94,36 +94,36 @@ async def test_a_change_during_a_write_is_written_too() -> None:
         seen.append(value)
         if value == 1:
             value = 2
-            kept.changed()
+            saver.mark_changed()
 
-    kept = Saving("words are", write)
-    kept.changed()
-    await kept.flush()
-    assert kept.due
-    await kept.flush()
-    assert (seen, kept.due) == ([1, 2], False)
+    saver = Saver("words are", write)
+    saver.mark_changed()
+    await saver.flush()
+    assert saver.is_pending
+    await saver.flush()
+    assert (seen, saver.is_pending) == ([1, 2], False)
 
 
 async def test_a_caller_that_leaves_does_not_make_an_unsaved_change_pass_for_saved() -> None:
     disk = Disk(FULL)
-    kept = Saving("words are", disk.write)
-    kept.changed()
+    saver = Saver("words are", disk.write)
+    saver.mark_changed()
     async with TaskOwner() as tasks:
-        flush = tasks.spawn(kept.flush(), name="flush")
+        flush = tasks.spawn(saver.flush(), name="flush")
         while not disk.writes:  # noqa: ASYNC110 — nothing tells of it
             await asyncio.sleep(0)
         flush.cancel()
         await asyncio.wait((flush,))
-    assert await kept.finish()
+    assert await saver.finish()
     assert disk.writes == 2
 
 
 @pytest.mark.parametrize(("refusals", "saved"), [(0, True), (1, False), (2, False)])
 async def test_the_last_try_tells_whether_all_is_on_disk(refusals: int, saved: bool) -> None:
-    kept = Saving("words are", Disk(*[FULL] * refusals).write)
-    kept.changed()
-    assert await kept.finish() is saved
-    assert kept.due is not saved
+    saver = Saver("words are", Disk(*[FULL] * refusals).write)
+    saver.mark_changed()
+    assert await saver.finish() is saved
+    assert saver.is_pending is not saved
 
 
 async def test_the_last_try_does_not_wait_for_a_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,10 +133,10 @@ async def test_the_last_try_does_not_wait_for_a_disk_that_hangs(monkeypatch: pyt
     async def write() -> None:
         await release.wait()
 
-    kept = Saving("words are", write)
-    kept.changed()
-    assert not await kept.finish()
-    assert "did not answer" in str(kept.failure)
+    saver = Saver("words are", write)
+    saver.mark_changed()
+    assert not await saver.finish()
+    assert "did not answer" in str(saver.failure)
     release.set()
 
 
@@ -149,18 +149,18 @@ async def test_an_interrupted_write_stays_pending(error: Callable[[], BaseExcept
     async def write() -> None:
         raise error()
 
-    kept = Saving("words are", write)
-    kept.changed()
+    saver = Saver("words are", write)
+    saver.mark_changed()
     with pytest.raises(type(error())):
-        await kept.flush()
-    assert kept.due
+        await saver.flush()
+    assert saver.is_pending
 
 
 @pytest.mark.parametrize(("refusals", "lost"), [(0, False), (1, False), (100, True)])
 async def test_losses_at_shutdown_are_logged(caplog: pytest.LogCaptureFixture, refusals: int, lost: bool) -> None:
     disk = Disk(*[FULL] * refusals)
-    async with saving.saving("words are", disk.write, loss="they are learned again") as kept:
-        kept.changed()
+    async with saving.saving("words are", disk.write, loss="they are learned again") as saver:
+        saver.mark_changed()
         await asyncio.sleep(0)
     assert disk.written.is_set() is not lost
     assert ("words are not saved (No space left on device): they are learned again" in caplog.messages) is lost
