@@ -1,4 +1,4 @@
-"""One answer from the relay, as a request asks for it: what its headers and the log say of it."""
+"""The beginning of one answer: the turn in the queue, fallback models, and what headers and log say about it."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from handlers.request.appkeys import COOLDOWN_WAIT, RECORD, RELAY
 from handlers.request.record import RequestRecord
 from upstream.protocol.printable import printable
 
-#: What `log.debug` shows of a text.
+#: With `log.debug`, how many characters of a text are logged.
 MAX_LOGGED_CHARS: Final = 4096
 
 _logger: Final = logging.getLogger(__name__)
 
 
-#: Fetches the pictures that a request only names, and reads it whole.
+#: Fetches the pictures that a request links to, and returns its chat with them.
 FetchChat: TypeAlias = Callable[[], Awaitable[ChatRequest]]
 
 
 async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Stamp, fetch: FetchChat | None) -> Answer:
-    """Wait until an answer begins, of the first model that gives one, where the request's name stands for several.
+    """Wait until an answer begins; if the model's name stands for several, try them in order until one answers.
 
-    Raises ApiError, of the last that was asked.
+    Raises ApiError, that of the last model that was tried.
     """
     relay = request.app[RELAY]
     if request[RECORD].queued is not None:
@@ -62,24 +62,24 @@ async def _begin(
     *,
     last: bool = False,
 ) -> Answer:
-    """Wait until an answer begins; say in the headers what is known as soon as it is.
+    """Wait until an answer of one model begins, and set the headers about it as soon as each is known.
 
-    Pictures are fetched when nothing else is wrong with the request, and its model sees them. In a stream that was
-    committed to before, the headers are gone. Where accounts rest, only the `last` model is waited for.
+    Linked pictures are fetched once the rest of the request is known to be valid, if the model sees pictures. If a
+    stream has sent its headers already, they are lost. Only for the `last` model is a cooldown waited out.
     """
     relay, record = request.app[RELAY], request[RECORD]
-    asked = await relay.prepare(chat, key, fallback)
-    if fetch is not None and "images" not in asked.ignored:
-        asked = await relay.prepare(await fetch(), key, fallback)
-    record.served = asked.model.name
-    record.headers[MODEL] = printable(asked.model.name)
-    if asked.ignored:
-        record.headers[IGNORED] = ", ".join(asked.ignored)
-    ask = partial(relay.answer, asked, key, stamp.prompt_tokens, record.attempts)
+    prepared = await relay.prepare(chat, key, fallback)
+    if fetch is not None and "images" not in prepared.ignored:
+        prepared = await relay.prepare(await fetch(), key, fallback)
+    record.served = prepared.model.name
+    record.headers[MODEL] = printable(prepared.model.name)
+    if prepared.ignored:
+        record.headers[IGNORED] = ", ".join(prepared.ignored)
+    ask = partial(relay.answer, prepared, key, stamp.prompt_tokens, record.attempts)
     if record.queued is None or not last:
         answer = await ask()
     else:
-        modality = asked.model.modality
+        modality = prepared.model.modality
         answer = await request.app[COOLDOWN_WAIT].run(ask, modality, key.id, record.queued, record.lifetime)
     record.headers[CONVERSATION] = answer.conversation
     record.headers[EVALUATION] = answer.evaluation
@@ -89,12 +89,13 @@ async def _begin(
 
 
 def note_tools(record: RequestRecord) -> None:
-    """Say in a header what became of the request's tools, the worst of several answers; nothing before the end."""
+    """Set the header about the request's tools to the worst outcome of its answers; not before one has ended."""
     outcome = worst_of(record.answers)
     if outcome is not None:
         record.headers[TOOLS] = outcome.value
 
 
 def log_answer(config: Config, answer: Answer) -> None:
+    """Log the beginning of an answer's text, if `log.debug` is set."""
     if config.log.debug:
         event(_logger, logging.INFO, "answered", text=answer.text[:MAX_LOGGED_CHARS])

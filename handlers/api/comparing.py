@@ -1,4 +1,4 @@
-"""Asking several models the same, side by side: `model: "a+b"`. Where one fails, the others go on."""
+"""The answers of several models to one request, side by side: `model: "a+b"`. Where one fails, the others go on."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN, RECORD
 from upstream.protocol.printable import printable
 
-#: Models that may be asked side by side.
+#: How many models may be asked side by side.
 MAX_MODELS: Final = 4
 
 
 async def compare(
-    request: web.Request, key: ApiKey, asked: DialectRequest, models: Sequence[str], stamp: Stamp, config: Config
+    request: web.Request, key: ApiKey, parsed: DialectRequest, models: Sequence[str], stamp: Stamp, config: Config
 ) -> web.StreamResponse:
-    """Answer with a choice from each of these models. Raises ApiError, the first model's where all have failed."""
-    if not isinstance(asked, ComparingRequest):
+    """Answer with one choice from each of these models. Raises ApiError, the first model's if all fail."""
+    if not isinstance(parsed, ComparingRequest):
         raise invalid_request("invalid_value", "Only /v1/chat/completions asks several models at once.", "model")
     if len(models) > MAX_MODELS:
         raise invalid_request("invalid_value", f"At most {MAX_MODELS} models can be asked at once.", "model")
-    if asked.chat.choices > 1:
+    if parsed.chat.choices > 1:
         raise invalid_request("invalid_value", "Each of several models gives one answer: leave out n.", "n")
-    comparison = _Comparison(request, key, asked, models, stamp, config)
-    return await (comparison.stream if asked.chat.stream else comparison.whole)(asked)
+    comparison = _Comparison(request, key, parsed, models, stamp, config)
+    return await (comparison.stream if parsed.chat.stream else comparison.whole)(parsed)
 
 
 class _Comparison:
-    """The answers of several models to one request; `failures` by the place of the model."""
+    """The answers of several models to one request."""
 
     def __init__(
         self,
         request: web.Request,
         key: ApiKey,
-        asked: DialectRequest,
+        parsed: DialectRequest,
         models: Sequence[str],
         stamp: Stamp,
         config: Config,
@@ -55,21 +55,21 @@ class _Comparison:
         self._began = time.monotonic()
         self._request = request
         self._key = key
-        self._chat = asked.chat
+        self._chat = parsed.chat
         self._models = models
         self._stamp = stamp
         self._config = config
         self._record = request[RECORD]
         self._answers: list[Answer] = []
-        self._failures: dict[int, ApiError] = {}
+        self._failures: dict[int, ApiError] = {}  # by the index of the model
 
-    async def stream(self, asked: ComparingRequest) -> web.StreamResponse:
-        """Answer delta by delta, each model's as they come."""
+    async def stream(self, parsed: ComparingRequest) -> web.StreamResponse:
+        """Answer with the deltas of all models as they come."""
         request, record = self._request, self._record
-        encoder = asked.comparing_encoder(self._stamp, self._models)
+        encoder = parsed.comparing_encoder(self._stamp, self._models)
         caller = stream_to(request, encoder, self._config)
         writing = asyncio.Lock()
-        held: list[bytes] = []  # what is told of models that failed before any other had begun
+        held: list[bytes] = []  # the failures of models before another has begun: if all fail, there is no stream
 
         async def write(data: bytes) -> None:
             async with writing:
@@ -80,7 +80,7 @@ class _Comparison:
                     held.clear()
                     await caller.write(data)
 
-        async def tell(index: int, answer: Answer) -> None:
+        async def send(index: int, answer: Answer) -> None:
             async for batch in answer:
                 data = encoder.encode(index, batch)
                 if record.ttft is None and data:
@@ -95,7 +95,7 @@ class _Comparison:
         with caller:
             try:
                 with request.app[DRAIN].bounded(self._config.upstream.total_timeout) as record.lifetime:
-                    await self._ask_all(tell, fail)
+                    await self._ask_all(send, fail)
                     record.ttft = record.ttft or time.monotonic() - self._began  # all were empty
                     await write(b"")
                     await caller.end(encoder.finish(partial(usage_of, self._answers)))
@@ -107,9 +107,9 @@ class _Comparison:
                 await caller.write_error(encoder.error(error))
         return caller.response
 
-    async def whole(self, asked: ComparingRequest) -> web.StreamResponse:
-        """Answer with one document that has them all."""
-        collector = asked.comparing_collector(self._stamp, self._models)
+    async def whole(self, parsed: ComparingRequest) -> web.StreamResponse:
+        """Answer with one document that has all answers."""
+        collector = parsed.comparing_collector(self._stamp, self._models)
 
         async def collect(index: int, answer: Answer) -> None:
             async for batch in answer:
@@ -132,7 +132,7 @@ class _Comparison:
     async def _ask_all(
         self, take: Callable[[int, Answer], Awaitable[None]], fail: Callable[[int, ApiError], Awaitable[None]]
     ) -> None:
-        """Ask all models at once. `take` takes each answer that begins, `fail` each failure.
+        """Ask all models at once. `take` is called with each answer that begins, `fail` with each failure.
 
         Raises ApiError if all fail.
         """

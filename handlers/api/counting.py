@@ -15,29 +15,31 @@ from bridge.dialects.dialect import StatefulDialect
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
 from bridge.headers import REASON
-from handlers.api.asking import read_with
+from handlers.api.parsing import parse_request
 from handlers.request.admission import hold_memory
 from handlers.request.answers import json_response
 from handlers.request.appkeys import HEAVY, KEY, MODELS, SETTINGS, Handler
+from handlers.request.body import read_body
 from upstream.protocol.errors import Reason
 
 _OK: Final = {REASON: Reason.OK.value}
 
 
-def counting(
+def count_handler(
     read: Callable[[Fields, FileReader, str], ChatRequest],
     answer: Callable[[int], object],
-    remembered: StatefulDialect | None = None,
+    stateful: StatefulDialect | None = None,
 ) -> Handler:
-    """Make the handler that counts what `read` reads; `answer` makes the document that says how much.
+    """Make the handler that counts the tokens of the chat that `read` reads; `answer` makes the document of a count.
 
-    Pictures have no tokens here, so that none is fetched. `remembered` is as `read_with` has it.
+    Pictures have no tokens here, so none is fetched. `stateful` is as in `parse_request`.
     """
 
     async def count(request: web.Request) -> web.Response:
         key, config = request[KEY], request.app[SETTINGS].current()
         async with hold_memory(request, key, config):
-            chat, _ = await read_with(read, lambda *_: (), request, config, remembered)
+            body = await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
+            chat, _ = await parse_request(body, read, lambda *_: (), request, config, stateful=stateful)
             await request.app[MODELS].resolve(chat.model, key)
             tokens = await request_tokens(chat, partial(request.app[HEAVY].run, key.id))
             return json_response(orjson.dumps(answer(tokens)), headers=_OK)

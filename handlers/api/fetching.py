@@ -1,7 +1,7 @@
-"""Fetching the pictures that a request names by URL (`images.fetch_urls`), once the rest of it has been judged.
+"""Fetching the pictures that a request links to (`images.fetch_urls`), once the rest of it is known to be valid.
 
-The request is read twice: first with something in the place of those pictures, so that whatever else is wrong with it
-is said before anybody else's server is asked; then with what was fetched.
+The request is read twice: first with placeholders for those pictures, so that any other error is reported before a
+foreign server is contacted; then with the pictures.
 """
 
 from __future__ import annotations
@@ -21,26 +21,29 @@ from upstream.fetch import Fetcher, FetchRefused
 #: How long one picture may take, redirects and body included, in seconds.
 FETCH_SECONDS: Final = 10.0
 
-Read = TypeVar("Read")
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
-class Linked(Generic[Read]):
-    """A request whose files are read by `read`, and the links of the files to be fetched (mostly none)."""
+class LinkedRequest(Generic[Parsed]):
+    """A request that `read` reads, and the URLs of the pictures to be fetched for it (mostly none)."""
 
-    read: Callable[[FileReader], Read]
-    links: Sequence[str]
+    read: Callable[[FileReader], Parsed]
+    urls: Sequence[str]
     extracted: Extracted
     config: Config
 
-    def judged(self) -> Read:
-        """Read it with placeholders for what is to be fetched. Raises ApiError (400)."""
-        return self.read(self._reader(dict.fromkeys(self.links)))
+    def read_unfetched(self) -> Parsed:
+        """Read the request with placeholders for the pictures to be fetched. Raises ApiError (400)."""
+        return self.read(self._reader(dict.fromkeys(self.urls)))
 
-    async def fetched(self, fetcher: Fetcher, heavy: HeavyWork, owner: str, hold: Hold) -> Read:
-        """Fetch, in room that `hold` makes, and read it whole. Raises ApiError: 400, or 503 where there is no room."""
-        await hold.extend(len(self.links) * self.config.images.max_bytes)
-        pictures = await fetch_pictures(fetcher, self.links, self.config)
+    async def fetch(self, fetcher: Fetcher, heavy: HeavyWork, owner: str, hold: Hold) -> Parsed:
+        """Extend `hold` for the pictures, fetch them, and read the request with them.
+
+        Raises ApiError: 400, or 503 if there is no memory for them.
+        """
+        await hold.extend(len(self.urls) * self.config.images.max_bytes)
+        pictures = await fetch_pictures(fetcher, self.urls, self.config)
         return await heavy.run(owner, self.read, self._reader(pictures))
 
     def _reader(self, pictures: Fetched) -> FileReader:
@@ -49,7 +52,7 @@ class Linked(Generic[Read]):
 
 
 async def fetch_pictures(fetcher: Fetcher, urls: Iterable[str], config: Config) -> dict[str, bytes | str]:
-    """Fetch side by side; give for each URL the picture's bytes, or why it was refused."""
+    """Fetch pictures concurrently; return for each URL the picture's bytes, or why it was refused."""
 
     async def fetch(url: str) -> tuple[str, bytes | str]:
         try:

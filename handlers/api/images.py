@@ -1,4 +1,4 @@
-"""POST /images/generations and /images/edits: read, ask the relay as often as needed, answer."""
+"""POST /images/generations and /images/edits: parse the request, ask for as many answers as needed, return pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from hashlib import sha256
-from itertools import chain, islice
+from itertools import chain
 from typing import Final, TypeAlias
 
 from aiohttp import web
@@ -19,8 +19,7 @@ from bridge.answering.messages import Message
 from bridge.answering.relay import PreparedChat
 from bridge.answering.tokens import estimate
 from bridge.config.schema import Config
-from bridge.dialects.data_urls import Extracted, read_without_data_urls
-from bridge.dialects.fields import Fields, read_object
+from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.forms import BadForm, Form, boundary_of, read_form
 from bridge.dialects.openai.images import (
@@ -33,16 +32,14 @@ from bridge.dialects.openai.images import (
 )
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
 from bridge.headers import IGNORED
-from handlers.api.fetching import Linked
-from handlers.api.joining import Sent, answer_joined, joined, may_join, write_whole
+from handlers.api.joining import BodyDigest, answer_joined, join_or_begin, may_join, write_whole
+from handlers.api.parsing import parse_request
 from handlers.request.admission import admit, claim, hold_memory, wait_for_turn
 from handlers.request.appkeys import (
     COOLDOWN_WAIT,
     DRAIN,
-    FETCHER,
     HEAVY,
     KEY,
-    RANDOM,
     RECORD,
     RELAY,
     SETTINGS,
@@ -58,24 +55,24 @@ from upstream.protocol.errors import UpstreamError
 from upstream.protocol.events import Images
 from upstream.uploads import Uploads
 
-#: Evaluations of one request that draw at the same time.
+#: How many evaluations of one request draw at the same time.
 MAX_AT_ONCE: Final = 4
-#: A drawn picture that is sent as bytes: the largest seen have some 10 MB.
+#: The largest drawn picture that is returned inline; the largest seen have about 10 MB.
 MAX_DRAWN_BYTES: Final = 32 * 1024 * 1024
 #: How long downloading one may take, in seconds.
 DOWNLOAD_SECONDS: Final = 60.0
-#: The body of a generation: no picture is in it, and no prompt is that long.
+#: The largest body of a generation: it has no picture, and no prompt is that long.
 MAX_TEXT_BYTES: Final = SMALL_BYTES
-#: Fetches the pictures that a request names, and reads it whole.
+#: Fetches the pictures that a request links to, and parses it with them.
 Fetch: TypeAlias = Callable[[], Awaitable[ImageRequest]]
-#: How JSON begins that is an object, whatever its Content-Type: curl calls it a form by default.
+#: The beginning of a JSON object. The Content-Type does not tell: curl calls it a form by default.
 _JSON_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
-    """Draw pictures after a text."""
+    """Draw pictures from a text."""
     key, config = request[KEY], request.app[SETTINGS].current()
-    sent = Sent()
+    digest = BodyDigest()
     slot = admit(request, key, config, request[RECORD])
     with slot:
         if (shared := request.app[SHARED_LIMITS]) is not None:
@@ -83,40 +80,48 @@ async def generate(request: web.Request) -> web.StreamResponse:
         limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
         async with hold_memory(request, key, config, limit=limit):
             body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
-            sent.read(body)
-            return await _answer(request, key, read_generation(read_object(body)), sent, slot, config)
+            digest.compute(body)
+            return await _answer(request, key, read_generation(read_object(body)), digest, slot, config)
 
 
 async def edit(request: web.Request) -> web.StreamResponse:
-    """Draw pictures after a text and other pictures, which come in a form, or within JSON."""
+    """Draw pictures from a text and other pictures, which come in a form or in JSON."""
     key, config = request[KEY], request.app[SETTINGS].current()
-    sent = Sent()
+    digest = BodyDigest()
     slot = admit(request, key, config, request[RECORD])
     with slot:
         if (shared := request.app[SHARED_LIMITS]) is not None:
             await claim(shared, request, key, config, request[RECORD])
         async with hold_memory(request, key, config) as hold:
             if request.content_type.startswith("multipart/"):
-                form = await _read_form(request, sent, config)
+                form = await _read_form(request, digest, config)
                 rules = FileRules(config.images.max_bytes, config.images.max_per_request)
                 wanted = await request.app[HEAVY].run(key.id, read_edit, form.texts, form.files, FileReader(rules, {}))
                 del form
                 hold.shrink(_size(wanted))
-                return await _answer(request, key, wanted, sent, slot, config)
-            linked = await _read_json(request, sent, config)
-            wanted = await request.app[HEAVY].run(key.id, linked.judged)
+                return await _answer(request, key, wanted, digest, slot, config)
+            wanted, fetch = await parse_request(
+                await _read_json(request, config),
+                lambda fields, files, _: read_json_edit(fields, files),
+                lambda fields, _: linked_edit_pictures(fields),
+                request,
+                config,
+                digest=digest,
+            )
             hold.shrink(_size(wanted))
-            fetch = partial(_fetch, request, linked, hold) if linked.links else None
-            return await _answer(request, key, wanted, sent, slot, config, fetch)
+            return await _answer(
+                request, key, wanted, digest, slot, config, None if fetch is None else partial(_fetch, fetch, hold)
+            )
 
 
 def _size(wanted: ImageRequest) -> int:
+    """The bytes of the pictures to be edited."""
     return sum(len(picture.data) for picture in wanted.pictures)
 
 
-async def _fetch(request: web.Request, linked: Linked[ImageRequest], hold: Hold) -> ImageRequest:
-    """Fetch the pictures that the request names, and read it whole. Raises ApiError."""
-    wanted = await linked.fetched(request.app[FETCHER], request.app[HEAVY], request[KEY].id, hold)
+async def _fetch(fetch: Callable[[Hold], Awaitable[ImageRequest]], hold: Hold) -> ImageRequest:
+    """Fetch the pictures that the request links to, and return it with them. Raises ApiError."""
+    wanted = await fetch(hold)
     hold.shrink(_size(wanted))
     return wanted
 
@@ -125,40 +130,40 @@ async def _answer(
     request: web.Request,
     key: ApiKey,
     wanted: ImageRequest,
-    sent: Sent,
+    digest: BodyDigest,
     slot: Slot | QueuedCall,
     config: Config,
     fetch: Fetch | None = None,
 ) -> web.StreamResponse:
-    """Draw what is wanted, or join the answer to the request that this one repeats."""
+    """Draw what is wanted, or join the answer to an equal request."""
     request[RECORD].model = wanted.model[:200]
     if not may_join(request, config):
         return await _draw(request, key, wanted, config, fetch)
-    with joined(request, request.path, sent, config, slot, draws=True) as place:
-        if isinstance(place, Reader):
-            return await answer_joined(request, key, None, place, config)
+    with join_or_begin(request, request.path, digest, config, slot, draws=True) as joined:
+        if isinstance(joined, Reader):
+            return await answer_joined(request, key, None, joined, config)
         return await _draw(request, key, wanted, config, fetch)
 
 
 async def _draw(
     request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config, fetch: Fetch | None
 ) -> web.StreamResponse:
-    """Draw what is wanted; `fetch` gives it with the pictures that are to be fetched, once all else is judged."""
+    """Draw what is wanted. `fetch`, if any, is called once the rest of the request is known to be valid."""
     record = request[RECORD]
     with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
         if record.queued is not None:
             await wait_for_turn(request, key)
-        asked = await _prepare(request, key, wanted)
+        prepared = await _prepare(request, key, wanted)
         if fetch is not None:
             wanted = await fetch()
-            asked = await _prepare(request, key, wanted)
-        if asked.ignored:
-            record.headers[IGNORED] = ", ".join(asked.ignored)
-        record.served = asked.model.name
+            prepared = await _prepare(request, key, wanted)
+        if prepared.ignored:
+            record.headers[IGNORED] = ", ".join(prepared.ignored)
+        record.served = prepared.model.name
         try:
-            drawn = await _drawings(request, key, asked, wanted)
+            drawn = await _drawings(request, key, prepared, wanted)
         except ApiError as error:
-            if error.param == "messages":  # as the relay calls what is a prompt here
+            if error.param == "messages":  # the relay's name for what is the prompt here
                 error.param = "prompt"
             raise
         pictures = await _downloads(request.app[UPLOADS], drawn) if wanted.inline else drawn
@@ -166,24 +171,24 @@ async def _draw(
 
 
 async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> PreparedChat:
-    """Find the model that is to draw. Raises ApiError where it cannot draw, or cannot see what is to be edited."""
+    """Resolve the model. Raises ApiError if it cannot draw, or cannot see the pictures to be edited."""
     message = Message("user", wanted.prompt, files=wanted.pictures)
     chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
-    asked = await request.app[RELAY].prepare(chat, key)
-    if asked.model.modality != "image":
+    prepared = await request.app[RELAY].prepare(chat, key)
+    if prepared.model.modality != "image":
         raise unsupported_model(wanted.model, "cannot draw: GET /v1/models names those whose modality is image")
-    if wanted.pictures and "images" in asked.ignored:
+    if wanted.pictures and "images" in prepared.ignored:
         raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
-    return asked
+    return prepared
 
 
-async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, wanted: ImageRequest) -> list[str]:
-    """Ask as many evaluations as pictures are wanted; a model may draw several at once."""
+async def _drawings(request: web.Request, key: ApiKey, prepared: PreparedChat, wanted: ImageRequest) -> list[str]:
+    """The URLs of `count` pictures: one evaluation for each, though a model may draw several in one."""
     record = request[RECORD]
-    ask = partial(request.app[RELAY].answer, asked, key, estimate(wanted.prompt), record.attempts, apart=True)
+    ask = partial(request.app[RELAY].answer, prepared, key, estimate(wanted.prompt), record.attempts, apart=True)
     if (queued := record.queued) is not None:
         cooldown_wait = request.app[COOLDOWN_WAIT]
-        ask = partial(cooldown_wait.run, ask, asked.model.modality, key.id, queued, record.lifetime)
+        ask = partial(cooldown_wait.run, ask, prepared.model.modality, key.id, queued, record.lifetime)
 
     async def draw(_: int) -> list[str]:
         async with await ask() as answer:
@@ -192,7 +197,7 @@ async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, want
             urls: list[str] = []
             async for batch in answer:
                 urls += (image.url for event in batch if isinstance(event, Images) for image in event.images)
-                del urls[wanted.count :]  # no more are sent
+                del urls[wanted.count :]  # no more are needed
                 answer.keep(sum(map(len, urls)))
         if not urls:
             raise no_picture(wanted.model, answer.text)
@@ -203,6 +208,8 @@ async def _drawings(request: web.Request, key: ApiKey, asked: PreparedChat, want
 
 
 async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
+    """The bytes of drawn pictures. Raises ApiError."""
+
     async def download(url: str) -> bytes:
         data, _ = await uploads.download(url, limit_bytes=MAX_DRAWN_BYTES, timeout=DOWNLOAD_SECONDS)
         return data
@@ -213,27 +220,17 @@ async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
         raise from_upstream(error) from error
 
 
-async def _read_json(request: web.Request, sent: Sent, config: Config) -> Linked[ImageRequest]:
-    """Read an edit that is no form; `sent` is given the body. Raises ApiError."""
+async def _read_json(request: web.Request, config: Config) -> bytes:
+    """Read the body of an edit that is not a form. Raises ApiError."""
     body = await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
     if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
         message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
         raise invalid_request("invalid_type", message)
-    mark, longest = request.app[RANDOM](16).hex(), config.upstream.max_prompt_chars
-    heavy, owner = request.app[HEAVY], request[KEY].id
-
-    def parse(body: bytes) -> tuple[Fields, Extracted]:
-        sent.read(body)
-        return read_without_data_urls(body, mark, longest_prompt=longest)
-
-    fields, extracted = await heavy.run(owner, parse, body)
-    images = config.images
-    links = dict.fromkeys(islice(linked_edit_pictures(fields), images.max_per_request)) if images.fetch_urls else ()
-    return Linked(partial(read_json_edit, fields), tuple(links), extracted, config)
+    return body
 
 
-async def _read_form(request: web.Request, sent: Sent, config: Config) -> Form:
-    """Read a form within the same bounds as a JSON body; `sent` is given what is in it. Raises ApiError."""
+async def _read_form(request: web.Request, digest: BodyDigest, config: Config) -> Form:
+    """Read a form within the same limits as a JSON body; `digest` is computed of its fields. Raises ApiError."""
     boundary = boundary_of(request.headers["Content-Type"])
     if boundary is None:
         raise _bad_form()
@@ -243,7 +240,7 @@ async def _read_form(request: web.Request, sent: Sent, config: Config) -> Form:
     def parse(body: bytes, boundary: bytes) -> Form:
         form = read_form(body, boundary)
         files = [(name, sha256(data).digest()) for name, data in form.files]
-        sent.read(repr((form.texts, files)).encode())  # not the body: a retry has another boundary
+        digest.compute(repr((form.texts, files)).encode())  # not of the body: a retry has another boundary
         return form
 
     try:

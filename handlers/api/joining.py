@@ -1,6 +1,6 @@
-"""Requests that join the answer of an equal one (`limits.join_repeats`): how they are known, and how they are answered.
+"""Requests that join the answer to an equal one (`limits.join_repeats`): how they are recognised and answered.
 
-The rule is `handlers.request.joinable`'s. Equal requests have the same key, the same API, and the same bytes of a body.
+Requests are equal if they have the same API key, API and body; `handlers.request.joinable` has the rules.
 """
 
 from __future__ import annotations
@@ -22,39 +22,42 @@ from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import write_json
 from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE, JOINABLE_ANSWER, KEY, RANDOM, RECORD
-from handlers.request.joinable import Mark, Place
+from handlers.request.joinable import RequestIdentity, RetryMark
 from handlers.request.joinable_answer import JoinableAnswer, Opening, Reader
 from handlers.request.queued_call import QueuedCall
 from handlers.request.record import RequestRecord
 from handlers.request.streaming import EventStream
 
-#: What the SDKs that Stainless makes (OpenAI's, Anthropic's) say in each request: how often it has been tried before.
+#: How often a request has been tried before, as SDKs made by Stainless (OpenAI's, Anthropic's) send it.
 RETRY_HEADER: Final = "x-stainless-retry-count"
 IDEMPOTENCY_HEADER: Final = "Idempotency-Key"
-#: With `false` a request wants an answer of its own, which ends when its caller leaves.
+#: With `false` a request gets an answer of its own, which ends when its caller leaves.
 JOIN_HEADER: Final = "x-bridge-join"
-#: What `x-bridge-conversation` is of a request that has joined an answer.
+#: The value of `x-bridge-conversation` for a request that has joined an answer.
 JOINED: Final = "joined; why=same"
 
-#: A body of at most so many bytes is kept itself, in place of its digest.
+#: A body up to this size is kept itself, in place of its digest.
 _SHORT_BYTES: Final = 256
-#: What a caller's connection raises once it is lost.
-_GONE: Final = (ConnectionResetError, ClientConnectionError)
-#: The headers about an answer that hold for all who are told it.
+#: What writing to a lost connection raises.
+_DISCONNECTED: Final = (ConnectionResetError, ClientConnectionError)
+#: The headers about an answer that are the same for all its callers.
 _ABOUT_ANSWER: Final = (MODEL, IGNORED, EVALUATION, TOOLS)
 
 
-class Sent:
-    """What a request's body is known by; `read` it where it is parsed, which may be in a thread."""
+class BodyDigest:
+    """The digest of a request's body, or the body itself if it is short; '' until `compute`.
 
-    __slots__ = ("digest",)
+    It is computed where the body is parsed, which may be in a thread.
+    """
+
+    __slots__ = ("value",)
 
     def __init__(self) -> None:
-        self.digest = b""
+        self.value = b""
 
-    def read(self, body: bytes) -> None:
-        """Take the whole body."""
-        self.digest = body if len(body) <= _SHORT_BYTES else sha256(body).digest()
+    def compute(self, body: bytes) -> None:
+        """Compute the digest of the whole body."""
+        self.value = body if len(body) <= _SHORT_BYTES else sha256(body).digest()
 
 
 def may_join(request: web.Request, config: Config) -> bool:
@@ -62,28 +65,35 @@ def may_join(request: web.Request, config: Config) -> bool:
     return config.limits.join_repeats and request.headers.get(JOIN_HEADER) != "false"
 
 
-def joined(
-    request: web.Request, dialect: str, sent: Sent, config: Config, slot: Slot | QueuedCall, *, draws: bool = False
+def join_or_begin(
+    request: web.Request,
+    dialect: str,
+    digest: BodyDigest,
+    config: Config,
+    slot: Slot | QueuedCall,
+    *,
+    draws: bool = False,
 ) -> JoinableAnswer | Reader:
-    """Join the answer that the request repeats, or begin one that others may join; either is a context.
+    """Join the answer to an equal request, or begin one that others may join; either is a context.
 
-    Where a request `draws`, an equal one wants a picture of its own unless it is marked as a retry.
+    A request that `draws` gets a picture of its own unless it is marked as a retry.
     """
     headers, answers = request.headers, request.app[JOINABLE]
     idempotency_key = headers.get(IDEMPOTENCY_HEADER, "")
-    mark = Mark.NONE if idempotency_key else _mark(headers.get(RETRY_HEADER))
-    place = Place(dialect, request[KEY].id, idempotency_key, sent.digest)
-    found = answers.find(place, Mark.FIRST if draws and mark is Mark.NONE and not idempotency_key else mark, config)
+    mark = RetryMark.NONE if idempotency_key else _mark(headers.get(RETRY_HEADER))
+    identity = RequestIdentity(dialect, request[KEY].id, idempotency_key, digest.value)
+    is_own = draws and mark is RetryMark.NONE and not idempotency_key
+    found = answers.find(identity, RetryMark.FIRST if is_own else mark, config)
     if found is not None:
         if isinstance(slot, QueuedCall) and slot.is_waiting:
-            slot.release()  # it asks nothing for which it would need a turn
+            slot.release()  # it asks no model, and so needs no turn
         return found.join()
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("an answer must be made in a task")
     connection = request.protocol
     begun = request[JOINABLE_ANSWER] = answers.begin(
-        place,
+        identity,
         mark,
         config,
         request[RECORD],
@@ -95,10 +105,9 @@ def joined(
 
 
 def _may_go_on(slot: Slot | QueuedCall, joined: int) -> bool:
-    """Whether a call may go on without its caller, to whom its place in the limits belongs no longer.
+    """Whether a call may go on after its caller has left; if so, it no longer counts in the key's limits.
 
-    One that waits for its turn, or for an account on cooldown, keeps the place for those who have joined; where there
-    are none, it is given up.
+    One that still waits in a queue goes on only if others have joined it, and keeps its place there.
     """
     if isinstance(slot, QueuedCall) and (slot.is_waiting or slot.waiter is not None):
         return joined > 0
@@ -106,17 +115,17 @@ def _may_go_on(slot: Slot | QueuedCall, joined: int) -> bool:
     return True
 
 
-def _mark(count: str | None) -> Mark:
+def _mark(count: str | None) -> RetryMark:
     if count is None:
-        return Mark.NONE
-    return Mark.FIRST if count.strip() == "0" else Mark.RETRY
+        return RetryMark.NONE
+    return RetryMark.FIRST if count.strip() == "0" else RetryMark.RETRY
 
 
-# The caller whose request began the answer
+# For the caller whose request began the answer
 
 
 def stream_to(request: web.Request, encoder: StreamOpening, config: Config) -> EventStream:
-    """The stream of a request's answer, which goes on without its caller where it may be joined."""
+    """The stream of a request's answer; one that may be joined can go on without its caller."""
     answer = request.get(JOINABLE_ANSWER)
     if answer is not None:
         return _JoinableStream(request, answer, encoder, config)
@@ -138,7 +147,7 @@ async def write_whole(request: web.Request, body: bytes, config: Config) -> web.
 
 
 class _JoinableStream(EventStream):
-    """The stream of the request that began an answer. Once its caller has left, what is written is only kept."""
+    """The stream of the request that began an answer. Once its caller has left, writes are only kept for readers."""
 
     def __init__(self, request: web.Request, answer: JoinableAnswer, encoder: StreamOpening, config: Config) -> None:
         opening = answer.opening = Opening(encoder)
@@ -148,14 +157,14 @@ class _JoinableStream(EventStream):
     def send(self, data: bytes) -> bool:
         """Write without waiting; return whether all callers keep up."""
         answer = self._answer
-        keep_up = answer.add(data)
+        readers_keep_up = answer.add(data)
         if answer.attended:
             try:
-                return super().send(data) and keep_up
-            except _GONE:
-                if not answer.leave():
+                return super().send(data) and readers_keep_up
+            except _DISCONNECTED:
+                if not answer.disconnect():
                     raise
-        return keep_up
+        return readers_keep_up
 
     async def write(self, data: bytes) -> None:
         """Write, and wait for a slow caller."""
@@ -164,13 +173,13 @@ class _JoinableStream(EventStream):
         if answer.attended:
             try:
                 await super().write(data)
-            except _GONE:
-                if not answer.leave():
+            except _DISCONNECTED:
+                if not answer.disconnect():
                     raise
-        if not answer.attended:  # others may have been told it: an error must be an event
+        if not answer.attended:  # readers may have got it: an error must be an event
             self.committed = True
             self._take_opening()
-        await answer.room()
+        await answer.wait_for_readers()
 
     async def drain(self) -> None:
         """Wait until all callers have read enough."""
@@ -178,13 +187,13 @@ class _JoinableStream(EventStream):
         if answer.attended:
             try:
                 await super().drain()
-            except _GONE:
-                if not answer.leave():
+            except _DISCONNECTED:
+                if not answer.disconnect():
                     raise
-        await answer.room()
+        await answer.wait_for_readers()
 
     async def end(self, data: bytes) -> None:
-        """Write the last part. Raises ConnectionResetError where the caller has left before."""
+        """Write the last part. Raises ConnectionResetError if the caller has left."""
         answer = self._answer
         if not answer.ended:
             answer.add(data)
@@ -197,7 +206,7 @@ class _JoinableStream(EventStream):
     async def write_error(self, data: bytes) -> None:
         """Write the error event that ends a broken stream. Raises ConnectionResetError as `end` does."""
         answer = self._answer
-        answer.fail_within(data)
+        answer.fail_in_stream(data)
         if not answer.attended:
             raise ConnectionResetError("the caller has disconnected")
         await super().write_error(data)
@@ -208,42 +217,43 @@ class _JoinableStream(EventStream):
             super().on_timer()
 
 
-# Those who have joined
+# For callers that have joined
 
 
 async def answer_joined(
-    request: web.Request, key: ApiKey, asked: DialectRequest | None, reader: Reader, config: Config
+    request: web.Request, key: ApiKey, parsed: DialectRequest | None, reader: Reader, config: Config
 ) -> web.StreamResponse:
-    """Answer with what the caller of an equal request is told, whole if nothing streamed was `asked`.
+    """Answer with what the caller of an equal request gets; `parsed` is None if the answer is always whole.
 
-    Raises ApiError where there is no answer.
+    Raises ApiError if there is no answer.
     """
     app, record = request.app, request[RECORD]
-    if record.spend is not None:  # the request that began the answer counts
+    if record.spend is not None:  # only the request that began the answer counts in the budget
         record.spend = None
         app[BUDGETS].refund(key)
     record.headers[CONVERSATION] = JOINED
     with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-        if asked is not None and asked.chat.stream:
-            return await _stream_joined(request, asked, reader, config)
+        if parsed is not None and parsed.chat.stream:
+            return await _stream_joined(request, parsed, reader, config)
         body = await reader.next()
-        _note(record, reader.about)
+        _describe(record, reader.begun_by)
         response = await write_json(request, body, config)
-        reader.receive()
+        reader.mark_received()
         return response
 
 
 async def _stream_joined(
-    request: web.Request, asked: DialectRequest, reader: Reader, config: Config
+    request: web.Request, parsed: DialectRequest, reader: Reader, config: Config
 ) -> web.StreamResponse:
     began, record = time.monotonic(), request[RECORD]
-    encoder = asked.encoder(Stamp(request.app[RANDOM](16).hex(), int(began), 0))  # for what comes before an answer
+    # For errors and keep-alives before the answer begins.
+    encoder = parsed.encoder(Stamp(request.app[RANDOM](16).hex(), int(began), 0))
     caller = _JoinedStream(request, reader, encoder, config)
     with caller:
         try:
             while True:
                 data = await reader.next()
-                _note(record, reader.about)
+                _describe(record, reader.begun_by)
                 if record.ttft is None and data:
                     record.ttft = time.monotonic() - began
                 if reader.at_end:
@@ -254,33 +264,33 @@ async def _stream_joined(
                 raise
             record.fail(error)
             if caller.started:
-                encoder.start()  # an encoder that has not been started may tell an error with its opening
+                encoder.start()  # else it may send its opening with the error
             await caller.write_error(encoder.error(error))
             return caller.response
         failure = reader.failure
         if failure is None:
             await caller.end(data)
-            reader.receive()
+            reader.mark_received()
         else:
-            about = reader.about
-            record.reason, record.code, record.refused = about.reason, about.code, about.refused
-            record.message = about.message
+            begun_by = reader.begun_by
+            record.reason, record.code, record.refused = begun_by.reason, begun_by.code, begun_by.refused
+            record.message = begun_by.message
             if data:
                 await caller.write(data)
-            await caller.write_error(failure if caller.started else reader.begun + failure)
+            await caller.write_error(failure if caller.started else reader.sent_opening + failure)
     return caller.response
 
 
-def _note(record: RequestRecord, about: RequestRecord) -> None:
-    """Say of a joined answer what is known of it: all but its account, which this request does not burden."""
-    record.served = about.served
+def _describe(record: RequestRecord, begun_by: RequestRecord) -> None:
+    """Copy the model and the headers about a joined answer; not its account, which this request does not use."""
+    record.served = begun_by.served
     for name in _ABOUT_ANSWER:
-        if name in about.headers:
-            record.headers[name] = about.headers[name]
+        if name in begun_by.headers:
+            record.headers[name] = begun_by.headers[name]
 
 
 class _JoinedStream(EventStream):
-    """The stream of a caller that has joined an answer: it begins as that does, once that is known."""
+    """The stream of a caller that has joined an answer; it has the answer's opening, once that is known."""
 
     def __init__(self, request: web.Request, reader: Reader, encoder: StreamOpening, config: Config) -> None:
         super().__init__(request, _JoinedOpening(reader, encoder), config)
@@ -291,18 +301,18 @@ class _JoinedStream(EventStream):
 
 
 class _JoinedOpening:
-    """What a joined stream needs of an encoder: that of the answer, as soon as there is one."""
+    """The opening of a joined stream: the answer's, as soon as there is one."""
 
     def __init__(self, reader: Reader, encoder: StreamOpening) -> None:
         self._reader = reader
         self.keepalive = encoder.keepalive
 
     def start(self) -> bytes:
-        """Encode what the answer's stream begins with."""
+        """The opening of the answer's stream; b'' if it is not known yet."""
         opening = self._reader.opening
         return b"" if opening is None else opening.start()
 
     def idle(self) -> bytes:
-        """Encode a keep-alive as the answer's stream has it."""
+        """A keep-alive in the form of the answer's stream."""
         opening = self._reader.opening
         return self.keepalive if opening is None else opening.idle()

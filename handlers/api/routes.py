@@ -1,6 +1,6 @@
-"""Every path: its handler, the checks before it, the API that it speaks, and what is said of it (`/openapi.json`).
+"""Every path: its handler, the checks before it, the API that it speaks, and its description in `/openapi.json`.
 
-A call is one row: it cannot be served without its description, nor described without being served.
+Each call is one row of a table, so that none is served without being described, or described without being served.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bridge.dialects.openai.chat import CHAT_COMPLETIONS
 from bridge.dialects.openai.errors import OPENAI
 from bridge.dialects.responses.dialect import Responses, count_responses
 from handlers.api import operations
-from handlers.api.asking import asking
-from handlers.api.counting import counting
+from handlers.api.asking import dialect_handler
+from handlers.api.counting import count_handler
 from handlers.api.images import edit, generate
 from handlers.api.models import get_model, list_models
 from handlers.api.stored_responses import (
@@ -42,12 +42,12 @@ from handlers.request.appkeys import CALLS, RESPONSES, ROUTES, AccessCheck, Hand
 from handlers.request.middlewares import require_key, require_metrics_key, track
 from handlers.request.paths import MisspelledPaths
 
-#: The API stands under both, since clients differ in what they take for its base.
+#: The API is served under both, since clients differ in what they take for its base URL.
 PREFIXES: Final = ("/v1", "/api/v1")
 
 _ASKS_A_MODEL: Final = (track, require_key)
 
-#: Makes the handler of a call, which may need what the app owns.
+#: Makes the handler of a call, which may need objects that the app owns.
 _HandlerFactory: TypeAlias = Callable[[web.Application], tuple[Handler, Route]]
 
 
@@ -66,12 +66,13 @@ def _served(handler: Handler, *checks: AccessCheck) -> _HandlerFactory:
 
 
 def _draws(handler: Handler) -> _HandlerFactory:
+    """A call that asks a model for pictures."""
     return lambda _: (handler, Route(_ASKS_A_MODEL, OPENAI, "images"))
 
 
 def _asks(dialect: Dialect) -> _HandlerFactory:
     """A call that asks a model in a dialect."""
-    return lambda _: (asking(dialect), Route(_ASKS_A_MODEL, dialect, dialect.name))
+    return lambda _: (dialect_handler(dialect), Route(_ASKS_A_MODEL, dialect, dialect.name))
 
 
 def _asks_responses(app: web.Application) -> tuple[Handler, Route]:
@@ -80,12 +81,12 @@ def _asks_responses(app: web.Application) -> tuple[Handler, Route]:
 
 def _counts_response(app: web.Application) -> tuple[Handler, Route]:
     stored = app[RESPONSES]
-    counted = counting(count_responses(stored), _input_tokens, Responses(stored, time.time))
-    return counted, Route((require_key,), OPENAI)
+    handler = count_handler(count_responses(stored), _input_tokens, Responses(stored, time.time))
+    return handler, Route((require_key,), OPENAI)
 
 
 def _counts_message(_: web.Application) -> tuple[Handler, Route]:
-    return counting(count_request, _message_tokens), Route((require_key,), ANTHROPIC)
+    return count_handler(count_request, _message_tokens), Route((require_key,), ANTHROPIC)
 
 
 def _message_tokens(tokens: int) -> object:
@@ -96,7 +97,7 @@ def _input_tokens(tokens: int) -> object:
     return {"object": "response.input_tokens", "input_tokens": tokens}
 
 
-#: What stands below each prefix.
+#: The calls below each prefix.
 _API: Final = (
     _Call("POST", "/chat/completions", _asks(CHAT_COMPLETIONS), operations.CHAT),
     _Call("POST", "/responses", _asks_responses, operations.RESPONSES),
@@ -117,7 +118,7 @@ _API: Final = (
     _Call("GET", "/health", _served(health), operations.HEALTH_BELOW),
 )
 
-#: What is there once.
+#: The calls below the root.
 _ROOT: Final = (
     _Call("GET", "/health", _served(health), operations.HEALTH),
     _Call("GET", "/livez", _served(livez), operations.LIVEZ),
@@ -137,23 +138,24 @@ def add_routes(app: web.Application) -> None:
         for call in calls:
             handler, route = call.make_handler(app)
             _add(app, call.method, [prefix + call.path for prefix in prefixes], handler, route)
-            keyed, metered = require_key in route.checks, require_metrics_key in route.checks
+            is_open = require_key not in route.checks
+            keyed = not is_open or require_metrics_key in route.checks
             path = prefixes[0] + call.path
             apis = (OPENAI, ANTHROPIC) if call.operation.in_either_form else (route.api,)
-            described.append(DescribedCall(call.method, path, apis, keyed or metered, not keyed, call.operation))
+            described.append(DescribedCall(call.method, path, apis, keyed, is_open, call.operation))
     app[REFERENCE] = Reference(described, operations.TAGS)
     app[DOCS_PAGE] = DocsPage()
     app.router.register_resource(MisspelledPaths(app.router))
 
 
 def add_dialect(app: web.Application, path: str, dialect: Dialect) -> None:
-    """Add a front API that asks a model and is not described: POST to `path` below the prefixes, with a key."""
+    """Add a call that asks a model in `dialect`, without a description: POST `path` below the prefixes, with a key."""
     app[CALLS].append(("POST", path))
     _add(app, "POST", [prefix + path for prefix in PREFIXES], *_asks(dialect)(app))
 
 
 def _add(app: web.Application, method: str, paths: list[str], handler: Handler, route: Route) -> None:
-    """Add a route at each path; what answers GET answers HEAD too, which monitors send."""
+    """Add a route at each path. A handler of GET also answers HEAD, which monitors send."""
     app[ROUTES][handler] = route
     for path in paths:
         for each in (method, "HEAD") if method == "GET" else (method,):

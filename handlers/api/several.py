@@ -1,4 +1,4 @@
-"""Asking a model for several answers to one request, streamed and whole."""
+"""Several answers of one model to a request, streamed and whole."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from handlers.request.appkeys import DRAIN, RECORD
 
 
 async def stream_several(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config
+    request: web.Request, key: ApiKey, parsed: DialectRequest, stamp: Stamp, config: Config
 ) -> web.StreamResponse:
-    """Answer delta by delta, each answer's as they come. Raises ApiError until the first."""
+    """Answer with the deltas of all answers as they come. Raises ApiError before the first."""
     began, record = time.monotonic(), request[RECORD]
-    encoder = _several(asked).several_encoder(stamp)
+    encoder = _require_several(parsed).several_encoder(stamp)
     caller = stream_to(request, encoder, config)
     writing = asyncio.Lock()
 
-    async def tell(index: int, answer: Answer) -> None:
+    async def send(index: int, answer: Answer) -> None:
         async for batch in answer:
             if record.ttft is None and batch:
                 record.ttft = time.monotonic() - began
@@ -46,8 +46,8 @@ async def stream_several(
     with caller:
         try:
             with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-                async with start_all(_asks(request, key, asked, stamp)) as answers:
-                    await run_all([tell(index, answer) for index, answer in enumerate(answers)])
+                async with start_all(_calls(request, key, parsed, stamp)) as answers:
+                    await run_all([send(index, answer) for index, answer in enumerate(answers)])
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
             if not caller.committed:
@@ -58,12 +58,12 @@ async def stream_several(
     return caller.response
 
 
-async def several_whole(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp, config: Config
+async def answer_several(
+    request: web.Request, key: ApiKey, parsed: DialectRequest, stamp: Stamp, config: Config
 ) -> web.StreamResponse:
-    """Answer with one document that has them all."""
+    """Answer with one document that has all answers."""
     began, record = time.monotonic(), request[RECORD]
-    collector = _several(asked).several_collector(stamp)
+    collector = _require_several(parsed).several_collector(stamp)
 
     async def collect(index: int, answer: Answer) -> None:
         async for batch in answer:
@@ -75,7 +75,7 @@ async def several_whole(
 
     try:
         with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-            async with start_all(_asks(request, key, asked, stamp)) as answers:
+            async with start_all(_calls(request, key, parsed, stamp)) as answers:
                 await run_all([collect(index, answer) for index, answer in enumerate(answers)])
                 body = collector.finish(usage_of(answers))
     finally:
@@ -83,21 +83,21 @@ async def several_whole(
     return await write_whole(request, body, config)
 
 
-def _several(asked: DialectRequest) -> SeveralRequest:
-    """The same request as one whose dialect can tell several answers."""
-    if not isinstance(asked, SeveralRequest):
+def _require_several(parsed: DialectRequest) -> SeveralRequest:
+    """Return the request. Raises ApiError (400) if its dialect has no form for several answers."""
+    if not isinstance(parsed, SeveralRequest):
         raise invalid_request("unsupported_parameter", "This API gives one answer to a request.", "n")
-    return asked
+    return parsed
 
 
-def _asks(
-    request: web.Request, key: ApiKey, asked: DialectRequest, stamp: Stamp
+def _calls(
+    request: web.Request, key: ApiKey, parsed: DialectRequest, stamp: Stamp
 ) -> list[Callable[[], Awaitable[Answer]]]:
-    """One call for each answer; each is shown a prompt of its own where the request has several."""
-    chats = asked.chats if isinstance(asked, SeveralPrompts) else [asked.chat] * asked.chat.choices
+    """A function for each answer that begins it; each has its own prompt if the request has several."""
+    chats = parsed.chats if isinstance(parsed, SeveralPrompts) else [parsed.chat] * parsed.chat.choices
 
     async def ask(chat: ChatRequest) -> Answer:
-        tokens = stamp.prompt_tokens if chat is asked.chat else await request_tokens(chat)
+        tokens = stamp.prompt_tokens if chat is parsed.chat else await request_tokens(chat)
         return await begin(request, key, chat, stamp._replace(prompt_tokens=tokens), None)
 
     return [partial(ask, chat) for chat in chats]

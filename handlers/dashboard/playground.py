@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.errors import ApiError
-from handlers.api.asking import asking
+from handlers.api.asking import dialect_handler
 from handlers.api.images import generate
 from handlers.dashboard.models import listed
 from handlers.dashboard.operator_chat import OPERATOR_CHAT, reworded
@@ -27,7 +27,7 @@ MAX_MARKDOWN_BYTES: Final = 128 * 1024
 RENDERING: Final = web.AppKey("rendering", Threads)
 
 #: Who stops an answer there, or asks the same again, wants another one.
-_ask: Final = asking(OPERATOR_CHAT, joins=False)
+_ask: Final = dialect_handler(OPERATOR_CHAT, joins=False)
 
 
 async def playground(request: web.Request, login: Login) -> web.StreamResponse:

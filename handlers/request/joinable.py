@@ -1,4 +1,4 @@
-"""Answers that a repetition of their request may join: what has been told of each, and who still waits for it.
+"""Answers that a repetition of their request may join: what has been sent of each, and who still waits for it.
 
 | an answer         | its own caller      | joined | upstream            | who may join it                       |
 |-------------------|---------------------|--------|---------------------|---------------------------------------|
@@ -6,14 +6,14 @@
 | followed          | has left            | some   | goes on             | the same request, unless marked FIRST |
 | unattended        | has left            | none   | for 10 s, then shut | the same request                      |
 | ended, unreceived | left before the end | none   | has ended           | the same request, for 10 s            |
-| ended, received   | was given the end   | any    | has ended           | a retry, where marked as one, for 10 s |
+| ended, received   | received the end    | any    | has ended           | a request marked RETRY, for 10 s       |
 
-SDKs mark their requests: a first try is a request of its own even beside one that is equal (samples are drawn so), and
-a retry says that the end of the first was not received. Where equal first tries have run side by side, nobody can say
-whose a retry is: it joins only what has been left. An answer that becomes too long is joined no more
-(`joinable_answer.py`).
+SDKs mark their requests. A first try gets an answer of its own even while an equal one runs, since that is how callers
+draw samples; a retry means that the end of the first answer was not received. If equal first tries have run at the same
+time, a retry could be of either, and joins only one whose caller has left. An answer that becomes too long cannot be
+joined any more (`joinable_answer.py`).
 
-No socket and no clock of its own. All methods belong to the event loop's thread.
+No I/O; timers and clock are given. Not thread-safe: use it in the event loop's thread.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ from itertools import chain
 from typing import Any, Final, NamedTuple, Protocol
 
 from bridge.config.schema import Config
-from handlers.request.joinable_answer import JoinableAnswer, Leaving
+from handlers.request.joinable_answer import Disconnectable, JoinableAnswer
 from handlers.request.record import RequestRecord
 
 #: How much is kept of all answers together.
-MOST_BYTES_OF_ALL: Final = 32 * 1024**2
-#: How long an answer is kept without a caller, in seconds.
+MAX_TOTAL_BYTES: Final = 32 * 1024**2
+#: How long an answer is kept, or goes on, without a caller, in seconds.
 GRACE_SECONDS: Final = 10.0
-#: How many calls upstream go on without a caller, of a key and in all; the oldest is closed for a further one.
-MOST_UNATTENDED_OF_KEY: Final = 100
-MOST_UNATTENDED: Final = 500
+#: How many answers may go on without a caller, of one key and in all; beyond, the oldest is ended.
+MAX_UNATTENDED_PER_KEY: Final = 100
+MAX_UNATTENDED: Final = 500
 
 
-class Mark(Enum):
-    """What a request says of itself; one with an idempotency key is told apart by that, and is unmarked."""
+class RetryMark(Enum):
+    """What a request says of earlier tries. One with an idempotency key has NONE: the key identifies its retries."""
 
     NONE = "none"
     FIRST = "first"
     RETRY = "retry"
 
 
-class Place(NamedTuple):
-    """What equal requests have in common; `sent` is the body, or its digest."""
+class RequestIdentity(NamedTuple):
+    """What makes two requests the same; `body` is the body if that is short, else its digest."""
 
     dialect: str
     key_id: str
     idempotency_key: str
-    sent: bytes
+    body: bytes
 
 
 class Timers(Protocol):
@@ -62,146 +62,146 @@ class Timers(Protocol):
         """Call `timer.on_timer` at this time."""
 
     def cancel(self, timer: JoinableAnswer) -> None:
-        """Do not."""
+        """Cancel the timer, if it is set."""
 
 
 class JoinableAnswers:
-    """All answers that can be joined, by their place. `clock` is that of `timers`."""
+    """All answers that can be joined, by the identity of their requests. `clock` is that of `timers`."""
 
     def __init__(self, timers: Timers, clock: Callable[[], float]) -> None:
         self._timers = timers
         self._clock = clock
-        self._by_place: dict[Place, list[JoinableAnswer]] = {}
+        self._by_identity: dict[RequestIdentity, list[JoinableAnswer]] = {}
         self._unattended: OrderedDict[JoinableAnswer, None] = OrderedDict()  # the oldest first
         self._unattended_of: Counter[str] = Counter()
         self._ended: OrderedDict[JoinableAnswer, None] = OrderedDict()  # kept without a caller, the oldest first
-        self._tasks: set[asyncio.Future[Any]] = set()  # that go on, or went on, without their caller
-        #: Bytes of all that are kept.
-        self.kept = 0
-        #: Whether an answer may go on without its caller: until the daemon stops.
-        self.open = True
+        self._tasks: set[asyncio.Future[Any]] = set()  # that go on after their connection was lost
+        #: The bytes that are kept of all answers.
+        self.kept_bytes = 0
+        #: Whether an answer may go on without its caller: not once the daemon drains.
+        self.is_open = True
 
     def __iter__(self) -> Iterator[JoinableAnswer]:
-        """All that can be joined."""
-        return chain.from_iterable(tuple(self._by_place.values()))
+        """All answers that can be joined."""
+        return chain.from_iterable(tuple(self._by_identity.values()))
 
-    def find(self, place: Place, mark: Mark, config: Config) -> JoinableAnswer | None:
-        """The answer that a request is to join. One that began under another configuration is not the same."""
-        same = self._by_place.get(place)
+    def find(self, identity: RequestIdentity, mark: RetryMark, config: Config) -> JoinableAnswer | None:
+        """The answer that a request is to join, if any. It must have begun under the same configuration."""
+        same = self._by_identity.get(identity)
         if same is None:
             return None
-        fitting = [each for each in reversed(same) if each.config is config]
-        for each in fitting:
+        candidates = [each for each in reversed(same) if each.config is config]
+        for each in candidates:
             if not (each.attended or each.joined or each.received):
                 return each
-        if mark is Mark.FIRST:
+        if mark is RetryMark.FIRST:
             return None
-        for each in fitting:
-            if not each.ended and (mark is Mark.NONE or not each.is_separate):
+        for each in candidates:
+            if not each.ended and (mark is RetryMark.NONE or not each.is_ambiguous):
                 return each
-        if mark is Mark.RETRY or place.idempotency_key:
-            return next((each for each in fitting if each.ended and not each.is_separate), None)
+        if mark is RetryMark.RETRY or identity.idempotency_key:
+            return next((each for each in candidates if each.ended and not each.is_ambiguous), None)
         return None
 
     def begin(
         self,
-        place: Place,
-        mark: Mark,
+        identity: RequestIdentity,
+        mark: RetryMark,
         config: Config,
-        about: RequestRecord,
+        begun_by: RequestRecord,
         task: asyncio.Future[Any],
-        connection: Leaving | None,
+        connection: Disconnectable | None,
         may_go_on: Callable[[int], bool],
     ) -> JoinableAnswer:
-        """Begin an answer to a request that joins none; a received one of its place is done with."""
-        marks = mark is not Mark.NONE or place.idempotency_key != ""
-        answer = JoinableAnswer(self, place, config, about, task, connection, may_go_on, may_be_retried=marks)
-        same = self._by_place.get(place)
+        """Add the answer to a request that joins none. Received answers to the same request are dropped."""
+        marked = mark is not RetryMark.NONE or identity.idempotency_key != ""
+        answer = JoinableAnswer(self, identity, config, begun_by, task, connection, may_go_on, may_be_retried=marked)
+        same = self._by_identity.get(identity)
         if same is None:
-            self._by_place[place] = [answer]
+            self._by_identity[identity] = [answer]
             return answer
         for each in tuple(same):
             if each.ended and each.received:
                 self.give_up(each)
             elif not each.ended:
-                each.is_separate = answer.is_separate = True
-        self._by_place.setdefault(place, []).append(answer)
+                each.is_ambiguous = answer.is_ambiguous = True
+        self._by_identity.setdefault(identity, []).append(answer)
         return answer
 
-    def holds(self, answer: JoinableAnswer) -> bool:
-        """Whether it can still be found."""
-        return answer in self._by_place.get(answer.place, ())
+    def has(self, answer: JoinableAnswer) -> bool:
+        """Whether it can still be found, and so joined."""
+        return answer in self._by_identity.get(answer.identity, ())
 
     def forget(self, answer: JoinableAnswer) -> None:
-        """Let nobody join it from now on."""
-        same = self._by_place.get(answer.place)
+        """Let no request join it from now on."""
+        same = self._by_identity.get(answer.identity)
         if same is not None and answer in same:
             same.remove(answer)
             if not same:
-                del self._by_place[answer.place]
+                del self._by_identity[answer.identity]
 
     def settle(self, answer: JoinableAnswer) -> None:
-        """A caller of an answer that has ended is gone: keep the answer for a while, or no longer."""
+        """After a caller of an ended answer has gone: if it was the last, keep the answer for a retry, or drop it."""
         if answer.joined:
             return
-        if (answer.may_be_retried or not answer.received) and self.open and self.holds(answer):
-            self.attend(answer)
+        if (answer.may_be_retried or not answer.received) and self.is_open and self.has(answer):
+            self.stop_expiry(answer)
             self._ended[answer] = None
             self._timers.set(answer, self._clock() + GRACE_SECONDS)
         else:
             self.give_up(answer)
 
     def add_unattended(self, answer: JoinableAnswer) -> None:
-        """Let an answer that nobody waits for go on for a while."""
-        key_id = answer.place.key_id
-        if self._unattended_of[key_id] >= MOST_UNATTENDED_OF_KEY:
-            self.give_up(next(each for each in self._unattended if each.place.key_id == key_id))
-        elif len(self._unattended) >= MOST_UNATTENDED:
+        """Let an answer that nobody waits for go on for GRACE_SECONDS."""
+        key_id = answer.identity.key_id
+        if self._unattended_of[key_id] >= MAX_UNATTENDED_PER_KEY:
+            self.give_up(next(each for each in self._unattended if each.identity.key_id == key_id))
+        elif len(self._unattended) >= MAX_UNATTENDED:
             self.give_up(next(iter(self._unattended)))
         self._unattended[answer] = None
         self._unattended_of[key_id] += 1
         self._timers.set(answer, self._clock() + GRACE_SECONDS)
 
-    def attend(self, answer: JoinableAnswer) -> None:
-        """It is no longer one without a caller, or is about to be kept anew."""
-        if answer not in self._ended and answer not in self._unattended:  # as nearly all are
+    def stop_expiry(self, answer: JoinableAnswer) -> None:
+        """Cancel the timer of an answer without a caller; do nothing for others."""
+        if answer not in self._ended and answer not in self._unattended:
             return
         self._timers.cancel(answer)
         self._ended.pop(answer, None)
         if answer in self._unattended:
             del self._unattended[answer]
-            self._unattended_of[answer.place.key_id] -= 1
-            if not self._unattended_of[answer.place.key_id]:
-                del self._unattended_of[answer.place.key_id]
+            self._unattended_of[answer.identity.key_id] -= 1
+            if not self._unattended_of[answer.identity.key_id]:
+                del self._unattended_of[answer.identity.key_id]
 
     def give_up(self, answer: JoinableAnswer) -> None:
-        """Keep an answer without a caller no longer; end what is still being made."""
-        self.attend(answer)
+        """Drop an answer without a caller, and end it if it is still running."""
+        self.stop_expiry(answer)
         self.forget(answer)
         if not answer.joined:
-            answer.drop()
+            answer.drop_parts()
         if not answer.ended:
-            answer.stop()
+            answer.cancel()
 
     def has_room(self) -> bool:
-        """Give up answers that have ended until the bytes of all are within their bound; say whether they are."""
-        while self.kept > MOST_BYTES_OF_ALL and self._ended:
+        """Drop ended answers until the bytes of all are within their bound; return whether they are."""
+        while self.kept_bytes > MAX_TOTAL_BYTES and self._ended:
             self.give_up(next(iter(self._ended)))
-        return self.kept <= MOST_BYTES_OF_ALL
+        return self.kept_bytes <= MAX_TOTAL_BYTES
 
     def own(self, task: asyncio.Future[Any]) -> None:
-        """A task goes on whose caller's connection is gone: nobody else owns it."""
+        """Own a task that goes on after its caller's connection is lost."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
-        """Give up all that nobody waits for, and let nothing go on without its caller from now on."""
-        self.open = False
+        """End and drop all answers without a caller, and let none go on without its caller from now on."""
+        self.is_open = False
         for each in (*self._unattended, *self._ended):
             self.give_up(each)
 
     async def aclose(self) -> None:
-        """End all that goes on without its caller, and wait for that."""
+        """End all answers that go on without their callers, and wait until they have ended."""
         self.close()
         tasks = tuple(self._tasks)
         for each in tasks:

@@ -1,7 +1,7 @@
-"""One answer that others may join: what has been told of it, and who reads that (`joinable.py` has the rule).
+"""One answer that others may join: the parts that have been sent of it, and its readers. `joinable.py` has the rules.
 
-Parts are kept by reference as they are written. An answer that is longer than `MOST_BYTES` is joined no more: those who
-have joined it are told the rest as it comes, and none of them may be further behind than that.
+Parts are kept by reference as they are written. An answer longer than `MAX_ANSWER_BYTES` can no longer be joined: its
+readers get the rest as it comes, and the answer waits for any that is further behind than that.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from bridge.errors import ApiError, internal_error, overloaded
 from handlers.request.record import RequestRecord
 
 if TYPE_CHECKING:
-    from handlers.request.joinable import JoinableAnswers, Place  # which makes them
+    from handlers.request.joinable import JoinableAnswers, RequestIdentity  # which makes them
 
 #: How much is kept of one answer.
-MOST_BYTES: Final = 4 * 1024**2
-#: What a kept part takes besides its bytes.
+MAX_ANSWER_BYTES: Final = 4 * 1024**2
+#: The memory that a kept part takes besides its bytes.
 _PART_BYTES: Final = 48
 
 
-class Leaving(Protocol):
-    """A caller's connection; `on_disconnect` is called when it is lost, and says whether its handler goes on."""
+class Disconnectable(Protocol):
+    """A caller's connection. `on_disconnect` is called when it is lost, and returns whether its handler goes on."""
 
     on_disconnect: Callable[[], bool] | None
 
 
 class Opening:
-    """An encoder's opening, which is the same for all who are told its stream."""
+    """The opening of a stream, encoded once for all who read the stream."""
 
     __slots__ = ("_encoder", "_start", "idle", "keepalive")
 
@@ -43,92 +43,93 @@ class Opening:
         self.idle = encoder.idle
 
     def start(self) -> bytes:
-        """Encode it, the first time."""
+        """The encoded opening."""
         if self._start is None:
             self._start = self._encoder.start()
         return self._start
 
     @property
-    def begun(self) -> bytes:
-        """What has been encoded of it."""
+    def encoded(self) -> bytes:
+        """The opening if it has been encoded, else b''."""
         return self._start or b""
 
 
 class JoinableAnswer:
-    """One answer, as a context within which it is made; `about` is the record of the request that began it.
+    """One answer, as a context within which it is made. `begun_by` is the record of the request that began it.
 
-    `may_go_on` is asked when its own caller has left, and told how many have joined.
+    When its own caller leaves, `may_go_on` is called with the number of callers that have joined, and decides whether
+    the answer goes on.
     """
 
     __slots__ = (
         "_all",
+        "_caught_up",
         "_connection",
+        "_first_kept",
         "_goes_on",
         "_may_go_on",
         "_parts",
         "_readers",
-        "_room",
         "_size",
-        "_taken",
         "_task",
         "_waiting",
-        "about",
         "attended",
+        "begun_by",
         "config",
         "ended",
         "error",
         "failure",
-        "is_separate",
+        "identity",
+        "is_ambiguous",
         "may_be_retried",
         "opening",
-        "place",
         "received",
     )
 
     def __init__(
         self,
         answers: JoinableAnswers,
-        place: Place,
+        identity: RequestIdentity,
         config: Config,
-        about: RequestRecord,
+        begun_by: RequestRecord,
         task: asyncio.Future[Any],
-        connection: Leaving | None,
+        connection: Disconnectable | None,
         may_go_on: Callable[[int], bool],
         *,
         may_be_retried: bool,
     ) -> None:
-        """`may_be_retried`: its client would mark a retry."""
+        """`may_be_retried` is whether a retry of the request could be recognised as one."""
         self._all = answers
-        self.place = place
+        self.identity = identity
         self.config = config
-        self.about = about
+        self.begun_by = begun_by
         self.may_be_retried = may_be_retried
         self._task: asyncio.Future[Any] | None = task
         self._connection = connection
         self._may_go_on = may_go_on
-        #: What a stream begins with, once it is known.
+        #: What the stream begins with, once that is known.
         self.opening: Opening | None = None
-        self._parts: list[bytes] | None = []  # from part number `_taken` on; None: nobody can join it
-        self._taken = 0
+        self._parts: list[bytes] | None = []  # from part number `_first_kept` on; None once they are dropped
+        self._first_kept = 0
         self._size = 0  # of the parts
         self._readers: list[Reader] = []
-        self._waiting: list[asyncio.Future[None]] = []  # readers that have taken all
-        self._room: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []  # readers that have taken all parts
+        self._caught_up: asyncio.Future[None] | None = None
         #: Whether its own caller waits for it.
         self.attended = True
         self._goes_on = False
-        #: Whether it has run beside another of the same place.
-        self.is_separate = False
+        #: Whether an equal request ran at the same time, so that a retry could be of either.
+        self.is_ambiguous = False
         self.ended = False
-        #: Whether a caller was given the end.
+        #: Whether a caller has received the end.
         self.received = False
-        #: Why there is no answer, and how its stream told why it broke off; None while it has not failed so.
+        #: After a failure: the error in place of an answer, or the event with which its stream broke off.
         self.error: ApiError | None = None
         self.failure: bytes | None = None
 
     def __enter__(self) -> Self:
         if self._connection is not None:
-            self._connection.on_disconnect = self.leave
+            self._connection.on_disconnect = self.disconnect
         return self
 
     def __exit__(
@@ -142,55 +143,55 @@ class JoinableAnswer:
             if isinstance(error, ApiError):
                 self.error = error.again()
             else:
-                self.error = _ended() if kind is asyncio.CancelledError else internal_error()
+                self.error = _ended_error() if kind is asyncio.CancelledError else internal_error()
             self._end_failed()
         self._all.settle(self)
         if left and isinstance(error, ApiError):
             raise ConnectionResetError("the caller has disconnected") from None
 
-    # Its own caller's part
+    # For the task that makes it
 
     def add(self, data: bytes) -> bool:
-        """Keep the next part, for those who join; return whether those who have joined keep up: else await `room`."""
+        """Keep the next part for its readers; return whether they keep up: if not, await `wait_for_readers`."""
         parts = self._parts
         if parts is None or not data:
             return True
         parts.append(data)
         size = len(data) + _PART_BYTES
         self._size += size
-        self._all.kept += size
+        self._all.kept_bytes += size
         if self._waiting:
             self._wake()
-        if self._size <= MOST_BYTES and self._all.has_room():
+        if self._size <= MAX_ANSWER_BYTES and self._all.has_room():
             return True
         self._all.forget(self)
         if not self._readers:
-            self.drop()
+            self.drop_parts()
             if not self.attended:
-                self.stop()
+                self.cancel()
             return True
-        self._drop_taken()
+        self._drop_read_parts()
         return not self.is_ahead
 
     @property
     def is_ahead(self) -> bool:
-        """Whether one who has joined is so far behind that no more must be kept for it."""
-        return self._size > MOST_BYTES and bool(self._readers)
+        """Whether a reader is so far behind that no more may be kept for it."""
+        return self._size > MAX_ANSWER_BYTES and bool(self._readers)
 
-    async def room(self) -> None:
-        """Wait until all who have joined keep up."""
+    async def wait_for_readers(self) -> None:
+        """Wait until all readers have caught up."""
         while self.is_ahead:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            self._caught_up = asyncio.get_running_loop().create_future()
+            await self._caught_up
 
     def complete(self) -> None:
-        """All parts have been added."""
+        """Mark the end: all parts have been added."""
         self.ended = True
         self._wake()
 
-    def fail_within(self, told: bytes) -> None:
-        """The stream has broken off; its own caller is told so by these bytes."""
-        self.failure = told
+    def fail_in_stream(self, event: bytes) -> None:
+        """Mark the end of a stream that has broken off, with the error event for its readers."""
+        self.failure = event
         self._end_failed()
 
     def _end_failed(self) -> None:
@@ -198,12 +199,12 @@ class JoinableAnswer:
         self._all.forget(self)
         self._wake()
 
-    def leave(self) -> bool:
-        """Its own caller has left; return whether the answer goes on."""
+    def disconnect(self) -> bool:
+        """Note that its own caller has left; return whether the answer goes on."""
         if not self.attended:
             return self._goes_on and not self.ended
         self.attended = False
-        if self.ended or self._parts is None or not (self._all.open and self._may_go_on(len(self._readers))):
+        if self.ended or self._parts is None or not (self._all.is_open and self._may_go_on(len(self._readers))):
             return False
         self._goes_on = True
         if self._task is not None:
@@ -212,64 +213,64 @@ class JoinableAnswer:
             self._all.add_unattended(self)
         return True
 
-    # The others' part
+    # For those who join
 
     def join(self) -> Reader:
-        """Add a caller that is told the answer from its beginning."""
-        self._all.attend(self)
+        """Add a reader, which gets the answer from its beginning."""
+        self._all.stop_expiry(self)
         reader = Reader(self)
         self._readers.append(reader)
         return reader
 
     def take(self, reader: Reader) -> bytes:
-        """The parts that a reader has not been given yet."""
+        """The parts that a reader has not taken yet, joined; b'' if there are none."""
         parts = self._parts
         if parts is None or not self.has_more(reader):
             return b""
-        data = b"".join(parts[reader.at - self._taken :])
-        reader.at = self._taken + len(parts)
-        self._drop_taken()
+        data = b"".join(parts[reader.at - self._first_kept :])
+        reader.at = self._first_kept + len(parts)
+        self._drop_read_parts()
         return data
 
     def has_more(self, reader: Reader) -> bool:
-        """Whether there are parts that a reader has not been given yet."""
-        return self._parts is not None and reader.at < self._taken + len(self._parts)
+        """Whether there are parts that a reader has not taken yet."""
+        return self._parts is not None and reader.at < self._first_kept + len(self._parts)
 
-    async def more(self) -> None:
-        """Wait for a part, or for the end."""
+    async def wait_for_more(self) -> None:
+        """Wait for the next part, or for the end."""
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         await waiting
 
-    def let_go(self, reader: Reader) -> None:
-        """A caller that had joined is gone."""
+    def remove(self, reader: Reader) -> None:
+        """Remove a reader that has gone."""
         self._readers.remove(reader)
-        self._drop_taken()
+        self._drop_read_parts()
         if not (self.attended or self._readers or self.ended):
-            if self._parts is None or not self._all.holds(self):  # too long by now for anybody else
-                self.stop()
+            if self._parts is None or not self._all.has(self):  # it has become too long to be joined
+                self.cancel()
             else:
                 self._all.add_unattended(self)
         elif self.ended and not (self.attended or self._readers):
             self._all.settle(self)
 
-    def _drop_taken(self) -> None:
-        """Of an answer that nobody else may join, drop the parts that all who have joined it were given."""
-        if self._parts is None or self._all.holds(self):
+    def _drop_read_parts(self) -> None:
+        """Drop the parts that all readers have taken, if nobody else may join the answer."""
+        if self._parts is None or self._all.has(self):
             return
         if not self._readers:
-            self.drop()
+            self.drop_parts()
         else:
-            taken = min([reader.at for reader in self._readers]) - self._taken
-            dropped = sum([len(part) + _PART_BYTES for part in self._parts[:taken]])
-            del self._parts[:taken]
-            self._taken += taken
+            count = min([reader.at for reader in self._readers]) - self._first_kept
+            dropped = sum([len(part) + _PART_BYTES for part in self._parts[:count]])
+            del self._parts[:count]
+            self._first_kept += count
             self._size -= dropped
-            self._all.kept -= dropped
-        if self._room is not None and not self.is_ahead:
-            if not self._room.done():
-                self._room.set_result(None)
-            self._room = None
+            self._all.kept_bytes -= dropped
+        if self._caught_up is not None and not self.is_ahead:
+            if not self._caught_up.done():
+                self._caught_up.set_result(None)
+            self._caught_up = None
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -277,47 +278,47 @@ class JoinableAnswer:
             if not each.done():
                 each.set_result(None)
 
-    # The table's part
+    # For JoinableAnswers
 
     @property
     def joined(self) -> int:
-        """How many callers have joined it that are still there."""
+        """The number of its readers."""
         return len(self._readers)
 
-    def drop(self) -> None:
-        """Keep nothing of it any more."""
-        self._all.kept -= self._size
+    def drop_parts(self) -> None:
+        """Drop what is kept of it."""
+        self._all.kept_bytes -= self._size
         self._parts, self._size = None, 0
 
-    def stop(self) -> None:
-        """End the making of it."""
+    def cancel(self) -> None:
+        """Cancel the task that makes it."""
         if self._task is not None:
             self._task.cancel()
 
     def on_timer(self) -> None:
-        """Nobody has joined it in time."""
+        """Drop it: nobody has joined it in time."""
         self._all.give_up(self)
 
 
 class Reader:
-    """One caller that has joined an answer, as a context."""
+    """One caller that has joined an answer, as a context that removes it."""
 
     __slots__ = ("_answer", "at")
 
     def __init__(self, answer: JoinableAnswer) -> None:
         self._answer = answer
-        self.at = 0  # the number of the next part
+        self.at = 0  # the number of the next part to take
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._answer.let_go(self)
+        self._answer.remove(self)
 
     @property
-    def about(self) -> RequestRecord:
+    def begun_by(self) -> RequestRecord:
         """The record of the request that began the answer."""
-        return self._answer.about
+        return self._answer.begun_by
 
     @property
     def opening(self) -> Opening | None:
@@ -325,13 +326,13 @@ class Reader:
         return self._answer.opening
 
     @property
-    def begun(self) -> bytes:
-        """The opening if the stream has begun with it before anything else, else b''."""
-        return b"" if self._answer.opening is None else self._answer.opening.begun
+    def sent_opening(self) -> bytes:
+        """The opening if it has been sent before the first part, else b''."""
+        return b"" if self._answer.opening is None else self._answer.opening.encoded
 
     @property
     def failure(self) -> bytes | None:
-        """How the stream told that it broke off; None where it did not."""
+        """The error event with which the stream broke off; None if it did not."""
         return self._answer.failure
 
     @property
@@ -339,21 +340,21 @@ class Reader:
         """Whether nothing more comes."""
         return self._answer.ended and not self._answer.has_more(self)
 
-    def receive(self) -> None:
-        """This caller has been given the end."""
+    def mark_received(self) -> None:
+        """Note that this caller has received the end."""
         self._answer.received = True
 
     async def next(self) -> bytes:
-        """Wait for what comes next; b'' at the end. Raises ApiError where there is no answer."""
+        """Wait for the next parts; b'' at the end. Raises ApiError if there is no answer."""
         answer = self._answer
         while not (data := answer.take(self)):
             if answer.ended:
                 if answer.error is not None:
                     raise answer.error.again()
                 break
-            await answer.more()
+            await answer.wait_for_more()
         return data
 
 
-def _ended() -> ApiError:
+def _ended_error() -> ApiError:
     return overloaded("The answer that this request had joined was ended: try again in a moment.")

@@ -128,7 +128,7 @@ async def test_in_every_api_both_are_told_the_same_bytes(
     assert await first == await second
     assert play.asked == len(arena.chats) == (2 if "n" in body and stream else 1)
     assert not joinable_in(bridge)
-    assert (bridge.calls_held, bridge.app[JOINABLE].kept) == (0, 0)
+    assert (bridge.calls_held, bridge.app[JOINABLE].kept_bytes) == (0, 0)
 
 
 async def test_two_keys_two_histories_and_two_models_never_join(tasks: TaskOwner, arena: Arena, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ async def test_many_callers_cost_one_upstream_stream(
         assert len(set(answers)) == 1
         assert answers[0][0] == 200
         assert len(arena.chats) == 1
-        assert (bridge.calls_held, bridge.app[JOINABLE].kept) == (0, 0)
+        assert (bridge.calls_held, bridge.app[JOINABLE].kept_bytes) == (0, 0)
 
 
 # The caller leaves
@@ -290,7 +290,7 @@ async def test_nobody_comes_back_and_upstream_is_closed(
         case "in time":
             running(bridge).on_timer()  # as after ten seconds
         case "too many":
-            monkeypatch.setattr(joinable, "MOST_UNATTENDED_OF_KEY", 1)
+            monkeypatch.setattr(joinable, "MAX_UNATTENDED_PER_KEY", 1)
             play.begun.clear()
             async with calling(bridge.origin, bridge.key) as caller:
                 await caller.ask(bridge.chat("another"))
@@ -304,7 +304,7 @@ async def test_nobody_comes_back_and_upstream_is_closed(
         await asyncio.wait_for(call.closed.wait(), 10)
     await until(lambda: (bridge.calls_held, bridge.app[DRAIN].running) == (0, 0))
     assert not joinable_in(bridge)
-    assert bridge.app[JOINABLE].kept == 0
+    assert bridge.app[JOINABLE].kept_bytes == 0
     assert {entry.status for entry in await kept(bridge)} == {499}
 
 
@@ -337,7 +337,7 @@ async def test_those_who_have_joined_keep_it_going_and_leave_like_any_caller(
 async def test_a_long_answer_is_joined_no_more_and_those_who_have_are_told_the_rest(
     tasks: TaskOwner, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joinable_answer, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(joinable_answer, "MAX_ANSWER_BYTES", 10_000)
     chat = bridge.chat("hi " + "long " * 3000, stream=True)
     first = asking(tasks, bridge, chat)
     await play.begun.wait()
@@ -345,7 +345,7 @@ async def test_a_long_answer_is_joined_no_more_and_those_who_have_are_told_the_r
     await until(lambda: running(bridge).joined == 1)
     play.go.set()
     assert await first == await second
-    assert bridge.app[JOINABLE].kept == 0
+    assert bridge.app[JOINABLE].kept_bytes == 0
     play.go.clear()
     play.begun.clear()
     play.size = 2000
@@ -356,13 +356,13 @@ async def test_a_long_answer_is_joined_no_more_and_those_who_have_are_told_the_r
     await until(lambda: play.asked == 3)
     play.go.set()
     await asyncio.gather(third, fourth)
-    assert bridge.app[JOINABLE].kept == 0
+    assert bridge.app[JOINABLE].kept_bytes == 0
 
 
 async def test_a_long_answer_that_nobody_waits_for_is_closed_at_once(
     arena: Arena, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joinable_answer, "MOST_BYTES", 10_000)
+    monkeypatch.setattr(joinable_answer, "MAX_ANSWER_BYTES", 10_000)
     play.size = 2000
     async with calling(bridge.origin, bridge.key) as caller:
         await caller.ask(bridge.chat("hi", stream=True))

@@ -10,13 +10,13 @@ from bridge.config.schema import Config
 from bridge.errors import ApiError, internal_error
 from bridge.tasks import TaskOwner
 from handlers.request import joinable, joinable_answer
-from handlers.request.joinable import GRACE_SECONDS, JoinableAnswers, Mark, Place
+from handlers.request.joinable import GRACE_SECONDS, JoinableAnswers, RequestIdentity, RetryMark
 from handlers.request.joinable_answer import JoinableAnswer
 from handlers.request.record import RequestRecord
 
 CONFIG = Config.read({})
-PLACE = Place("chat", "key", "", b"body")
-NONE, FIRST, RETRY = Mark.NONE, Mark.FIRST, Mark.RETRY
+IDENTITY = RequestIdentity("chat", "key", "", b"body")
+NONE, FIRST, RETRY = RetryMark.NONE, RetryMark.FIRST, RetryMark.RETRY
 
 
 class Timers:
@@ -48,18 +48,20 @@ class Table:
         self.tasks: list[asyncio.Future[None]] = []
         self.freed = 0
 
-    def begin(self, mark: Mark = NONE, place: Place = PLACE, config: Config = CONFIG) -> JoinableAnswer:
+    def begin(
+        self, mark: RetryMark = NONE, identity: RequestIdentity = IDENTITY, config: Config = CONFIG
+    ) -> JoinableAnswer:
         self.tasks.append(asyncio.get_running_loop().create_future())
-        answer = self.answers.begin(place, mark, config, RequestRecord("req"), self.tasks[-1], None, self.free)
+        answer = self.answers.begin(identity, mark, config, RequestRecord("req"), self.tasks[-1], None, self.free)
         return answer.__enter__()
 
     def free(self, _: int) -> bool:
         self.freed += 1
         return True
 
-    def joins(self, *, place: Place = PLACE, config: Config = CONFIG) -> set[Mark]:
+    def joins(self, *, identity: RequestIdentity = IDENTITY, config: Config = CONFIG) -> set[RetryMark]:
         """Which marks of a request make it join."""
-        return {mark for mark in Mark if self.answers.find(place, mark, config) is not None}
+        return {mark for mark in RetryMark if self.answers.find(identity, mark, config) is not None}
 
 
 @pytest.fixture
@@ -79,10 +81,10 @@ async def test_who_joins_in_each_state(table: Table) -> None:
     assert table.joins() == set()
     answer = table.begin()
     assert table.joins() == {NONE, RETRY}, "its caller waits"
-    assert table.joins(place=PLACE._replace(key_id="another")) == set()
-    assert table.joins(place=PLACE._replace(idempotency_key="a")) == set()
+    assert table.joins(identity=IDENTITY._replace(key_id="another")) == set()
+    assert table.joins(identity=IDENTITY._replace(idempotency_key="a")) == set()
     assert table.joins(config=Config.read({"limits": {"rpm": 1}})) == set(), "a name may stand for another model now"
-    assert answer.leave()
+    assert answer.disconnect()
     assert table.freed == 1
     assert table.joins() == {NONE, FIRST, RETRY}, "nobody waits"
     with answer.join():
@@ -93,47 +95,47 @@ async def test_who_joins_in_each_state(table: Table) -> None:
     assert table.joins() == {NONE, FIRST, RETRY}
     table.timers.wait(1)
     assert table.joins() == set()
-    assert table.answers.kept == 0
+    assert table.answers.kept_bytes == 0
 
 
 @pytest.mark.parametrize(("first", "later"), [(NONE, set()), (FIRST, {RETRY}), (RETRY, {RETRY})])
 async def test_an_end_that_was_written_is_kept_for_clients_that_mark(
-    table: Table, first: Mark, later: set[Mark]
+    table: Table, first: RetryMark, later: set[RetryMark]
 ) -> None:
     end(table.begin(first))
     assert table.joins() == later
     if later:
         table.timers.wait(GRACE_SECONDS)
     assert table.joins() == set()
-    assert (table.answers.kept, table.timers.set_at) == (0, {})
+    assert (table.answers.kept_bytes, table.timers.set_at) == (0, {})
 
 
 async def test_the_same_idempotency_key_joins_in_every_state(table: Table) -> None:
-    place = PLACE._replace(idempotency_key="a")
-    answer = table.begin(place=place)
-    assert table.answers.find(place, NONE, CONFIG) is answer
+    identity = IDENTITY._replace(idempotency_key="a")
+    answer = table.begin(identity=identity)
+    assert table.answers.find(identity, NONE, CONFIG) is answer
     end(answer)
-    assert table.answers.find(place, NONE, CONFIG) is answer
+    assert table.answers.find(identity, NONE, CONFIG) is answer
 
 
 async def test_of_equal_first_tries_a_retry_joins_only_the_one_that_was_left(table: Table) -> None:
     first, second = table.begin(FIRST), table.begin(FIRST)
     assert table.joins() == {NONE}
-    first.leave()
-    assert table.answers.find(PLACE, RETRY, CONFIG) is first
+    first.disconnect()
+    assert table.answers.find(IDENTITY, RETRY, CONFIG) is first
     end(second)
     end(first)
     assert table.joins() == set()
     third = table.begin(FIRST)
     end(third)
-    assert table.answers.find(PLACE, RETRY, CONFIG) is third
+    assert table.answers.find(IDENTITY, RETRY, CONFIG) is third
     table.begin(FIRST)
-    assert table.answers.find(PLACE, RETRY, CONFIG) is not third, "its caller has had it, and wants another"
+    assert table.answers.find(IDENTITY, RETRY, CONFIG) is not third, "its caller has had it, and wants another"
 
 
 async def test_what_nobody_waits_for_is_ended_in_time_and_not_before(table: Table) -> None:
     answer = table.begin()
-    answer.leave()
+    answer.disconnect()
     table.timers.wait(GRACE_SECONDS - 1)
     reader = answer.join()
     table.timers.wait(GRACE_SECONDS)
@@ -146,11 +148,11 @@ async def test_what_nobody_waits_for_is_ended_in_time_and_not_before(table: Tabl
 
 
 async def test_so_many_go_on_of_a_key_and_in_all(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joinable, "MOST_UNATTENDED_OF_KEY", 2)
-    monkeypatch.setattr(joinable, "MOST_UNATTENDED", 3)
+    monkeypatch.setattr(joinable, "MAX_UNATTENDED_PER_KEY", 2)
+    monkeypatch.setattr(joinable, "MAX_UNATTENDED", 3)
 
     def leave(key_id: str) -> list[bool]:
-        table.begin(place=PLACE._replace(key_id=key_id, sent=b"%d" % len(table.tasks))).leave()
+        table.begin(identity=IDENTITY._replace(key_id=key_id, body=b"%d" % len(table.tasks))).disconnect()
         return [task.cancelled() for task in table.tasks]
 
     leave("a")
@@ -163,24 +165,24 @@ async def test_so_many_go_on_of_a_key_and_in_all(table: Table, monkeypatch: pyte
 
 
 async def test_so_many_bytes_are_kept_of_all(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joinable, "MOST_BYTES_OF_ALL", 1000)
+    monkeypatch.setattr(joinable, "MAX_TOTAL_BYTES", 1000)
     ended = table.begin(FIRST)
     ended.add(b"x" * 500)
     end(ended)
-    running = table.begin(place=PLACE._replace(sent=b"another"))
+    running = table.begin(identity=IDENTITY._replace(body=b"another"))
     assert running.add(b"x" * 600)
     assert table.joins() == set(), "what has ended makes room"
-    assert table.joins(place=running.place) == {NONE, RETRY}
+    assert table.joins(identity=running.identity) == {NONE, RETRY}
     assert running.add(b"x" * 600)
-    assert table.joins(place=running.place) == set()
-    assert table.answers.kept == 0
+    assert table.joins(identity=running.identity) == set()
+    assert table.answers.kept_bytes == 0
     assert running.add(b"x" * 600)
 
 
 async def test_one_that_has_joined_is_told_all_and_holds_up_the_rest(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joinable_answer, "MOST_BYTES", 1000)
+    monkeypatch.setattr(joinable_answer, "MAX_ANSWER_BYTES", 1000)
     answer = table.begin()
     quick, slow = answer.join(), answer.join()
     told = {quick: b"", slow: b""}
@@ -191,7 +193,7 @@ async def test_one_that_has_joined_is_told_all_and_holds_up_the_rest(
         assert keep_up == (part is not parts[-1])
     assert table.joins() == set()
     async with TaskOwner() as tasks:
-        waiting = tasks.spawn(answer.room(), name="room")
+        waiting = tasks.spawn(answer.wait_for_readers(), name="room")
         await asyncio.sleep(0)
         assert not waiting.done()
         told[slow] += answer.take(slow)
@@ -202,7 +204,7 @@ async def test_one_that_has_joined_is_told_all_and_holds_up_the_rest(
         assert reader.at_end
         assert told[reader] == b"".join(parts) + b"end"
         reader.__exit__(None, None, None)
-    assert table.answers.kept == 0
+    assert table.answers.kept_bytes == 0
 
 
 @pytest.mark.parametrize("error", [internal_error(), ValueError("a bug"), asyncio.CancelledError()])
@@ -214,12 +216,12 @@ async def test_those_who_wait_are_told_that_there_is_no_answer(table: Table, err
         await reader.next()
     reader.__exit__(None, None, None)
     assert table.joins() == set()
-    assert table.answers.kept == 0
+    assert table.answers.kept_bytes == 0
 
 
 async def test_all_that_goes_on_ends_with_the_table(table: Table) -> None:
     answer = table.begin()
-    answer.leave()
+    answer.disconnect()
     await table.answers.aclose()
     assert table.tasks[0].cancelled()
     assert table.joins() == set()
