@@ -1,5 +1,4 @@
-"""The vocabulary of diagnosis: the cause that each word stands for, and what to do now. docs/words.md has the same
-table.
+"""The vocabulary of diagnosis: what each word means, and what to do about it. docs/words.md has the same table.
 
 Errors, health, `check`, `accounts` and the dashboard all take their advice from here.
 """
@@ -49,43 +48,43 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
         " dashboard's Accounts page. Repeating the request does not help.",
     ),
     Reason.BLOCKED: Advice(
-        "the site blocks your network address, or the client",
-        "open it in a browser on the same network; if it is blocked there too, only another network or time helps",
+        "the site blocks your network address or the bridge as a client",
+        "open the site in a browser on the same network; if it is blocked there too, use another network or wait",
         "A fresh cf_clearance may not help: open the site in a browser on the same network; if it is blocked there too,"
-        " only another network or time helps.",
+        " use another network or wait.",
     ),
     Reason.RECAPTCHA: Advice(
-        "the site wants a human in a browser for this request, or doubts that one uses the account",
-        f"wait {AS_LONG}, or let another account answer; the bridge does not get around it",
-        f"Wait {AS_LONG_AS_SENT}, or let another account answer; the bridge does not get around it.",
+        "the site demands a human in a browser for this request, or doubts that a human uses the account",
+        f"wait {AS_LONG}, or add another account; the bridge does not bypass the check",
+        f"Wait {AS_LONG_AS_SENT}, or add another account; the bridge does not bypass the check.",
     ),
     Reason.GUEST: Advice(
-        "the session is a guest's, who may not choose a model",
-        "sign in on the site in that browser window, send one message, and paste the cookie again into the dashboard or"
-        f" `{ADD_ACCOUNT}`",
-        "The operator must sign in on the site in that browser window, send one message, and paste the cookie again:"
-        f" {ADD_ACCOUNT}.",
+        "the session is a guest's, and guests may not choose a model",
+        "sign in to the site in the browser that the cookie came from, send one message, and paste the new cookie into"
+        f" the dashboard or `{ADD_ACCOUNT}`",
+        "The operator must sign in to the site in the browser that the cookie came from, send one message, and paste"
+        f" the new cookie: {ADD_ACCOUNT}.",
     ),
     Reason.TERMS: Advice(
-        "the site's terms of use have not been accepted by this account",
-        "open the site in a browser, read its terms and accept them there if you agree; then `lmarena-bridge check`",
-        "The operator must read them on the site in a browser, accept them there if they agree, and run"
+        "this account has not accepted the site's terms of use",
+        "open the site in a browser, read its terms and accept them if you agree; then run `lmarena-bridge check`",
+        "The operator must read the terms on the site in a browser, accept them there if they agree, and run"
         " lmarena-bridge check.",
     ),
     Reason.EXPIRED: Advice(
-        "the site no longer accepts an account's login, or it ends within a day and cannot be renewed",
+        "the site no longer accepts an account's login, or the login ends within a day and cannot be renewed",
         f"log in again, and paste the new cookie into the dashboard or `{ADD_ACCOUNT}`",
         f"The operator must log in again, and paste the new cookie: {ADD_ACCOUNT}.",
     ),
     Reason.NO_ACCOUNT: Advice(
-        "there is no account, or every one has expired",
+        "there is no account, or every account has expired",
         f"paste a cookie into the dashboard or `{ADD_ACCOUNT}`",
         f"The operator must add an account or renew one: {ADD_ACCOUNT}.",
     ),
     Reason.WRONG_ACCOUNT: Advice(
-        "an evaluation is gone, or another account's",
+        "an evaluation is gone, or belongs to another account",
         "nothing: the bridge starts a new one with the whole history",
-        "Try again: the bridge starts a new one with the whole history.",
+        "Try again: the bridge starts a new evaluation with the whole history.",
     ),
     Reason.RATE_LIMITED: Advice(
         "a key, an account or the whole daemon is at its limit",
@@ -95,51 +94,51 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     Reason.MODERATED: Advice("the site's moderation refused the prompt", "change the prompt", "Change the prompt."),
     Reason.REJECTED: Advice(
         "the request itself is wrong, or the site refused it",
-        "the message says what: `error.param` names the field",
-        "Repeating it unchanged does not help.",
+        "the message says what is wrong, and `error.param` names the field",
+        "Repeating the request unchanged does not help.",
     ),
     Reason.TRUNCATED: Advice(
         "the answer broke off before its end",
-        "ask again; what came is not the whole answer",
-        "What has come is not the whole answer.",
+        "ask again; the part of the answer that came is incomplete",
+        "The part of the answer that came is incomplete.",
     ),
     Reason.TIMEOUT: Advice(
-        "the model did not begin, fell silent, or took too long",
+        "the model did not start to answer, stalled, or took too long",
         "ask again, try another model, or raise `upstream.*_timeout`",
         "Try again, or choose another model.",
     ),
     Reason.UNREACHABLE: Advice(
         "no connection to the site",
         "check the network, and `upstream.base_url` and `upstream.proxy` in `bridge.toml`",
-        "Check the network; lmarena-bridge check says more.",
+        "Check the network, and run lmarena-bridge check for details.",
     ),
     Reason.UPSTREAM_ERROR: Advice(
-        "the model or the site failed, or answered with something unknown",
+        "the model or the site failed, or sent something that the bridge does not know",
         "ask again, or try another model",
         "Try again in a while, or choose another model.",
     ),
     Reason.SITE_CHANGED: Advice(
-        "the site answered in a way this version does not know",
-        "look for a newer version of the bridge; `lmarena-bridge check` and the log say what was seen",
-        "The site has changed: the bridge may need an update. lmarena-bridge check says more.",
+        "the site answered in a way that this version does not know",
+        "look for a newer version of the bridge; `lmarena-bridge check` and the log show what was received",
+        "The site has changed: the bridge may need an update. Run lmarena-bridge check for details.",
     ),
     Reason.CLIENT_GONE: Advice(
-        "the caller left before the end (status 499 in the log)", "nothing", "There is nothing to do."
+        "the caller disconnected before the end (status 499 in the log)", "nothing", "There is nothing to do."
     ),
     Reason.STATE: Advice(
-        "Redis, which holds the shared state, cannot be reached or refuses to work",
-        "start it, or look at its log; `lmarena-bridge check` says what is wrong. Chats are answered meanwhile, each as"
-        " a new conversation, and nothing can be changed",
+        "Redis, which holds the shared state, cannot be reached or does not work",
+        "start Redis, or look at its log; `lmarena-bridge check` says what is wrong. Until then, each chat is answered"
+        " as a new conversation, and no keys, accounts or settings can be changed",
         "Try again in a while: the bridge's shared state cannot be reached.",
     ),
     Reason.WORKER: Advice(
         "one of the daemon's processes ended unexpectedly (`server.workers`)",
-        "nothing: it is started again, and the others serve meanwhile; the log says how it ended",
+        "nothing: it is restarted, and the others serve requests meanwhile; the log says why it ended",
         "Try again in a moment.",
     ),
 }
 
-#: The limits that a rule of the bridge's own set, as opposed to the site's.
+#: The limits that the bridge itself sets, as opposed to the site's.
 _OWN_LIMIT: Final = ADVICE[Reason.RATE_LIMITED]._replace(
     why="a key or the whole daemon is at its limit", now=f"wait {AS_LONG}, or raise the key's limits"
 )
@@ -149,7 +148,7 @@ _SITES_LIMIT: Final = ADVICE[Reason.RATE_LIMITED]._replace(
 
 
 def advice_after(reason: Reason, *, refused_here: bool) -> Advice:
-    """Why a request ended so, and what to do now; `refused_here` says that a rule of the bridge's own refused it."""
+    """Why a request failed, and what to do now; `refused_here` says that a rule of the bridge itself refused it."""
     if reason is Reason.RATE_LIMITED:
         return _OWN_LIMIT if refused_here else _SITES_LIMIT
     return ADVICE[reason]
@@ -158,25 +157,25 @@ def advice_after(reason: Reason, *, refused_here: bool) -> Advice:
 #: A clock that differs from the site's.
 CLOCK: Final = Advice(
     "this machine's clock is wrong",
-    "set it right (NTP). Ids are corrected meanwhile",
-    "The operator must set this machine's clock right.",
+    "set the clock by NTP; meanwhile the bridge corrects its ids",
+    "The operator must correct the clock of the bridge's machine.",
 )
 
 _UPLOAD: Final = Advice(
-    "a file could not be brought to the site's storage, or from there",
+    "a file could not be uploaded to the site's storage or downloaded from it",
     "ask again in a while, or send the text alone",
     "Try again in a while, or send the text alone.",
 )
 
-#: Errors with more specific advice than their word's.
+#: Errors for which there is more specific advice than their word has.
 _CASES: Final[Mapping[type[UpstreamError], Advice]] = {
-    CircuitOpen: Advice("request after request failed", f"wait {AS_LONG}", f"Wait {AS_LONG_AS_SENT}."),
+    CircuitOpen: Advice("several requests in a row failed", f"wait {AS_LONG}", f"Wait {AS_LONG_AS_SENT}."),
     UploadFailed: _UPLOAD,
     DownloadFailed: _UPLOAD,
     StaleModel: Advice(
         "the site does not have the model",
-        "choose one of those that `lmarena-bridge models` lists",
-        "GET /v1/models lists the models that there are.",
+        "choose a model that `lmarena-bridge models` lists",
+        "GET /v1/models lists the available models.",
     ),
     IdsRefused: CLOCK,
 }
@@ -185,18 +184,18 @@ _CASES: Final[Mapping[type[UpstreamError], Advice]] = {
 def advice_on(error: UpstreamError) -> Advice:
     """The cause of a failed call to the site, and what to do now."""
     if isinstance(error, Redirected):
-        now = f'if that is the site\'s new home, set upstream.base_url = "{error.origin}" in bridge.toml'
+        now = f'if that is the site\'s new address, set upstream.base_url = "{error.origin}" in bridge.toml'
         return Advice("the site has moved to an origin that the configuration does not allow", now, sentence(now))
     return _CASES.get(type(error), ADVICE[error.reason])
 
 
 def told(error: UpstreamError, advice: Advice | None = None) -> str:
-    """A text for the operator: what went wrong, and what to do now by `advice` or, without it, `advice_on`."""
+    """A text for the operator: what went wrong and what to do now, by `advice` or else by `advice_on(error)`."""
     return f"{stopped(error.message)} {sentence((advice or advice_on(error)).now)}"
 
 
 def with_wait(text: str, wait: str) -> str:
-    """A text with `wait`, a time in words, in place of what stands for it."""
+    """Put `wait`, a time in words, in place of the phrase that refers to the error, the cooldown or the header."""
     return text.replace(AS_LONG, wait).replace(AS_LONG_AS_SENT, wait)
 
 

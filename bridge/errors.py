@@ -1,8 +1,8 @@
-"""Errors as callers see them: one class with status, code, param, reason and what to do about it.
+"""Errors as callers see them: one class with status, code, param, reason and advice.
 
-How an error is spelt, its `type` among it, is the business of each dialect.
+Each dialect decides how an error is written, including its `type`.
 
-The one table from upstream's errors to ours stands at the end (`from_upstream`).
+The one table that translates upstream's errors is at the end (`from_upstream`).
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from upstream.protocol.errors import (
     UpstreamError,
 )
 
-#: By which the site's limit in characters is told in tokens: 113,000 characters are about 28,000 tokens.
+#: Converts the site's limit from characters to tokens: 113,000 characters are about 28,000 tokens.
 CHARS_PER_TOKEN: Final = 4
-#: OpenAI's SDKs wait for `Retry-After` themselves; beyond this many seconds they should rather give up.
+#: OpenAI's SDKs wait for `Retry-After` themselves; beyond this many seconds they should give up instead.
 MAX_PATIENCE_SECONDS: Final = 20.0
 _MAY_PASS: Final = (500, 502, 504)
 
 
 @dataclass(eq=False)
 class ApiError(Exception):
-    """An answer that is an error. `param` is a path into the request; `retry_after` is in seconds.
+    """An error response. `param` is a path into the request; `retry_after` is in seconds.
 
     `retry` says whether a caller's SDK may repeat the request by itself, `close` that the connection cannot be used
     again. `accepted` has the headers that say what would be accepted: `Allow`, `Accept-Encoding`. `of_site` says that
-    the site refused, whatever the status.
+    the site refused the request, whatever the status.
     """
 
     status: int
@@ -67,40 +67,40 @@ class ApiError(Exception):
         super().__init__(self.message)
 
     def again(self) -> Self:
-        """The same error, to be raised in place of one that is kept: a traceback holds who keeps its error."""
+        """Copy the error, to raise it again: raising a kept instance would keep every frame of its traceback alive."""
         return replace(self)
 
     @property
     def refused_here(self) -> bool:
-        """Whether a rule of the bridge's own refused the request, so that it tells nothing of the site's health."""
+        """Whether a rule of the bridge itself refused the request, so that it says nothing about the site's health."""
         return not self.of_site and (self.status < 500 or self.code in ("overloaded", "ended_by_owner"))
 
 
 @dataclass(eq=False)
 class ContextExceeded(ApiError):
-    """A prompt of `tokens` tokens, where the site takes `max_tokens`: agents that are told compact their history."""
+    """A prompt of `tokens` tokens, where the site accepts `max_tokens`. Agents then compact their history."""
 
     tokens: int = 0
     max_tokens: int = 0
 
 
 def context_exceeded(why: str, tokens: int, max_tokens: int) -> ContextExceeded:
-    """400: in the words that agents look for."""
+    """400: the prompt is too long. The message has the words that agents look for."""
     tokens = max(tokens, max_tokens + 1)
     message = (
-        f"The prompt exceeds the context window: {tokens} tokens, the site's maximum context length is {max_tokens} "
-        f"tokens. {why}"
+        f"The prompt exceeds the context window: it has {tokens} tokens, and the site's maximum context length is "
+        f"{max_tokens} tokens. {why}"
     )
     return ContextExceeded(400, "context_length_exceeded", message, "messages", tokens=tokens, max_tokens=max_tokens)
 
 
 def not_there(message: str, param: str | None = None) -> ApiError:
-    """404: something that is not there, or is another key's."""
+    """404: something that does not exist, or that belongs to another key."""
     return ApiError(404, "not_found", message, param)
 
 
 def error_headers(error: ApiError) -> dict[str, str]:
-    """What an answer with this error carries in every API."""
+    """The headers of a response with this error, the same in every API."""
     headers = {REASON: error.reason.value, **error.accepted}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -114,9 +114,9 @@ def error_headers(error: ApiError) -> dict[str, str]:
 
 
 def message_in_stream(error: ApiError) -> str:
-    """What is said where no status and no header can be sent: how long to wait is in the text.
+    """The message for a stream that has begun, where no status and no header can be sent: it says how long to wait.
 
-    By OpenAI's words agents know that they may repeat a broken turn.
+    OpenAI's phrase at its end tells agents that they may repeat a broken turn.
     """
     message = with_wait(error.message, seconds_to_wait(error))
     return f"{message} You can retry your request." if error.status in _MAY_PASS else message
@@ -133,18 +133,18 @@ def invalid_request(code: str, message: str, param: str | None = None) -> ApiErr
 
 
 def invalid_api_key() -> ApiError:
-    """401: the same words whether the key is missing, malformed or unknown."""
+    """401: the same message whether the key is missing, malformed or unknown."""
     return ApiError(
         401,
         "invalid_api_key",
-        "Incorrect or missing API key. Send 'Authorization: Bearer sk-lmab-…' with a key that "
-        "`lmarena-bridge keys add` made.",
+        "Incorrect or missing API key. Send 'Authorization: Bearer sk-lmab-…' with a key created by "
+        "`lmarena-bridge keys add`.",
     )
 
 
 def key_expired() -> ApiError:
-    """401: the key was good until a time that has passed."""
-    return ApiError(401, "key_expired", "This API key has expired. The operator can make another, or extend it.")
+    """401: the key has expired."""
+    return ApiError(401, "key_expired", "This API key has expired. The operator can extend it or create a new one.")
 
 
 def key_paused() -> ApiError:
@@ -153,11 +153,11 @@ def key_paused() -> ApiError:
 
 
 def budget_exceeded(kind: str, limit: int, retry_after: float) -> ApiError:
-    """429: a key's budget of the day is used up."""
+    """429: a key's daily budget is used up."""
     return ApiError(
         429,
         "budget_exceeded",
-        f"This API key may use {limit:,} {kind} a day, and they are used up. Its next day begins at midnight UTC.",
+        f"This API key has used up its daily budget of {limit:,} {kind}. The budget starts again at midnight UTC.",
         reason=Reason.RATE_LIMITED,
         retry_after=retry_after,
     )
@@ -175,7 +175,7 @@ def model_not_allowed(name: str) -> ApiError:
 
 
 def metrics_not_allowed() -> ApiError:
-    """403: a good key, but without the right to read metrics."""
+    """403: a valid key without the right to read metrics."""
     return ApiError(
         403,
         "metrics_not_allowed",
@@ -191,34 +191,34 @@ def model_not_found(name: str, close: list[str]) -> ApiError:
     """404: no model of that name."""
     hint = f" Did you mean {' or '.join(repr(other) for other in close)}?" if close else ""
     meant = close[0] if close else "one of them"
-    # In TOML's other quotes: SDKs show a message by repr(), which escapes both where there are both.
+    # In TOML's single quotes: SDKs show a message by repr(), which escapes quotes where both kinds occur.
     example = f": '{name}' = '{meant}'" if _PLAIN_NAME.fullmatch(name) and "'" not in meant else ""
     return ApiError(
         404,
         "model_not_found",
-        f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists them all. For a client that asks for "
-        f"names of its own, [models.aliases] in bridge.toml says what they mean{example}.",
+        f"The model '{name[:200]}' does not exist.{hint} GET /v1/models lists all models. If a client insists on "
+        f"model names of its own, map them in [models.aliases] of bridge.toml{example}.",
         "model",
     )
 
 
 def model_withheld(name: str) -> ApiError:
-    """404: LMArena lists the model, but lets nobody choose it."""
+    """404: LMArena lists the model, but nobody can choose it."""
     return ApiError(
         404,
         "model_not_found",
-        f"LMArena lists the model '{name[:200]}', but lets nobody choose it at the moment. "
-        "GET /v1/models lists those that can be chosen.",
+        f"LMArena lists the model '{name[:200]}', but it cannot be chosen at the moment. "
+        "GET /v1/models lists the models that can.",
         "model",
     )
 
 
 def model_refused(name: str) -> ApiError:
-    """404: LMArena lists the model under the very id that it refuses."""
+    """404: LMArena lists the model under the same id that it rejects."""
     return ApiError(
         404,
         "model_not_found",
-        f"LMArena lists the model '{name[:200]}', but answers that it does not have it. Choose another one: "
+        f"LMArena lists the model '{name[:200]}', but rejects its id as unknown. Choose another model: "
         "GET /v1/models lists them.",
         "model",
         of_site=True,
@@ -230,24 +230,24 @@ def model_stale(name: str, reason: Reason, why: str) -> ApiError:
     return ApiError(
         503,
         "models_unavailable",
-        f"LMArena has given the model '{name[:200]}' another id, or taken it away, and the list of models cannot be "
-        f"read again: {why} `lmarena-bridge check` says more.",
+        f"LMArena has changed the id of the model '{name[:200]}' or removed the model, and the list of models "
+        f"cannot be read again: {why} Run `lmarena-bridge check` for details.",
         reason=reason,
         retry=False,
     )
 
 
 def unsupported_model(name: str, why: str) -> ApiError:
-    """400: the model exists, but cannot do what is asked."""
+    """400: the model exists, but cannot do what the request asks for."""
     return ApiError(400, "unsupported_model", f"'{name}' {why}.", "model")
 
 
 def document_not_taken(model: str, param: str) -> ApiError:
-    """400: `param` is the path of a part that brings a PDF, and the model reads none."""
+    """400: `param` is the path of a part with a PDF, and the model reads none."""
     return invalid_request(
         "unsupported_parameter",
-        f"'{model}' takes no documents: leave this part out, or choose a model whose `capabilities.input` in "
-        "GET /v1/models has `file`.",
+        f"'{model}' does not accept documents: leave this part out, or choose a model whose `capabilities.input` in "
+        "GET /v1/models includes `file`.",
         param,
     )
 
@@ -257,14 +257,14 @@ def models_unavailable(reason: Reason, why: str) -> ApiError:
     return ApiError(
         503,
         "models_unavailable",
-        f"The list of models could not be read from LMArena yet: {why} `lmarena-bridge check` says more.",
+        f"The list of models could not be read from LMArena yet: {why} Run `lmarena-bridge check` for details.",
         reason=reason,
         retry=False,
     )
 
 
 def overloaded(message: str, retry_after: float = 1.0, *, close: bool = False) -> ApiError:
-    """503: the daemon drains or is full. Another try later is welcome."""
+    """503: the daemon is shutting down or at its limit. The request may be repeated later."""
     return ApiError(
         503,
         "overloaded",
@@ -276,19 +276,19 @@ def overloaded(message: str, retry_after: float = 1.0, *, close: bool = False) -
 
 
 def answer_too_long(limit: int) -> ApiError:
-    """502: the answer is longer than the bridge keeps for a caller who wants it whole. `limit` is in characters."""
+    """502: the answer is too long to be collected for a caller who does not stream. `limit` is in characters."""
     return ApiError(
         502,
         "upstream_error",
-        f"LMArena's answer is longer than the {limit} characters that the bridge keeps of an answer that is not "
-        'streamed. Ask again with "stream": true, or for a shorter answer.',
+        f"LMArena's answer is longer than {limit} characters, the most that the bridge collects when an answer is not "
+        'streamed. Ask again with "stream": true, or ask for a shorter answer.',
         reason=Reason.UPSTREAM_ERROR,
         retry=False,
     )
 
 
 def invalid_model_output(why: str) -> ApiError:
-    """502: the model gave no tool call where one had to be, or no JSON that fits."""
+    """502: the model made no tool call where one was required, or gave no JSON that fits."""
     return ApiError(
         502,
         "invalid_model_output",
@@ -299,12 +299,12 @@ def invalid_model_output(why: str) -> ApiError:
 
 
 def answers_too_large() -> ApiError:
-    """503: the answers that are being collected for callers fill the room that there is for them."""
-    return overloaded('Too many long answers are being collected at the moment. Ask again with "stream": true.')
+    """503: the answers that are being collected for callers use up the memory set aside for them."""
+    return overloaded('The bridge is collecting too many long answers already. Ask again with "stream": true.')
 
 
 def may_fall_back(error: ApiError) -> bool:
-    """Whether another model may answer where this one did not: it is not there, it is on cooldown, or it failed."""
+    """Whether another model may answer in place of this one, which is missing, on cooldown or failing."""
     ours = error.code in ("overloaded", "ended_by_owner", "internal_error")
     return not ours and (error.status in (404, 429, 502, 503, 504) or error.code == "upstream_rejected")
 
@@ -314,24 +314,24 @@ def ended_by_owner() -> ApiError:
     return ApiError(
         503,
         "ended_by_owner",
-        "This answer was ended in the bridge's dashboard.",
+        "This answer was ended from the bridge's dashboard.",
         reason=Reason.TRUNCATED,
         retry=False,
     )
 
 
 def internal_error() -> ApiError:
-    """500: a mistake of ours; the log has it under the request id."""
+    """500: a bug of the bridge; the log has the details under the request id."""
     return ApiError(
         500,
         "internal_error",
-        "The bridge made a mistake. Its log has the details under this answer's x-request-id.",
+        "An internal error occurred in the bridge. Its log has the details under this answer's x-request-id.",
         reason=Reason.UPSTREAM_ERROR,
     )
 
 
 def from_upstream(error: UpstreamError) -> ApiError:
-    """Say in a caller's terms what went wrong upstream, and what to do. Upstream's 401 and 403 never become ours."""
+    """Translate an upstream error for the caller, with advice. A 401 or 403 of the site is never passed on as one."""
     status, code = _meaning(error)
     retry_after = _retry_after(error)
     message = f"{stopped(error.message)} {advice_on(error).caller}"
@@ -347,7 +347,7 @@ def from_upstream(error: UpstreamError) -> ApiError:
 
 
 def _retry_after(error: UpstreamError) -> float | None:
-    """In how many seconds to ask again, where that is known: as long as an account that is doubted is not used."""
+    """The seconds to wait, where they are known; for a doubted account, the length of its cooldown."""
     match error:
         case PromptDoubted(retry_after=None):
             return DEFAULT_COOLDOWN_SECONDS
@@ -357,7 +357,7 @@ def _retry_after(error: UpstreamError) -> float | None:
 
 
 def _meaning(error: UpstreamError) -> tuple[int, str]:
-    """Give status and code."""
+    """The status and the code."""
     match error:
         case Challenge() | Blocked() | RecaptchaDemanded() | PromptDoubted():
             return 503, "upstream_challenge"

@@ -15,8 +15,7 @@ Accounts: TypeAlias = tuple[Account, ...]
 
 #: Why a guest's session is refused, and what to do: the site lets guests chat only in battles (docs/protocol.md).
 _GUEST_REFUSED: Final = (
-    "this is a guest's session, which may not chat with a chosen model: sign in on the site in that window, "
-    "then copy again"
+    "this is a guest's session, which cannot choose a model: sign in to the site in that window, then copy again"
 )
 #: The steps of copying a session that the bridge can keep alive.
 HOW_TO_COPY: Final = (

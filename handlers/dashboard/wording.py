@@ -15,18 +15,19 @@ from bridge.errors import ApiError
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import readable
 
-#: What can be put right on the Accounts page, and how.
+#: The problems that can be solved on the Accounts page, and how.
 IN_ACCOUNTS: Final[Mapping[Reason, str]] = {
     Reason.CHALLENGE: "open the site in your browser, copy any request to it as cURL, and paste that into Accounts",
-    Reason.EXPIRED: "log in again at the site, and paste the new cookie into Accounts",
-    Reason.GUEST: "sign in on the site in that browser window, send one message, and paste the cookie into Accounts",
-    Reason.TERMS: "open the site in a browser, and accept its terms there if you agree",
+    Reason.EXPIRED: "log in to the site again, and paste the new cookie into Accounts",
+    Reason.GUEST: "sign in to the site in the browser that the cookie came from, send one message, and paste the new"
+    " cookie into Accounts",
+    Reason.TERMS: "open the site in a browser, read its terms, and accept them there if you agree",
     Reason.NO_ACCOUNT: "paste a cookie into Accounts",
 }
 
 
 def to_operator(error: ApiError) -> str:
-    """An error's message for the reader of a page: with what they do there, and seconds in place of a header."""
+    """An error's message for the dashboard: with advice that fits it, and the seconds to wait in place of a header."""
     advice = advice_after(error.reason, refused_here=error.refused_here)
     message = error.message
     if message.endswith(advice.caller):
@@ -123,12 +124,12 @@ def ticked(text: str) -> Markup:
 
 
 def full(moment: float) -> str:
-    """A unix time whole: date, time of day, and the machine's zone."""
+    """A unix time in full: date, time of day, and the machine's time zone."""
     return f"{datetime.fromtimestamp(moment).astimezone():%a %-d %b %Y, %H:%M:%S} {zone_name(moment)}"
 
 
 def client_name(agent: str, key: str = "") -> str:
-    """What a User-Agent says in short: the program and its version; a browser is one word."""
+    """Shorten a User-Agent to the program and its version, or to `a browser`."""
     if key == "dashboard":
         return "Playground"
     if not agent:

@@ -61,7 +61,7 @@ def test_an_error_ends_with_what_its_reader_can_do(message: str) -> None:
 
 def test_advice_to_the_operator_names_what_only_the_operator_can_do() -> None:
     assert told(Moderated("No")) == "No. Change the prompt."
-    assert told(Moderated("No."), CLOCK) == "No. Set it right (NTP). Ids are corrected meanwhile."
+    assert told(Moderated("No."), CLOCK) == "No. Set the clock by NTP; meanwhile the bridge corrects its ids."
 
 
 @pytest.mark.parametrize(

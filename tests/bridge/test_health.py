@@ -28,8 +28,8 @@ END = ENDING.session.expires_at
 WALL = Challenge("LMArena shows a challenge page.")
 OUTAGE = ServerFailed("LMArena failed.")
 UNREACHABLE = Unreachable("LMArena cannot be reached.")
-BEHIND = "This machine's clock is 180 s behind LMArena's: set it right (NTP). Ids are corrected meanwhile."
-AHEAD = "This machine's clock is 180 s ahead of LMArena's: set it right (NTP). Ids are corrected meanwhile."
+BEHIND = "This machine's clock is 180 s behind LMArena's: set the clock by NTP; meanwhile the bridge corrects its ids."
+AHEAD = "This machine's clock is 180 s ahead of LMArena's: set the clock by NTP; meanwhile the bridge corrects its ids."
 
 
 def utc(moment: float, form: str) -> str:
@@ -95,7 +95,7 @@ ROWS = (
             (
                 "account ada",
                 Reason.GUEST,
-                "guest's, who may not choose a model: sign in on the site in that browser window, send one message,",
+                "guests may not choose a model: sign in to the site in the browser that the cookie came from",
             ),
         ),
         accounts=(GUEST,),
@@ -110,7 +110,7 @@ ROWS = (
     Row(
         "without consent",
         False,
-        (("account ada", Reason.TERMS, "terms of use have not been accepted by this account: open the site"),),
+        (("account ada", Reason.TERMS, "account has not accepted the site's terms of use: open the site"),),
         accounts=(replace(ACCOUNT, bar=Reason.TERMS),),
     ),
     Row(

@@ -124,8 +124,8 @@ async def test_what_becomes_of_a_login_is_shown_by_itself(
     badge = card.locator(".head .reason")
     await expect(badge).to_have_text("usable")
     for guest, consented, word, said in (
-        (True, True, "guest", "sign in on the site in that browser window"),
-        (False, False, "terms not accepted", "read its terms and accept them there if you agree"),
+        (True, True, "guest", "sign in to the site in the browser that the cookie came from"),
+        (False, False, "terms not accepted", "read its terms and accept them if you agree"),
         (False, True, "usable", "renews itself"),
     ):
         session.guest, session.consented = guest, consented

@@ -91,7 +91,7 @@ async def test_what_is_open_and_has_the_focus_stays_so_while_others_come(
         for newer in ("one-more", "another-one"):
             await ask(bridge, "hello", model=newer)
             await expect(page.get_by_role("row", name=newer)).to_be_visible()
-        await expect(refused.get_by_text("GET /v1/models lists them all")).to_be_visible()
+        await expect(refused.get_by_text("GET /v1/models lists all models")).to_be_visible()
         await expect(running.get_by_role("button", name="Yes, end")).to_be_focused()
 
 

@@ -68,8 +68,8 @@ def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
     ("state", "said"),
     [
         ({"expired": True}, "the site no longer accepts its login"),
-        ({"bar": Reason.GUEST}, "the session is a guest's, who may not choose a model"),
-        ({"bar": Reason.TERMS}, "the site's terms of use have not been accepted by this account"),
+        ({"bar": Reason.GUEST}, "the session is a guest's, and guests may not choose a model"),
+        ({"bar": Reason.TERMS}, "this account has not accepted the site's terms of use"),
         ({"cooldowns": {"chat": 900, "image": -9}}, r"on cooldown for chat for (900|8\d\d) s after a 429"),
         (
             {"cooldowns": {"everything": 1200}},
@@ -127,7 +127,7 @@ def test_a_guest_is_told_to_sign_in() -> None:
     result = run("accounts", "add", stdin=cookie(user={"id": "u-1", "is_anonymous": True}))
     assert result.exit_code == 1
     assert "this is a guest's session" in result.stderr
-    assert "sign in on the site in that window, then copy again" in result.stderr
+    assert "sign in to the site in that window, then copy again" in result.stderr
     assert run("accounts", "list").stderr.startswith("No account yet")
 
 

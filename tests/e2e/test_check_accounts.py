@@ -68,13 +68,13 @@ def without_consent(session: Session) -> None:
         pytest.param(
             guest,
             "guest",
-            "the session is a guest's, .*: sign in on the site .* `lmarena-bridge accounts add --label ada`",
+            "the session is a guest's, .*: sign in to the site .* `lmarena-bridge accounts add --label ada`",
             id="a guest",
         ),
         pytest.param(
             without_consent,
             "terms",
-            "the site's terms of use have not been accepted .*: open the site .* if you agree; .*",
+            "this account has not accepted the site's terms of use: open the site .* if you agree; .*",
             id="no consent",
         ),
     ],

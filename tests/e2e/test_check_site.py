@@ -157,8 +157,8 @@ async def test_a_clock_that_is_wrong_is_worth_a_look(arena: Arena, ahead: int, s
     result = await check(arena, arena.sign_in("ada@example.org"))
     assert result.exit_code == 0
     assert re.fullmatch(
-        rf"! clock: This machine's clock is (899|90\d) s {said} LMArena's: set it right \(NTP\)\. "
-        r"Ids are corrected meanwhile\.",
+        rf"! clock: This machine's clock is (899|90\d) s {said} LMArena's: set the clock by NTP; "
+        r"meanwhile the bridge corrects its ids\.",
         line(result, "clock"),
     )
     assert line(result, "account ada").startswith("✓")

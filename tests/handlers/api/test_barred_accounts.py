@@ -51,7 +51,7 @@ async def test_a_login_gate_bars_the_account_and_does_not_expire_it(
     arena.faults.arm("login_gate", None)
     for _ in range(2):  # the second request asks nobody
         answer = await ask(bridge, PROMPT, stream=stream)
-        assert_no_account(answer, "guest", "must sign in on the site")
+        assert_no_account(answer, "guest", "must sign in to the site")
         assert len(arena.chats) == 1
     assert (account(bridge).bar, account(bridge).expired) == (Reason.GUEST, False)
     arena.faults.clear()
@@ -77,12 +77,12 @@ async def test_a_guests_session_in_the_state_file(stream: bool, arena: Arena, tm
     guest = arena.sign_in("visitor", guest=True)
     async with running_bridge(arena, tmp_path / "state", sessions=(guest,)) as bridge:
         for _ in range(2):
-            assert_no_account(await ask(bridge, PROMPT, stream=stream), "guest", "must sign in on the site")
+            assert_no_account(await ask(bridge, PROMPT, stream=stream), "guest", "must sign in to the site")
         assert len(arena.chats) <= 1  # none, where the login was looked at first
         assert not account(bridge, "visitor").expired
         await check_login(bridge, "visitor")
         asked = len(arena.chats)
-        assert_no_account(await ask(bridge, PROMPT, stream=stream), "guest", "must sign in on the site")
+        assert_no_account(await ask(bridge, PROMPT, stream=stream), "guest", "must sign in to the site")
         assert len(arena.chats) == asked
     kept = json.loads((tmp_path / "state" / "accounts.json").read_text())
     assert '"guest"' in json.dumps(kept)  # it is known after a restart
@@ -94,7 +94,7 @@ async def test_a_bar_outlasts_a_restart(arena: Arena, tmp_path: Path) -> None:
         await check_login(bridge, "visitor")
     arena.faults.arm("server_error", None, on="me")
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
-        assert_no_account(await ask(bridge, PROMPT), "guest", "must sign in on the site")
+        assert_no_account(await ask(bridge, PROMPT), "guest", "must sign in to the site")
         assert not arena.chats
 
 
@@ -118,7 +118,7 @@ async def test_terms_that_were_not_accepted_until_they_are(stream: bool, arena: 
         assert_no_account(await ask(bridge, PROMPT, stream=stream), "terms", "accept them there if they agree")
         assert (len(arena.chats), account(bridge).expired) == (0, False)
         session.consented = True
-        assert_no_account(await ask(bridge, PROMPT, stream=stream), "terms", "read them on the site")
+        assert_no_account(await ask(bridge, PROMPT, stream=stream), "terms", "read the terms on the site")
         await check_login(bridge)
         assert (await ask(bridge, PROMPT, stream=stream)).is_good
         assert not any(call.method == "POST" and call.kind != "create" for call in arena.calls)

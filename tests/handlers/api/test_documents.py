@@ -235,7 +235,7 @@ async def test_a_model_that_reads_no_documents_is_a_400_that_names_the_part(
     ]
     error = await refusal(bridge, messages, model, stream=stream)
     assert (error["code"], error["param"]) == ("unsupported_parameter", "messages[1].content[2]")
-    assert f"'{model}' takes no documents" in error["message"]
+    assert f"'{model}' does not accept documents" in error["message"]
     assert not calls(arena)
     assert not uploads(arena)
 

@@ -313,7 +313,7 @@ async def test_a_site_that_has_changed_is_said_to_have_and_opens_no_circuit(
             message = (await answer.json())["error"]["message"]
             assert answer.status == 502
             assert message.endswith(
-                "The site has changed: the bridge may need an update. lmarena-bridge check says more."
+                "The site has changed: the bridge may need an update. Run lmarena-bridge check for details."
             )
             assert answers_asked(arena) == asked
         assert len(bridge.state.pool.usable("chat")) == len(sessions)

@@ -152,9 +152,9 @@ async def test_an_unknown_or_hidden_model_is_404(name: str, arena: Arena, bridge
 async def test_close_names_are_offered_but_only_those_the_key_may_use(bridge: RunningBridge) -> None:
     _, body = await get(bridge, "/models/Oter-1")
     assert "'otter-1'" in body["error"]["message"]
-    assert "[models.aliases] in bridge.toml says what they mean: 'Oter-1' = 'otter-1'." in body["error"]["message"]
+    assert "map them in [models.aliases] of bridge.toml: 'Oter-1' = 'otter-1'." in body["error"]["message"]
     _, body = await get(bridge, "/models/otter%20x")
-    assert "says what they mean." in body["error"]["message"]
+    assert "map them in [models.aliases] of bridge.toml." in body["error"]["message"]
     _, body = await get(bridge, "/models/night-frog")
     assert "night-fog" not in body["error"]["message"]
 
@@ -245,7 +245,7 @@ async def test_a_model_that_nobody_may_choose_is_refused_in_words(
     error = body["error"]
     assert (status, error["type"], error["code"]) == (404, "invalid_request_error", "model_not_found")
     assert error["param"] == "model"
-    assert error["message"].startswith(f"LMArena lists the model '{name}', but lets nobody choose it at the moment.")
+    assert error["message"].startswith(f"LMArena lists the model '{name}', but it cannot be chosen at the moment.")
     answer = await shown.post(shown.chat("hi", model=name))
     assert (answer.status, (await answer.json())["error"]) == (404, error)
     # The list has just said so: the page is not read again for it.

@@ -43,7 +43,7 @@ def assert_broken_off(answer: Answered, *, stream: bool, text: str = FIRST_DELTA
     """The caller has what came, and knows that it is not all."""
     assert answer.said == (200 if stream else 502, "upstream_error", "truncated")
     assert answer.error is not None
-    message = "LMArena's answer broke off before its end. What has come is not the whole answer."
+    message = "LMArena's answer broke off before its end. The part of the answer that came is incomplete."
     assert answer.error["message"] == (f"{message} You can retry your request." if stream else message)
     assert answer.text == (text if stream else "")
 

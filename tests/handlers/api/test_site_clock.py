@@ -112,7 +112,7 @@ async def test_a_refusal_of_ids_that_no_correction_helps(stream: bool, arena: Ar
     answer = await ask(bridge, PROMPT, stream=stream)
     assert answer.said == (502, "upstream_error", "rejected")
     assert answer.error is not None
-    assert "must set this machine's clock right" in answer.error["message"]
+    assert "must correct the clock of the bridge's machine" in answer.error["message"]
     assert len(arena.chats) == 3
     assert_no_account_marked(bridge)
     arena.faults.clear()

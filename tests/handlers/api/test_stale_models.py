@@ -191,7 +191,7 @@ async def test_a_model_that_nobody_may_choose_any_more(arena: Arena, bridge: Run
     answer = await ask(bridge, PROMPT, model=TALKS)
     assert answer.said == (404, "model_not_found", "rejected")
     assert answer.error is not None
-    assert "lets nobody choose it" in answer.error["message"]
+    assert "it cannot be chosen" in answer.error["message"]
     assert (statuses(arena), readings(arena)) == ([400], 2)
 
 
@@ -201,7 +201,7 @@ async def test_a_model_that_is_listed_and_refused(stream: bool, arena: Arena, br
     answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
     assert answer.said == (404, "model_not_found", "rejected")
     assert answer.error is not None
-    assert answer.error["message"].startswith(f"LMArena lists the model '{TALKS}', but answers that it does not")
+    assert answer.error["message"].startswith(f"LMArena lists the model '{TALKS}', but rejects its id")
     assert (len(arena.chats), readings(arena)) == (1, 2)
     assert_no_account_marked(bridge)
 

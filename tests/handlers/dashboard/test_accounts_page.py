@@ -147,7 +147,7 @@ async def test_a_pasted_account_is_asked_about_at_once(arena: Arena, dashboard: 
     await paste(dashboard, session.cookie_value)
     said = await card(dashboard)
     assert "terms not accepted" in said
-    assert "Login the site's terms of use have not been accepted by this account To do open the site" in said
+    assert "Login this account has not accepted the site's terms of use To do open the site" in said
     assert [call.kind for call in arena.calls if "arena-auth" in call.headers.get("cookie", "")] == ["me"]
 
 
@@ -189,7 +189,7 @@ async def test_a_guest_is_told_what_to_do(arena: Arena, dashboard: Dashboard) ->
     assert await chat(dashboard.bridge) == 503
     said = await card(dashboard)
     assert "ada@example.org guest Owner" in said
-    assert "Login the session is a guest's, who may not choose a model To do sign in on the site" in said
+    assert "Login the session is a guest's, and guests may not choose a model To do sign in to the site" in said
 
 
 async def test_a_session_that_cannot_be_renewed(arena: Arena, dashboard: Dashboard) -> None:
@@ -254,7 +254,7 @@ async def test_a_guest_is_told_to_sign_in_and_nothing_is_kept(dashboard: Dashboa
     page = await paste(dashboard, f"cookie: arena-auth-prod-v1={guest}; cf_clearance={CLEARANCE}\nuser-agent: {AGENT}")
     assert page.status == 400
     assert page.markup.says("this is a guest's session")
-    assert page.markup.says("sign in on the site in that window, then copy again")
+    assert page.markup.says("sign in to the site in that window, then copy again")
     assert await kept.unchanged()
 
 

@@ -242,7 +242,7 @@ async def test_the_page_of_a_request_that_runs(arena: Arena, dashboard: Dashboar
         (running,) = bridge.app[ACTIVITY].running_newest()
         await dashboard.post("/dashboard/activity", {"number": f"{running.number}"})
         await answer.read()
-    assert (await dashboard.live(address)).markup.says("ended in the bridge's dashboard")
+    assert (await dashboard.live(address)).markup.says("ended from the bridge's dashboard")
 
 
 @pytest.mark.parametrize("request_id", ["req_0", "x" * 128, "..", "%2e%2e", "%00", "%22,%22", "a%2Fb", "é"])

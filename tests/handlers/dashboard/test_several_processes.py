@@ -161,7 +161,7 @@ async def test_activity_shows_what_runs_at_every_process_and_ends_it(several: Se
     assert b"ended_by_owner" in await streams[0].read()
     streams[1].close()
     # What ended elsewhere is kept there: each bridge here has a state folder, as machines have.
-    assert (await walker.at(several, 0).live(f"/dashboard/activity/{first}")).markup.says("ended in the bridge")
+    assert (await walker.at(several, 0).live(f"/dashboard/activity/{first}")).markup.says("ended from the bridge")
     assert (await walker.at(several, 1).get(f"/dashboard/activity/{first}")).status == 404
 
 

@@ -114,7 +114,7 @@ async def test_what_helps_a_guest_is_said(arena: Arena, bridge: RunningBridge) -
     arena.faults.arm("login_gate")
     await (await bridge.post(bridge.chat("hi"))).read()
     _, body = await health(bridge)
-    assert "sign in on the site" in message(body)
+    assert "sign in to the site" in message(body)
     assert body["accounts"] == {"total": 1, "usable": 0}
 
 
