@@ -43,7 +43,7 @@ class Attempt(NamedTuple):
 class Entry:
     """One ended request. `asked` is the model as the caller named it, `model` the one that was asked in the end.
 
-    `refused` is whether a rule of the bridge's own refused it. `conversation` is how it continued one, and why so;
+    `refused` is whether the bridge itself refused it. `conversation` says how it continued a conversation, and why so;
     `unkept` is how many requests without a key before it were not kept. `prompt` is None unless `log.debug` is set.
     """
 
@@ -76,7 +76,7 @@ class Entry:
 
     @property
     def ending(self) -> str:
-        """The word, marked if a rule of the bridge's own refused the request; as in the statistics."""
+        """The word, marked as in the statistics if the bridge itself refused the request."""
         return f"{self.word}{HERE}" if self.refused else self.word
 
     @property

@@ -1,4 +1,4 @@
-"""How the attempts with each LMArena account went: by outcome, the last ones, and hour by hour.
+"""How the attempts with each account went: by outcome, the last ones, and hour by hour.
 
 In JSON an hour is one string of numbers: `ok limited failed`.
 """
@@ -15,14 +15,14 @@ from bridge.statistics.counts import whole_numbers
 from bridge.statistics.spans import HOUR
 from upstream.protocol.errors import Reason
 
-#: How many of an account's last answers are kept.
+#: How many of an account's last attempts are kept.
 LAST_ANSWERS: Final = 5
-#: For how many hours an account's answers are counted hour by hour.
+#: For how many hours an account's attempts are counted hour by hour.
 ANSWER_HOURS: Final = 24
 
 
 class HourOfAnswers(NamedTuple):
-    """How the attempts of an hour with one account went: answered, limited by the site, failed otherwise."""
+    """How the attempts of one hour went: answered, limited by the site, failed for another reason."""
 
     ok: int = 0
     limited: int = 0
@@ -48,7 +48,7 @@ _LIMITS: Final = (Reason.RATE_LIMITED, Reason.RECAPTCHA)
 class AccountUse:
     """Counts of the attempts with one account by outcome, and the last ones as (unix time, reason).
 
-    `hours` has those of the last ANSWER_HOURS hours by the unix time at which each hour began.
+    `hours` has the counts of the last ANSWER_HOURS hours, by the unix time at which each hour began.
     """
 
     reasons: Counter[str] = field(default_factory=Counter)
@@ -68,12 +68,12 @@ class AccountUse:
         self.hours[hour] = before.plus(one)
 
     def last_hours(self, now: int) -> list[tuple[int, HourOfAnswers]]:
-        """The last ANSWER_HOURS hours with their beginnings, in order; the last one has not ended."""
+        """The last ANSWER_HOURS hours as (unix time of the beginning, counts), in order; the last one has not ended."""
         begins = (now - now % HOUR - hours * HOUR for hours in reversed(range(ANSWER_HOURS)))
         return [(begin, self.hours.get(begin, HourOfAnswers())) for begin in begins]
 
     def _forget(self, now: int) -> None:
-        """Drop the hours that are not shown at `now`, and those after it, which a clock that was set back left."""
+        """Drop the hours that are too old at `now`, and those after it, which exist if the clock was set back."""
         for hour in [hour for hour in self.hours if not 0 <= now - hour < ANSWER_HOURS * HOUR]:
             del self.hours[hour]
 

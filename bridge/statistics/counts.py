@@ -1,7 +1,7 @@
-"""Counters of requests: by outcome, by model and key, and their packed form in JSON.
+"""Counters of requests by outcome, model, key and front API, and their packed form in JSON.
 
-A row in JSON is one string of numbers. For a name: `requests errors prompt_tokens completion_tokens last`, and if it
-was ever offered tools, `offered called repaired unparsed dropped_chars`. For a period:
+A row in JSON is one string of numbers. For a name it is `requests errors prompt_tokens completion_tokens last`, and if
+tools were ever offered, `offered called repaired unparsed dropped_chars`. For a period it is
 `requests errors gone chunks prompt_tokens completion_tokens | ttft | duration | endings`, where a histogram is its sum
 in microseconds and its counts without trailing zeros, and endings are counts by word: `ok:12 rejected@here:1`.
 """
@@ -19,16 +19,16 @@ from bridge.statistics.histogram import Histogram
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
-#: Inclusive upper bounds of the histograms' buckets, in seconds; a further bucket counts longer durations.
+#: Inclusive upper bounds of the histograms' buckets, in seconds; one more bucket counts longer durations.
 TTFT_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0, 120.0)
 DURATION_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0)
 
-#: The most names in a table; further names are counted as OTHERS.
+#: The most names in a table, and the most characters of a name; further names are counted as OTHERS.
 NAMES: Final = 500
 NAME_CHARS: Final = 100
 OTHERS: Final = "(others)"
 
-#: Marks the word of a request that a rule of the bridge's own refused.
+#: Marks the word of a request that the bridge itself refused.
 HERE: Final = "@here"
 
 _NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
@@ -37,9 +37,11 @@ T = TypeVar("T")
 
 
 class ToolUse(NamedTuple):
-    """Answers to requests with tools: all, those with calls, with calls once corrected, and with none to be read.
+    """Counts of answers to requests with tools.
 
-    `dropped_chars` are the characters of these answers that were neither text nor call, and reached nobody.
+    `offered` counts all of them, `called` those with tool calls, `repaired` those with calls after a correction, and
+    `unparsed` those whose calls could not be read. `dropped_chars` is the number of their characters that were neither
+    text nor part of a call.
     """
 
     offered: int = 0
@@ -61,8 +63,8 @@ class Outcome(NamedTuple):
     """How one request, a chat completion or an image generation, has ended.
 
     `model` is None if it was not resolved, so that callers cannot add made-up names; `key` is the API key's name, None
-    without a key; `api` is the front API's. `seconds` is how long the request took; `ttft` is None if no delta was
-    written. `refused` is whether a rule of the bridge's own refused it.
+    without a key; `api` is the front API's name. `seconds` is how long the request took; `ttft` is None if no delta was
+    written. `refused` is whether the bridge itself refused it.
     """
 
     status: int
@@ -80,7 +82,7 @@ class Outcome(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether the caller got an error: the status, or a stream that broke."""
+        """Whether the caller got an error, as the status or within a stream."""
         if self.status >= 400:
             return self.status != 499
         return self.reason not in _NO_FAILURE
@@ -92,7 +94,7 @@ class Outcome(NamedTuple):
 
     @property
     def ending(self) -> str:
-        """The word of diagnosis, marked if a rule of the bridge's own refused the request."""
+        """The word of diagnosis, marked if the bridge itself refused the request."""
         return f"{self.reason.value}{HERE}" if self.refused and self.failed else self.reason.value
 
 
@@ -108,7 +110,7 @@ class UsageCounts:
     tools: ToolUse = NO_TOOLS
 
     def count(self, outcome: Outcome, at: int) -> None:
-        """Count one request, which came at `at`, after those before."""
+        """Count one request, which ended at the unix time `at`, later than those before it."""
         self.requests += 1
         self.errors += outcome.failed
         self.prompt_tokens += outcome.prompt_tokens
@@ -118,7 +120,7 @@ class UsageCounts:
             self.tools = self.tools.plus(outcome.tools)
 
     def add(self, more: UsageCounts) -> None:
-        """Add a row whose requests came after this one's."""
+        """Add a row of later requests."""
         self.requests += more.requests
         self.errors += more.errors
         self.prompt_tokens += more.prompt_tokens
@@ -127,7 +129,7 @@ class UsageCounts:
         self.tools = self.tools.plus(more.tools)
 
     def pack(self) -> str:
-        """One row."""
+        """The row for JSON."""
         row = f"{self.requests} {self.errors} {self.prompt_tokens} {self.completion_tokens} {self.last}"
         return " ".join([row, *map(str, self.tools)]) if self.tools.offered else row
 
@@ -159,28 +161,28 @@ class Counts:
 
     @property
     def refused(self) -> int:
-        """Requests that a rule of the bridge's own refused."""
+        """Requests that the bridge itself refused."""
         return sum([count for ending, count in self.endings.items() if ending.endswith(HERE)])
 
     @property
     def failed(self) -> int:
-        """Requests that failed otherwise: at the site, or because there is no account."""
+        """Requests that failed for another reason: at the site, or because there is no account."""
         return self.errors - self.refused
 
     @property
     def answered(self) -> int:
-        """Requests with a whole answer."""
+        """Requests that got a whole answer."""
         return self.requests - self.errors - self.gone
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Count requests."""
         self.requests += len(outcomes)
-        endings = Counter([(each.status, each.reason, each.refused) for each in outcomes])
-        for (status, reason, refused), count in endings.items():  # of which there are few
-            alike = Outcome(status, reason, 0.0, refused=refused)
-            self.errors += count * alike.failed
-            self.gone += count * alike.gone
-            self.endings[alike.ending] += count
+        kinds = Counter([(each.status, each.reason, each.refused) for each in outcomes])
+        for (status, reason, refused), count in kinds.items():  # there are few
+            kind = Outcome(status, reason, 0.0, refused=refused)
+            self.errors += count * kind.failed
+            self.gone += count * kind.gone
+            self.endings[kind.ending] += count
         self.chunks += sum([each.chunks for each in outcomes])
         self.prompt_tokens += sum([each.prompt_tokens for each in outcomes])
         self.completion_tokens += sum([each.completion_tokens for each in outcomes])
@@ -200,7 +202,7 @@ class Counts:
         self.endings.update(more.endings)
 
     def pack(self) -> str:
-        """One row of four parts."""
+        """The row for JSON, in four parts."""
         endings = " ".join([f"{ending}:{count}" for ending, count in self.endings.items()])
         return (
             f"{self.requests} {self.errors} {self.gone} {self.chunks} {self.prompt_tokens} {self.completion_tokens}"
@@ -235,14 +237,14 @@ class Bucket(Counts):
 
 @dataclass(slots=True)
 class Totals(Counts):
-    """The counters since the statistics began, and the numbers of successful and failed uploads."""
+    """The counters since the statistics began, with the numbers of successful and failed uploads."""
 
     uploaded: int = field(default=0, kw_only=True)
     upload_failures: int = field(default=0, kw_only=True)
 
 
 _TABLES: Final = ("models", "keys", "apis")
-#: Of one outcome: its model, key and API.
+#: The model, key and API of an outcome.
 _Names: TypeAlias = tuple[str | None, str | None, str | None]
 
 
@@ -255,25 +257,25 @@ class Tables:
     apis: dict[str, UsageCounts] = field(default_factory=dict)
 
     def count(self, outcomes: Sequence[Outcome], times: Sequence[int]) -> None:
-        """Count requests under their models, keys and APIs; `times` are their unix times."""
+        """Count requests by model, key and API; `times` are the unix times at which they ended."""
         rows: dict[_Names, list[UsageCounts]] = {}
-        alike: dict[_Names, UsageCounts] = {}
+        sums: dict[_Names, UsageCounts] = {}
         for outcome, at in zip(outcomes, times, strict=True):
             names = outcome.model, outcome.key, outcome.api
-            usage = alike.pop(names, None)
+            usage = sums.pop(names, None)
             if usage is None:
-                usage, places = UsageCounts(), zip(self._all, names, strict=True)
-                rows[names] = [row_of(table, name, UsageCounts) for table, name in places if name is not None]
+                usage, named = UsageCounts(), zip(self._all, names, strict=True)
+                rows[names] = [row_of(table, name, UsageCounts) for table, name in named if name is not None]
             usage.count(outcome, at)
-            alike[names] = usage  # behind the others, since it has the last request
-        for names, usage in alike.items():
+            sums[names] = usage  # moved to the end, since it has the last request
+        for names, usage in sums.items():
             for row in rows[names]:
                 row.add(usage)
 
     def add(self, more: Tables) -> None:
-        """Add tables whose requests came after these."""
-        for table, further in zip(self._all, more._all, strict=True):
-            for name, usage in further.items():
+        """Add tables of later requests."""
+        for table, later in zip(self._all, more._all, strict=True):
+            for name, usage in later.items():
                 row_of(table, name, UsageCounts).add(usage)
 
     @property
@@ -281,7 +283,7 @@ class Tables:
         return self.models, self.keys, self.apis
 
     def pack(self) -> dict[str, object]:
-        """All tables as rows by name."""
+        """The tables for JSON, each with its rows by name."""
         return {
             kind: {name: usage.pack() for name, usage in table.items()}
             for kind, table in zip(_TABLES, self._all, strict=True)
@@ -290,17 +292,17 @@ class Tables:
     @classmethod
     def unpack(cls, value: Any) -> Self:
         """Read what `pack` wrote. Raises what `Stats.from_json` does."""
-        kept = {"apis": {}, **value}  # an older version counted no APIs
-        return cls(*[{name: UsageCounts.unpack(row) for name, row in kept[kind].items()} for kind in _TABLES])
+        tables = {"apis": {}, **value}  # an older version counted no APIs
+        return cls(*[{name: UsageCounts.unpack(row) for name, row in tables[kind].items()} for kind in _TABLES])
 
 
 def most_used(table: Mapping[str, UsageCounts], count: int | None = None) -> list[tuple[str, UsageCounts]]:
-    """The rows of a table, or the first `count`: those with most requests first; names decide between equals."""
+    """The rows of a table, or the first `count`: by decreasing number of requests, then by name."""
     return sorted(table.items(), key=lambda row: (-row[1].requests, row[0]))[:count]
 
 
 def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
-    """The row of `name`, which is added if there is room, else that of OTHERS."""
+    """The row of `name`, which is added if there is room; otherwise that of OTHERS."""
     row = table.get(name)
     if row is None:
         name = kept_name(name)
@@ -311,7 +313,7 @@ def row_of(table: dict[str, T], name: str, new: Callable[[], T]) -> T:
 
 
 def kept_name(name: str) -> str:
-    """A name as tables have it: cut to NAME_CHARS, with lone surrogates and control characters replaced by `?`."""
+    """A name as it stands in tables: cut to NAME_CHARS, with surrogates and control characters replaced by `?`."""
     return printable(name[:NAME_CHARS], "?")
 
 
@@ -321,5 +323,5 @@ def _endings(row: str) -> Counter[str]:
 
 
 def whole_numbers(counts: dict[str, Any]) -> dict[str, int]:
-    """Numbers by name, read from JSON. Raises ValueError, TypeError or AttributeError."""
+    """Read numbers by name from JSON. Raises ValueError, TypeError or AttributeError."""
     return {name: int(count) for name, count in counts.items()}

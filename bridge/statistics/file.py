@@ -1,7 +1,6 @@
 """`stats.json`: the statistics, written every few seconds by one task, and read back for the dashboard.
 
-The file may have several megabytes, so only the copying of the counters happens in the event loop; threads write and
-read the file.
+The file may have several megabytes, so the event loop only copies the counters; threads write and read the file.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _logger = logging.getLogger(__name__)
 
 
 def stats_form(clock: Callable[[], float]) -> DocumentForm[Stats]:
-    """The form of `stats.json`; `clock` becomes the clock of the statistics that are read from it."""
+    """The form of `stats.json`; `clock` is for the statistics that are read from it."""
     parse = partial(Stats.from_json, clock=clock)
     return DocumentForm("stats", 1, parse, Stats.to_json, Stats(clock), precious=False)
 
@@ -34,12 +33,12 @@ def stats_document(folder: StateFolder, clock: Callable[[], float]) -> Document[
 
 
 class StatsStore(Protocol):
-    """The statistics of a running daemon and where they are kept: a file, or Redis (`bridge.shared.statistics`)."""
+    """The statistics of a running daemon and their place: a file, or Redis (`bridge.shared.statistics`)."""
 
     stats: Stats
 
     async def load(self) -> None:
-        """Load what is known of earlier runs. Raises StateError."""
+        """Load the counts of earlier runs. Raises StateError."""
 
     async def keep(self) -> None:
         """Save every few seconds, until cancelled."""
@@ -57,17 +56,19 @@ class StatsStore(Protocol):
 class StatsFile:
     """The statistics of a running daemon and their file. Owned by the app: `load` first, then `keep` as a task.
 
-    `stats` is what requests are counted in; take it after `load`.
+    `load` replaces `stats`, in which requests are counted.
     """
 
     def __init__(
         self, folder: StateFolder, clock: Callable[[], float], *, flush_seconds: float = FLUSH_SECONDS
     ) -> None:
         self._document = stats_document(folder, clock)
-        self._reading = stats_document(folder, clock)  # a separate instance, to which our own saves look like changes
+        self._reading = stats_document(
+            folder, clock
+        )  # a separate instance, to which saves of `_document` look like changes
         self._read: Stats | None = None
         self._flush_seconds = flush_seconds
-        self._flushed = 0
+        self._saved_revision = 0
         self._failing = False
         self.stats = Stats(clock)
 
@@ -84,7 +85,7 @@ class StatsFile:
     async def flush(self) -> None:
         """Save if anything was counted since the last save. Repeated failures are logged once."""
         revision = self.stats.revision
-        if revision == self._flushed:
+        if revision == self._saved_revision:
             return
         try:
             await self._document.save(self.stats)
@@ -96,7 +97,7 @@ class StatsFile:
             if self._failing:
                 _logger.info("statistics are saved again")
             self._failing = False
-            self._flushed = revision
+            self._saved_revision = revision
 
     async def finish(self) -> None:
         """Save a last time; what cannot be written is lost."""
@@ -109,7 +110,7 @@ class StatsFile:
         if self._read is None or await self._reading.changed():
             try:
                 self._read = await self._reading.load()
-            except StateGone:  # the file is missing, at most until the next flush
+            except StateGone:  # the next flush writes the file again
                 if self._read is None:
                     raise
         return self._read

@@ -1,4 +1,4 @@
-"""Histograms of durations, which add up exactly and pack into one short row."""
+"""Histograms of durations, which can be added exactly and packed into one short row."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Self
 class Histogram:
     """Counts durations by bucket: bucket `i` ends at `bounds[i]` seconds, inclusive; one more has no upper bound.
 
-    The sum is kept in whole microseconds, so that it does not depend on the order of addition. Missing trailing counts
-    are zeros; more counts than buckets raise ValueError.
+    The sum is kept in whole microseconds, so that it does not depend on the order of additions. Missing trailing counts
+    are zeros. Raises ValueError if there are more counts than buckets.
     """
 
     bounds: tuple[float, ...]
@@ -40,7 +40,7 @@ class Histogram:
         return sum(self.counts)
 
     def observe(self, durations: Sequence[float]) -> None:
-        """Count durations in seconds; a negative one, which a clock that was set back may cause, counts as 0."""
+        """Count durations in seconds; a negative one, as when a clock was set back, counts as 0."""
         for bucket, count in Counter(map(partial(bisect_left, self.bounds), durations)).items():
             self.counts[bucket] += count
         self.micros += sum([max(round(seconds * 1e6), 0) for seconds in durations])

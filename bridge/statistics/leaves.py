@@ -1,8 +1,8 @@
-"""The statistics as leaves of their JSON, so that several processes can add up what each has counted. Pure.
+"""The statistics as leaves of their JSON, so that what several processes have counted can be added up. Pure functions.
 
-A leaf has a path, the names on the way to it joined by a control character that no name contains, and a row: numbers,
-with or without a word, between spaces, in parts between bars (`bridge.statistics.counts`). Rows are added number by
-number; the one exception is the time of the last request in the row of a name, of which the later one holds.
+A leaf has a path, which is the names that lead to it, joined by a control character that no name contains, and a row:
+numbers, with or without a word, separated by spaces, in parts separated by bars (`bridge.statistics.counts`). Rows are
+added number by number, except for the time of the last request in the row of a name: the later one counts.
 
     1 0 20 300 1796030737   +   2 1 5 6 1796030740       =   3 1 25 306 1796030740
     1 0 | 7 1 | ok:1        +   1 1 | 3 0 2 | timeout:1   =   2 1 | 10 1 2 | ok:1 timeout:1
@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-#: Between the names of a path.
+#: Separates the names of a path.
 SEPARATOR: Final = "\x1f"
-#: Which number of the row of a name is a time.
+#: The index of the time in the row of a name.
 LAST: Final = 4
 
-#: How a leaf's rows are put together: added; added but for the time; the earlier one; the last ones of both.
+#: How the rows of a leaf are combined: added; added except for the time; the earlier one; the last entries of both.
 Kind: TypeAlias = Literal["sum", "usage", "first", "latest"]
 Leaves: TypeAlias = Mapping[str, str]
 
@@ -28,7 +28,7 @@ _NAMED: Final = ("models", "keys", "apis")
 
 
 class Change(NamedTuple):
-    """What is to be put together with a leaf."""
+    """A row to combine with the one of a leaf."""
 
     path: str
     kind: Kind
@@ -36,12 +36,12 @@ class Change(NamedTuple):
 
 
 def leaves(value: Mapping[str, Any]) -> dict[str, str]:
-    """The leaves of `Stats.to_json`."""
+    """The leaves of what `Stats.to_json` returns."""
     return dict(_leaves((), value))
 
 
 def tree(found: Leaves) -> dict[str, Any]:
-    """The JSON that has these leaves, with the tables that `Stats.from_json` expects."""
+    """The JSON with these leaves, completed by empty tables that `Stats.from_json` expects."""
     value: dict[str, Any] = {
         "statuses": {},
         "reasons": {},
@@ -65,14 +65,14 @@ def tree(found: Leaves) -> dict[str, Any]:
         use.setdefault("last", [])
     for name, tables in value.items():
         if name.endswith("_tables"):
-            for its in tables.values():
+            for period in tables.values():
                 for each in _NAMED:
-                    its.setdefault(each, {})
+                    period.setdefault(each, {})
     return value
 
 
 def kind_of(path: str) -> Kind:
-    """How the rows of a leaf are put together."""
+    """How the rows of a leaf are combined."""
     names = path.split(SEPARATOR)
     if path == "since":
         return "first"
@@ -82,7 +82,7 @@ def kind_of(path: str) -> Kind:
 
 
 def changes(now: Leaves, before: Leaves) -> list[Change]:
-    """What has been counted between two states of one process's statistics."""
+    """What one process has counted between two states of its statistics."""
     found: list[Change] = []
     attempts: Counter[str] = Counter()  # new ones, by account
     for path, row in now.items():
@@ -99,7 +99,7 @@ def changes(now: Leaves, before: Leaves) -> list[Change]:
                 attempts[account] += int(row) - int(earlier or 0)
     for account, count in attempts.items():
         path = SEPARATOR.join(("accounts", account, "last"))
-        if path in before:  # the list keeps its last entries, so only the count says how many of them are new
+        if path in before:  # the list has a bounded length, so only the count says how many entries are new
             found.append(Change(path, "latest", ",".join(now[path].split(",")[-count:])))
     return found
 
@@ -123,13 +123,13 @@ def _difference(kind: Kind, row: str, earlier: str) -> str:
 
 
 def _subtracted(numbers: list[str], before: list[str]) -> list[str]:
-    """The difference of two parts: by place, or by word."""
+    """The difference of two parts: by position, or by word."""
     earlier = dict(_by_word(before))
     differences = [(word, number - earlier.get(word, 0)) for word, number in _by_word(numbers)]
     return [f"{word}:{number}" if isinstance(word, str) else str(number) for word, number in differences]
 
 
 def _by_word(numbers: list[str]) -> Iterator[tuple[str | int, int]]:
-    for place, number in enumerate(numbers):
+    for position, number in enumerate(numbers):
         word, colon, count = number.rpartition(":")
-        yield (word, int(count)) if colon else (place, int(number))
+        yield (word, int(count)) if colon else (position, int(number))

@@ -1,7 +1,7 @@
 """Counts by minute, hour or day, with a bounded number of periods.
 
-A request counts in the period of the wall clock's time, even after the clock has jumped; empty periods are not stored.
-No period is lost while the clock stays within `capacity` periods, and no request is counted twice.
+A request counts in the period of the wall clock's time, even if the clock jumps; empty periods are not stored. No
+period is lost while the clock stays within `capacity` periods, and no request is counted twice.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Packable(Protocol):
-    """The counters of one period. `pack` returns plain JSON values, and nothing empty."""
+    """The counters of one period. `pack` returns plain JSON values, which are never empty."""
 
     def pack(self) -> object: ...
 
@@ -34,7 +34,7 @@ class Periods(Generic[C]):
         self._opened: int | None = None
 
     def open(self, now: int) -> C:
-        """The period of `now`, to count in until another one is opened."""
+        """The period of `now`, which may be changed until another one is opened."""
         self._opened = start = self._start(now)
         self._packed.pop(start, None)
         if start not in self._kept:
@@ -48,7 +48,7 @@ class Periods(Generic[C]):
         return [self._kept.get(start) or self._make(start) for start in self._last_starts(now, count)]
 
     def to_json(self) -> dict[str, object]:
-        """Everything as plain values, by start; read-only, since the next dump uses them again."""
+        """All periods as plain values, by start; read-only, since the next call returns the same objects."""
         for start in self._kept.keys() - self._packed.keys():
             self._packed[start] = self._kept[start].pack()
         rows = {str(start): self._packed[start] for start in sorted(self._kept)}
@@ -62,7 +62,7 @@ class Periods(Generic[C]):
         self._kept = {start: unpack(start, row) for start, row in self._packed.items()}
 
     def _forget_one(self, now: int) -> None:
-        """Drop the period furthest from `now` that `last` does not show; with more than `capacity` there is one."""
+        """Drop the period furthest from `now` that `last` does not show; there is one beyond `capacity` periods."""
         hidden = self._kept.keys() - set(self._last_starts(now))
         furthest = max(hidden, key=lambda start: abs(start - now))
         del self._kept[furthest]

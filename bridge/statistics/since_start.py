@@ -1,7 +1,7 @@
 """Counters and histograms since the daemon's start, for monitoring.
 
-The values of labels are bounded: model names as in the statistics, else fixed words. No key's name, account or address
-is among them.
+The values of labels are bounded: model names as in the statistics, otherwise fixed words. They contain no name of a
+key, no account and no address.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from bridge.statistics.histogram import Histogram
 from bridge.statistics.stats import Stats
 from upstream.protocol.errors import Reason
 
-#: Values by the values of their labels.
+#: The values of a metric, by the values of its labels.
 Samples: TypeAlias = Mapping[tuple[str, ...], float]
 
 
 class Counter(NamedTuple):
-    """A counter: its name between prefix and `_total`, its labels, and how to read it from the statistics."""
+    """A counter: its name without prefix and `_total`, its labels, and how to read it from the statistics."""
 
     name: str
     documentation: str
@@ -120,9 +120,9 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[Stats], Histogram]], ...]] = 
 
 
 class SinceStart:
-    """The counts since this object was made.
+    """The counts since this object was created.
 
-    The statistics' own totals would not do: a crash loses their last seconds, and Prometheus would take the lower
+    The totals of the statistics cannot be used: a crash loses their last seconds, and Prometheus would take the lower
     values for a reset and count everything again.
     """
 
@@ -132,7 +132,7 @@ class SinceStart:
         self._observed = [(tuple(read(stats).counts), read(stats).sum) for _, _, read in _HISTOGRAMS]
 
     def counters(self) -> Iterator[tuple[Counter, Samples]]:
-        """Every counter."""
+        """Every counter with its values."""
         for counter, before in zip(_COUNTERS, self._counted, strict=True):
             yield counter, {key: count - before.get(key, 0) for key, count in counter.read(self._stats).items()}
 

@@ -1,6 +1,6 @@
-"""Spans of time up to now, over which all counters add up exactly.
+"""Spans of time up to now, over which all counters can be added exactly.
 
-A span begins where a period of its tables begins: "2 hours" are the ten minutes that run and the eleven before, so
+A span begins with a period of its tables: "2 hours" are the current ten minutes and the eleven such periods before, so
 between 110 and 120 minutes.
 """
 
@@ -12,7 +12,7 @@ PeriodKind = Literal["minute", "hour", "day"]
 TableKind = Literal["ten_minutes", "hour", "day"]
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
-#: For how many days the counts by name are kept day by day.
+#: For how many days the counts by name are kept for each day.
 TABLE_DAYS: Final = 14
 #: The seconds of each period of the tables, and how many periods are kept.
 TABLE_PERIODS: Final[dict[TableKind, tuple[int, int]]] = {
@@ -23,9 +23,9 @@ TABLE_PERIODS: Final[dict[TableKind, tuple[int, int]]] = {
 
 
 class Span(NamedTuple):
-    """A span: the series that has its counters, and the last periods of the tables that have its names.
+    """A span: the series with its counters, and the tables with its counters by name, of which it has `periods`.
 
-    Without `tables` it is all that the statistics have.
+    If `tables` is None, the span is that of all statistics.
     """
 
     series: PeriodKind
@@ -33,7 +33,7 @@ class Span(NamedTuple):
     periods: int = 0
 
     def begins(self, now: int) -> int:
-        """The unix time of its beginning."""
+        """The unix time at which the span begins."""
         if self.tables is None:
             return 0
         width = TABLE_PERIODS[self.tables][0]

@@ -1,6 +1,6 @@
-"""How fast each model answers: the time to its first token, and the tokens of its answers by the second.
+"""How fast each model answers: the time to the first token, and tokens per second.
 
-Kept day by day. A row in JSON is `ttft | tokens micros`: a histogram, and the estimated tokens of streamed texts with
+Kept for each day. A row in JSON is `ttft | tokens micros`: a histogram, and the estimated tokens of streamed texts with
 the time in microseconds between their first token and their end.
 """
 
@@ -16,20 +16,20 @@ from bridge.statistics.counts import TTFT_BOUNDS, Outcome, row_of
 from bridge.statistics.histogram import Histogram
 from upstream.protocol.errors import Reason
 
-#: From so many answers with a first token on a median says something.
+#: The least number of answers for which the median time to the first token is meaningful.
 ENOUGH_ANSWERS: Final = 3
 
 
 @dataclass(slots=True)
 class Speed:
-    """What was measured of one model's whole answers. `micros` are microseconds."""
+    """What was measured of one model's complete answers; `micros` are microseconds."""
 
     ttft: Histogram = field(default_factory=partial(Histogram, TTFT_BOUNDS))
     tokens: int = 0
     micros: int = 0
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Measure answers. Tools are left out of the rate: their calls are held back until they are whole."""
+        """Count answers. The rate excludes those with tools, whose calls are held back until they are complete."""
         self.ttft.observe([each.ttft for each in outcomes if each.ttft is not None])
         for each in outcomes:
             if each.ttft is not None and each.chunks > 1 and each.completion_tokens and not each.tools.offered:
@@ -37,7 +37,7 @@ class Speed:
                 self.micros += max(round((each.seconds - each.ttft) * 1e6), 0)
 
     def add(self, more: Speed) -> None:
-        """Add what was measured elsewhere."""
+        """Add other measurements of the model."""
         self.ttft.add(more.ttft)
         self.tokens += more.tokens
         self.micros += more.micros
@@ -49,11 +49,11 @@ class Speed:
 
     @property
     def rate(self) -> float | None:
-        """Tokens a second; None where nothing was measured."""
+        """Tokens per second; None if nothing was measured."""
         return self.tokens / (self.micros / 1e6) if self.tokens and self.micros else None
 
     def pack(self) -> str:
-        """One row."""
+        """The row for JSON."""
         return f"{self.ttft.pack()} | {self.tokens} {self.micros}"
 
     @classmethod
@@ -71,16 +71,16 @@ class Speeds:
     models: dict[str, Speed] = field(default_factory=dict)
 
     def count(self, outcomes: Sequence[Outcome]) -> None:
-        """Measure the answers among requests that have ended."""
+        """Count the complete answers among requests that have ended."""
         answers: defaultdict[str, list[Outcome]] = defaultdict(list)
         for each in outcomes:
             if each.model is not None and each.ttft is not None and each.reason is Reason.OK:
                 answers[each.model].append(each)
-        for model, its in answers.items():
-            row_of(self.models, model, Speed).count(its)
+        for model, of_model in answers.items():
+            row_of(self.models, model, Speed).count(of_model)
 
     def add(self, more: Speeds) -> None:
-        """Add those of another day."""
+        """Add the speeds of another day."""
         for name, speed in more.models.items():
             row_of(self.models, name, Speed).add(speed)
 

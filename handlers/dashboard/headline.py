@@ -1,6 +1,6 @@
 """What the dashboard says first: whether callers get answers, judged by the state of every part and by what happened.
 
-Only failures count here: what a rule of the bridge's own refused (a wrong key, a limit) is its callers' affair.
+Only failures count here: what the bridge itself refused (a wrong key, a limit) is its callers' affair.
 """
 
 from __future__ import annotations

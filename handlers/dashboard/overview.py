@@ -44,7 +44,7 @@ class Ending(NamedTuple):
 
     @property
     def here(self) -> bool:
-        """Whether a rule of the bridge's own refused the requests."""
+        """Whether the bridge itself refused the requests."""
         return self.name.endswith(HERE)
 
 
