@@ -1,6 +1,6 @@
 """Accepting connections, in place of asyncio's own server.
 
-That one cannot evict connections, and without free descriptors it retries once for each place in its backlog, and logs
+asyncio's server cannot evict connections. Without free descriptors it retries as often as its backlog is long, and logs
 an error each time (Python 3.11).
 """
 
@@ -20,22 +20,22 @@ from handlers.daemon.pending_connections import PendingConnection, PendingConnec
 #: The listening backlog, so that no connection is refused during a restart or a burst: the default maximum of Linux
 #: (net.core.somaxconn).
 BACKLOG: Final = 4096
-#: Connections accepted in one iteration of the event loop.
-_TURN_ACCEPTS: Final = 32
-#: Connections that are closed when descriptors have run out.
-_ROOM_CONNECTIONS: Final = 8
+#: How many connections are accepted in one iteration of the event loop.
+_ACCEPTS_PER_ITERATION: Final = 32
+#: How many connections are evicted when descriptors have run out.
+_EVICTED_CONNECTIONS: Final = 8
 #: How long accepting pauses when descriptors have run out, in seconds.
 _PAUSE_SECONDS: Final = 0.1
-#: How long it pauses when there is no room and no connection may be evicted yet, in seconds.
+#: How long it pauses when there is no room, and no connection may be evicted yet, in seconds.
 _FULL_SECONDS: Final = 0.005
-#: How long a worker that has more connections than another leaves new ones to that, in seconds, and how many it accepts
-#: itself after that all the same, since the other may hang.
-_LEAVE_SECONDS: Final = 0.01
-_HELP_CONNECTIONS: Final = 8
-#: How long an idle connection is kept, and how long a caller may take to send its first request's head, in seconds:
-#: longer than nginx's 60 and Caddy's 120, or a proxy that reuses a connection would answer 502.
+#: How long a worker with more connections than another leaves new ones to the other, in seconds; and how many it then
+#: accepts all the same, since the other may hang.
+_YIELD_SECONDS: Final = 0.01
+_YIELD_CONNECTIONS: Final = 8
+#: How long an idle connection is kept, and a caller may take to send the head of its first request, in seconds. Longer
+#: than nginx's 60 and Caddy's 120: otherwise a proxy that reuses a connection would answer 502.
 KEEPALIVE_SECONDS: Final = 130.0
-#: The timeouts of silence before a TLS handshake and of the handshake itself, and of closing TLS, in seconds.
+#: The timeouts in seconds of the silence before a TLS handshake, of the handshake itself, and of closing TLS.
 _HANDSHAKE_SECONDS: Final = 10.0
 _SHUTDOWN_SECONDS: Final = 5.0
 
@@ -43,19 +43,20 @@ _logger = logging.getLogger(__name__)
 
 
 class CallerConnection(asyncio.BufferedProtocol, Evictable):
-    """A connection that may be evicted, even while its transport is being made; the task `begin` makes it.
+    """A connection that may be evicted, even while its transport is being made: by the task `setup`.
 
-    `first` has the bytes that were read before.
+    `first_bytes` were read before there was a transport.
     """
 
-    begin: asyncio.Task[None] | None = None
-    first = b""
+    setup: asyncio.Task[None] | None = None
+    first_bytes = b""
 
 
 class Listener:
     """Accepts connections on one bound socket until it is closed; `owner_of` finds the owner of a key's secret.
 
-    `is_ahead` is for one of several workers: told the number of its connections, it says whether another has far fewer.
+    One of several workers passes `is_ahead`: given the number of its connections, it returns whether another has far
+    fewer.
     """
 
     def __init__(
@@ -73,17 +74,17 @@ class Listener:
         self._connection = connection
         self._tls = tls
         self._is_ahead = is_ahead
-        self._help = 0  # connections that are accepted though other workers have fewer
-        self._least = MIN_AGE_SECONDS if tls is None else MIN_TLS_AGE_SECONDS
-        self._beginning: set[asyncio.Task[None]] = set()
-        self._pause: asyncio.TimerHandle | None = None
+        self._accept_anyway = 0  # how many more to accept though other workers have fewer
+        self._min_age = MIN_AGE_SECONDS if tls is None else MIN_TLS_AGE_SECONDS
+        self._setting_up: set[asyncio.Task[None]] = set()
+        self._pause_timer: asyncio.TimerHandle | None = None
         self._out_of_descriptors = False
         self._pending = PendingConnections(
             connection_limits,
             owner_of,
             self._connect,
             tls=tls is not None,
-            patience=KEEPALIVE_SECONDS if tls is None else _HANDSHAKE_SECONDS,
+            timeout=KEEPALIVE_SECONDS if tls is None else _HANDSHAKE_SECONDS,
         )
         sock.listen(BACKLOG)
         self._loop.add_reader(sock, self._accept)
@@ -91,11 +92,11 @@ class Listener:
     def stop(self) -> None:
         """Stop accepting."""
         self._loop.remove_reader(self._sock)
-        if self._pause is not None:
-            self._pause.cancel()
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
 
     def close_socket(self) -> None:
-        """Stop accepting and close the socket; connections, also pending ones, stay open."""
+        """Stop accepting and close the socket; connections stay open, even pending ones."""
         if self._sock.fileno() != -1:
             self.stop()
             self._sock.close()
@@ -107,36 +108,36 @@ class Listener:
 
     @property
     def pending(self) -> int:
-        """The number of accepted sockets that have no `CallerConnection` yet, or one that is still being made."""
-        return len(self._pending) + len(self._beginning)
+        """The number of accepted sockets whose `CallerConnection` has not been made, or has no transport yet."""
+        return len(self._pending) + len(self._setting_up)
 
-    async def begun(self) -> None:
-        """Wait until the transports of accepted connections are made; does not wait for TLS handshakes."""
-        if self._beginning and self._tls is None:
-            await asyncio.wait(self._beginning)
+    async def wait_until_set_up(self) -> None:
+        """Wait until the connections being set up have their transports; does not wait for TLS handshakes."""
+        if self._setting_up and self._tls is None:
+            await asyncio.wait(self._setting_up)
 
     def _accept(self) -> None:
         self._accept_some()
-        self._pending.begin_some()
+        self._pending.connect_some()
 
     def _accept_some(self) -> None:
         self._connection_limits.next_round()
-        for _ in range(_TURN_ACCEPTS):
-            if not self._connection_limits.has_room(self._least):
-                self._rest(_FULL_SECONDS)
+        for _ in range(_ACCEPTS_PER_ITERATION):
+            if not self._connection_limits.has_room(self._min_age):
+                self._pause(_FULL_SECONDS)
                 return
             if self._is_ahead is not None and self._is_ahead(self._connection_limits.connections):
-                if not self._help:
-                    self._help = _HELP_CONNECTIONS
-                    self._rest(_LEAVE_SECONDS)
+                if not self._accept_anyway:
+                    self._accept_anyway = _YIELD_CONNECTIONS
+                    self._pause(_YIELD_SECONDS)
                     return
-                self._help -= 1
+                self._accept_anyway -= 1
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):
                 return  # none is waiting, or the peer has already disconnected
             except OSError as error:
-                self._wait(error)
+                self._handle_exhaustion(error)
                 return
             if self._out_of_descriptors:
                 self._out_of_descriptors = False
@@ -145,38 +146,38 @@ class Listener:
             self._pending.add(sock)
 
     def _connect(self, pending: PendingConnection) -> None:
-        """Make a connection of a pending one."""
+        """Replace a pending connection by a `CallerConnection`, and begin to set that up."""
         connection = self._connection()
-        connection.first = pending.first
+        connection.first_bytes = pending.first_bytes
         self._connection_limits.remove(pending)
         if pending.owner is None:
             self._connection_limits.add(connection)
         else:
             self._connection_limits.mark_authenticated(connection)
-        begin = connection.begin = self._loop.create_task(self._begin(connection, pending.sock))
-        self._beginning.add(begin)
-        begin.add_done_callback(partial(self._begun, pending.sock))
+        setup = connection.setup = self._loop.create_task(self._set_up(connection, pending.sock))
+        self._setting_up.add(setup)
+        setup.add_done_callback(partial(self._set_up_done, pending.sock))
 
-    def _begun(self, sock: socket.socket, begin: asyncio.Task[None]) -> None:
-        self._beginning.discard(begin)
-        if begin.cancelled():  # perhaps before it could take the socket
+    def _set_up_done(self, sock: socket.socket, setup: asyncio.Task[None]) -> None:
+        self._setting_up.discard(setup)
+        if setup.cancelled():  # perhaps before it could take the socket
             sock.close()
 
-    def _wait(self, error: OSError) -> None:
-        """Pause and close some connections, because descriptors or memory have run out."""
+    def _handle_exhaustion(self, error: OSError) -> None:
+        """Evict some connections and pause, because descriptors or memory have run out."""
         if not self._out_of_descriptors:
             self._out_of_descriptors = True
             advice = "see limits.streams, and ulimit -n or LimitNOFILE"
             _logger.error("no connection can be accepted: %s; others must end first (%s)", error.strerror, advice)
-        self._connection_limits.evict_some(_ROOM_CONNECTIONS)
-        self._rest(_PAUSE_SECONDS)
+        self._connection_limits.evict_some(_EVICTED_CONNECTIONS)
+        self._pause(_PAUSE_SECONDS)
 
-    def _rest(self, seconds: float) -> None:
-        """Pause accepting."""
+    def _pause(self, seconds: float) -> None:
+        """Pause accepting for `seconds`."""
         self._loop.remove_reader(self._sock)
-        self._pause = self._loop.call_later(seconds, self._loop.add_reader, self._sock, self._accept)
+        self._pause_timer = self._loop.call_later(seconds, self._loop.add_reader, self._sock, self._accept)
 
-    async def _begin(self, connection: CallerConnection, sock: socket.socket) -> None:
+    async def _set_up(self, connection: CallerConnection, sock: socket.socket) -> None:
         timeouts = (
             {}
             if self._tls is None
@@ -186,18 +187,18 @@ class Listener:
             await self._loop.connect_accepted_socket(lambda: connection, sock, ssl=self._tls, **timeouts)
         except OSError as error:  # includes ssl.SSLError and TimeoutError
             _logger.debug("a connection could not be set up: %s", error)
-            self._failed(connection, error)
-        except BaseException as error:  # including cancellation: the connection is no longer counted
-            self._failed(connection, error)
+            self._discard(connection, error)
+        except BaseException as error:  # including cancellation
+            self._discard(connection, error)
             raise
         finally:
-            connection.begin = None
+            connection.setup = None
 
-    def _failed(self, connection: CallerConnection, error: BaseException) -> None:
-        """Forget a connection that could not be set up, and clear the tracebacks of its error.
+    def _discard(self, connection: CallerConnection, error: BaseException) -> None:
+        """Stop counting a connection that could not be set up, and clear the tracebacks of its error.
 
-        asyncio keeps the error in a reference cycle. Until a full garbage collection it would keep alive what OpenSSL
-        allocates for a handshake, 60 KiB that the collector does not know of.
+        asyncio leaves the error in a reference cycle. Until a full garbage collection, its tracebacks would keep alive
+        what OpenSSL has allocated for the handshake: 60 KiB that the collector does not see.
         """
         self._connection_limits.remove(connection)
         each: BaseException | None = error

@@ -1,4 +1,4 @@
-"""The server below aiohttp's requests: listening sockets, limits of connections, broken HTTP, `Expect`."""
+"""The layer below aiohttp's requests: listening sockets, limits on connections, broken HTTP, `Expect`."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ from handlers.request.middlewares import request_id
 from handlers.workers.link import LINK
 from upstream.http.tls_buffers import shrink_tls_buffers
 
-#: How many bytes a body's framing and trailers may take beyond the size of the body itself.
+#: By how many bytes a body's framing and trailers may exceed the body itself.
 MAX_OVERHEAD_BYTES: Final = 64 * 1024
-#: How long, in seconds, and up to which size data of a caller that still sends is discarded after its answer.
+#: For how long, in seconds, and up to which size the data of a caller that still sends is discarded after its answer.
 LINGER_SECONDS: Final = 2.0
-MAX_DROPPED_BYTES: Final = 64 * 1024 * 1024
-#: The read size of authenticated connections. Others read `READ_BYTES`, since even 4 KiB may contain 700 chunks, each
-#: of which takes time.
-_KNOWN_READ_BYTES: Final = 64 * 1024
-#: The limit of open files for connections of an app without a limit of its own.
+MAX_DISCARDED_BYTES: Final = 64 * 1024 * 1024
+#: The size of a read from authenticated connections. For others it is `READ_BYTES`: even 4 KiB may contain 700 chunks,
+#: each of which takes time.
+_AUTHENTICATED_READ_BYTES: Final = 64 * 1024
+#: The limit of open files for the connections of an app that has no `ConnectionLimits`.
 _OPEN_FILES: Final = 1000
 
 _logger = logging.getLogger(__name__)
 
 
 class BridgeProtocol(ServerConnection, CallerConnection):
-    """aiohttp's connection, with a bounded cost of callers without a key, and with our errors for broken HTTP.
+    """aiohttp's connection, with bounded costs for callers without a key, and errors for broken HTTP in our form.
 
     Reads are short, so that no connection blocks the event loop for long: 4 KiB until it is authenticated.
-    Bytes that are not body (heads, framing of chunks, their extensions, trailers, empty lines) are bounded. Data after
+    Bytes outside of bodies (heads, framing of chunks, their extensions, trailers, empty lines) are bounded. Data after
     broken HTTP, or after the answer to a request whose body was not read, is discarded unparsed.
     """
 
     _answered = False
-    _dropping = False
-    _dropped = 0
+    _discarding = False
+    _discarded = 0
     _overhead = 0
     _body: StreamReader | None = None
     _head: UnfinishedHead | None = None
@@ -81,7 +81,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
             loop=loop,
             access_log=None,  # type: ignore[arg-type]  # None disables it, as in aiohttp's own runner
             keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=0,  # aiohttp would parse what it drops
+            lingering_time=0,  # aiohttp would parse what it discards
             read_bufsize=READ_BYTES,
             max_line_size=MAX_TARGET_BYTES,
             max_field_size=MAX_FIELD_BYTES,
@@ -93,18 +93,18 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         self._buffer = buffer  # shared by all connections; each read is copied out at once
 
     @property
-    def unasked(self) -> bool:
+    def is_unused(self) -> bool:
         """Whether no request over this connection has reached a handler yet."""
         return not (self._answered or self.is_answering)
 
     @property
-    def is_coming(self) -> bool:
-        """Whether a request has been read that no handler has begun with."""
+    def has_unhandled_request(self) -> bool:
+        """Whether a request has been read, at least in part, that no handler has begun to handle."""
         closing = self.transport is None or self.transport.is_closing()
         return not (self.is_waiting or self.is_answering or closing)
 
-    def keep_no_longer(self) -> None:
-        """Close the connection after its running answer, or now if it is idle."""
+    def close_when_idle(self) -> None:
+        """Close the connection now if it is idle, else after its running answer."""
         if self.is_waiting:
             self.force_close()
         else:
@@ -114,24 +114,24 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         """Close the connection at once to make room for others."""
         if self.transport is not None:
             self.transport.abort()
-        elif self.begin is not None:
-            self.begin.cancel()
+        elif self.setup is not None:
+            self.setup.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start with the bytes that were read before."""
+        """Parse the bytes that were read before there was a transport."""
         super().connection_made(transport)
-        first, self.first = self.first, b""
-        for start in range(0, len(first), READ_BYTES):
-            self.data_received(first[start : start + READ_BYTES])
+        first_bytes, self.first_bytes = self.first_bytes, b""
+        for start in range(0, len(first_bytes), READ_BYTES):
+            self.data_received(first_bytes[start : start + READ_BYTES])
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Release the connection's resources; if many unauthenticated ones are lost at once, a few at a time."""
-        is_known = self._connection_limits.is_authenticated(self)
+        """Release the connection's resources; of many unauthenticated ones that are lost at once, a few at a time."""
+        is_authenticated = self._connection_limits.is_authenticated(self)
         self._connection_limits.remove(self)
-        self._dropping, self._body = True, None  # the body refers back to this connection
+        self._discarding, self._body = True, None  # the body refers back to this connection
         if self._closed is not None:
             self._closed.set()
-        if is_known:
+        if is_authenticated:
             if self.on_disconnect is not None and self.on_disconnect():
                 self.detach_handler()
             super().connection_lost(exc)
@@ -142,7 +142,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 — asyncio gives it no fixed meaning
         """The buffer for the next read, which all connections share."""
-        is_long = self._dropping or self._connection_limits.is_authenticated(self)
+        is_long = self._discarding or self._connection_limits.is_authenticated(self)
         return self._buffer if is_long else self._buffer[:READ_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -151,16 +151,16 @@ class BridgeProtocol(ServerConnection, CallerConnection):
 
     def data_received(self, data: bytes) -> None:
         """Parse what was read, or discard it."""
-        if self._dropping:
-            self._drop(len(data))
+        if self._discarding:
+            self._discard(len(data))
             return
         self._connection_limits.count_bytes(self, len(data))
         body = self._body
-        had = 0 if body is None else body.total_raw_bytes
+        body_before = 0 if body is None else body.total_raw_bytes
         parsed = self.parsed
-        had_parsed = len(parsed)
+        parsed_before = len(parsed)
         super().data_received(data)
-        if len(parsed) > had_parsed:
+        if len(parsed) > parsed_before:
             message, payload = parsed[-1]
             error = getattr(message, "exc", None)
             if error is not None:
@@ -172,19 +172,19 @@ class BridgeProtocol(ServerConnection, CallerConnection):
                 self._overhead = 0
                 self._head = None
             return
-        came = 0 if body is None else body.total_raw_bytes
-        extra = len(data) - (came - had)
-        if not extra:  # it was body alone
+        body_bytes = 0 if body is None else body.total_raw_bytes
+        extra = len(data) - (body_bytes - body_before)
+        if not extra:  # all of it was body
             return
         self._overhead += extra
-        between = body is None or body.is_eof()
-        if between:
+        in_head = body is None or body.is_eof()
+        if in_head:
             self._remember_head(data)
-        if self._overhead > (MAX_HEAD_BYTES if between else MAX_OVERHEAD_BYTES) + came:
-            self._refuse_overhead(between=between)
+        if self._overhead > (MAX_HEAD_BYTES if in_head else MAX_OVERHEAD_BYTES) + body_bytes:
+            self._refuse_overhead(in_head=in_head)
 
     def _remember_head(self, data: bytes) -> None:
-        """Note of an incomplete head what an error about it would need."""
+        """Remember what an error about an incomplete head would need."""
         if self._head is None:
             self._head = UnfinishedHead()
         self._head.feed(data)
@@ -196,27 +196,27 @@ class BridgeProtocol(ServerConnection, CallerConnection):
             origin = self._head.origin
         return cors_headers(origin, self._cors_origins())
 
-    def _refuse_overhead(self, *, between: bool) -> None:
-        """Refuse a request whose head, framing or trailers are far too large."""
+    def _refuse_overhead(self, *, in_head: bool) -> None:
+        """Refuse a request whose head (if `in_head`), framing or trailers are far too large."""
         _logger.info("a request with an oversized head, framing or trailers was refused")
         self._refuse_rest("The framing of the body is larger than the body.")
-        if between and self.is_waiting and self.transport is not None:  # no handler will answer
+        if in_head and self.is_waiting and self.transport is not None:  # there is no handler that would answer
             self.transport.write(_head_too_large(self._cors_headers()))
             self._lingering = asyncio.get_running_loop().create_task(self._linger())
 
     def _refuse_rest(self, why: str) -> None:
         """Parse nothing more, and fail the reading of the body."""
-        self._dropping = True
+        self._discarding = True
         if self._body is not None and not self._body.is_eof():
             self._body.set_exception(web.RequestPayloadError(why))
 
-    def _drop(self, size: int) -> None:
-        self._dropped += size
-        if self._dropped > MAX_DROPPED_BYTES and self.transport is not None:
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > MAX_DISCARDED_BYTES and self.transport is not None:
             self.transport.abort()
 
     async def _linger(self) -> None:
-        """Lingering close: discard what a caller still sends for a moment, so that it can read its answer.
+        """Lingering close: for a moment, discard what the caller still sends, so that it can read its answer.
 
         Closing a connection with unread data would reset it and lose the answer.
         """
@@ -256,7 +256,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer. aiohttp's own refusal of `Expect` bypasses the middleware and gets our form here.
+        """Send an answer. aiohttp's own refusal of `Expect` bypasses the middleware, and gets our form here.
 
         If the request's body was not read to its end, the answer announces `Connection: close` and is followed by a
         lingering close.
@@ -265,9 +265,9 @@ class BridgeProtocol(ServerConnection, CallerConnection):
             message = "Only 'Expect: 100-continue' can be met."
             resp = _response(ApiError(resp.status, "expectation_failed", message), self._cors_headers(request))
         self._answered = True
-        is_last = not request.content.is_eof() or (self._dropping and not self.parsed)
+        is_last = not request.content.is_eof() or (self._discarding and not self.parsed)
         if is_last:
-            self._dropping = True
+            self._discarding = True
             if not resp.prepared:
                 resp.force_close()
         resp, reset = await super().finish_response(request, resp, start_time)
@@ -283,7 +283,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
 
 
 def _response(error: ApiError, cors: dict[str, str]) -> web.Response:
-    """An answer that bypasses the middleware: it has a request id too, and closes the connection."""
+    """An error answer that bypasses the middleware: with a request id of its own, and closing the connection."""
     id_ = request_id("")
     response = error_response(error, OPENAI, id_)
     response.headers.update({REQUEST_ID: id_, "Server": SERVER, "Cache-Control": "no-store", **cors})
@@ -292,7 +292,7 @@ def _response(error: ApiError, cors: dict[str, str]) -> web.Response:
 
 
 def _head_too_large(cors: dict[str, str]) -> bytes:
-    """The raw response to a head that is too large, for which aiohttp has no request object yet."""
+    """The raw answer to a head that is too large, for which aiohttp has no request object yet."""
     body = error_body(
         headers_too_large(f"The request's header fields are larger than {MAX_HEAD_BYTES} bytes together.")
     )
@@ -318,7 +318,7 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     connection_limits = runner.app.get(CONNECTION_LIMITS) or ConnectionLimits(_OPEN_FILES, loop.time)
     if tls is not None:
         shrink_tls_buffers()
-    buffer = memoryview(bytearray(_KNOWN_READ_BYTES))
+    buffer = memoryview(bytearray(_AUTHENTICATED_READ_BYTES))
     make = partial(BridgeProtocol, connection_limits, buffer, partial(_cors_origins, runner.app), server, loop)
     owner_of = partial(_owner_of, runner.app)
     link = runner.app.get(LINK)
@@ -340,15 +340,15 @@ def _cors_origins(app: web.Application) -> Collection[str]:
 
 
 async def stop_listening(listeners: Sequence[Listener]) -> None:
-    """Stop accepting, and close our copies of the sockets; accepted connections stay open."""
+    """Stop accepting, and close this process's copies of the sockets; accepted connections stay open."""
     for listener in listeners:
         listener.stop()
     for listener in listeners:
-        await listener.begun()
+        await listener.wait_until_set_up()
         listener.close_socket()
 
 
 def connections_of(runner: web.AppRunner) -> list[BridgeProtocol]:
-    """The connections that are open."""
+    """The open connections."""
     connections = runner.server.connections if runner.server is not None else ()
     return [each for each in connections if isinstance(each, BridgeProtocol)]

@@ -8,7 +8,7 @@ callers without a key. So callers with a key wait neither for those without one 
                                    │                        one without a key    ──2 per iteration──▶ connections
                                    └── evicted, disconnected, or silent for too long: one close()
 
-With TLS nothing can be read before the handshake: all queue with those without a key, at their first byte.
+With TLS nothing can be read before the handshake: at its first byte, each joins the queue of those without a key.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from typing import Final
 from handlers.daemon.connection_limits import ConnectionLimits, Evictable
 from handlers.daemon.first_bytes import is_unfinished, secret_in
 
-#: Pending connections that are read in one iteration of the event loop, and the size of a read.
-_TURN_READS: Final = 64
+#: How many pending connections are read in one iteration of the event loop, and the size of a read.
+_READS_PER_ITERATION: Final = 64
 READ_BYTES: Final = 4 * 1024
-#: Connections that are made in one iteration of the event loop, and how many of them without a key.
-TURN_CONNECTIONS: Final = 8
-TURN_UNAUTHENTICATED: Final = 2
-#: How often pending connections that have been silent for too long are closed, in seconds.
+#: How many connections are made in one iteration of the event loop, and how many of them without a key.
+CONNECTIONS_PER_ITERATION: Final = 8
+UNAUTHENTICATED_PER_ITERATION: Final = 2
+#: How often pending connections whose heads have not come in time are closed, in seconds.
 _SWEEP_SECONDS: Final = 5.0
 
 
 class PendingConnection(Evictable):
-    """A socket and what was read from it. `owner` is the id of the key in its head, None without a key."""
+    """An accepted socket and what was read from it. `owner` is the id of the key in its head, None without a key."""
 
-    __slots__ = ("_close", "came", "first", "owner", "sock")
+    __slots__ = ("_close", "accepted_at", "first_bytes", "owner", "sock")
 
-    def __init__(self, sock: socket.socket, came: float, close: Callable[[PendingConnection], None]) -> None:
+    def __init__(self, sock: socket.socket, accepted_at: float, close: Callable[[PendingConnection], None]) -> None:
         self.sock = sock
-        self.came = came
-        self.first = b""
+        self.accepted_at = accepted_at
+        self.first_bytes = b""
         self.owner: str | None = None
         self._close = close
 
@@ -51,83 +51,83 @@ class PendingConnection(Evictable):
 
 
 class PendingConnections:
-    """The pending connections of one listening socket; `begin` makes a connection of one.
+    """The pending connections of one listening socket; `connect` makes the connection of a queued one.
 
-    `owner_of` returns the id of the key with a secret. `patience` is how long one may be silent, in seconds.
+    `owner_of` returns the id of the key with a given secret. `timeout` bounds the time to a complete head, in seconds.
     """
 
     def __init__(
         self,
         connection_limits: ConnectionLimits,
         owner_of: Callable[[str], str | None],
-        begin: Callable[[PendingConnection], None],
+        connect: Callable[[PendingConnection], None],
         *,
         tls: bool,
-        patience: float,
+        timeout: float,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._connection_limits = connection_limits
         self._owner_of = owner_of
-        self._begin = begin
+        self._connect = connect
         self._tls = tls
-        self._patience = patience
-        self._silent: OrderedDict[int, PendingConnection] = OrderedDict()  # by descriptor, the oldest first
-        #: By owner, the one that is served next first.
+        self._timeout = timeout
+        self._incomplete: OrderedDict[int, PendingConnection] = OrderedDict()  # by descriptor, the oldest first
+        #: By owner; the queue that is served next comes first.
         self._queues: OrderedDict[str | None, OrderedDict[PendingConnection, None]] = OrderedDict()
-        self._sweeping: asyncio.TimerHandle | None = None
-        self._going_on: asyncio.Handle | None = None
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._scheduled: asyncio.Handle | None = None
         # A separate epoll inside the loop's: one system call per connection, and a bounded number per iteration.
         self._poll = select.epoll()
         self._loop.add_reader(self._poll.fileno(), self._read_some)
 
     def __len__(self) -> int:
-        return len(self._silent) + sum(map(len, self._queues.values()))
+        return len(self._incomplete) + sum(map(len, self._queues.values()))
 
     def add(self, sock: socket.socket) -> None:
-        """Add an accepted socket. After the last one of this iteration of the loop, call `begin_some`."""
-        pending = PendingConnection(sock, self._loop.time(), self._drop)
+        """Add an accepted socket. Call `connect_some` after the last one of this iteration of the loop."""
+        pending = PendingConnection(sock, self._loop.time(), self._close)
         self._connection_limits.add(pending)
         if not self._tls and self._read(pending):  # its head may have arrived already
             return
-        self._silent[sock.fileno()] = pending
+        self._incomplete[sock.fileno()] = pending
         self._poll.register(sock, select.EPOLLIN)
-        if self._sweeping is None:
-            self._sweeping = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        if self._sweep_timer is None:
+            self._sweep_timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
 
-    def begin_some(self) -> None:
-        """Make connections of the queued ones, unless some were made in this iteration of the loop."""
-        if self._queues and self._going_on is None:
-            self._go_on()
+    def connect_some(self) -> None:
+        """Make a few connections of queued ones, unless some were made in this iteration of the loop."""
+        if self._queues and self._scheduled is None:
+            self._connect_few()
 
     def close(self) -> None:
         """Close every pending connection."""
         if self._poll.closed:
             return
-        for pending in (*self._silent.values(), *(each for queue in self._queues.values() for each in queue)):
+        for pending in (*self._incomplete.values(), *(each for queue in self._queues.values() for each in queue)):
             self._connection_limits.remove(pending)
             pending.sock.close()
-        self._silent.clear()
+        self._incomplete.clear()
         self._queues.clear()
         self._loop.remove_reader(self._poll.fileno())
         self._poll.close()
-        for handle in (self._sweeping, self._going_on):
+        for handle in (self._sweep_timer, self._scheduled):
             if handle is not None:
                 handle.cancel()
 
     def _read_some(self) -> None:
-        for number, _ in self._poll.poll(0, _TURN_READS):
-            pending = self._silent.get(number)
+        for number, _ in self._poll.poll(0, _READS_PER_ITERATION):
+            pending = self._incomplete.get(number)
             if pending is None or not (self._tls or self._read(pending)):
                 continue  # evicted, or its head is incomplete
-            self._silent.pop(number, None)
+            self._incomplete.pop(number, None)
             if pending.sock.fileno() != -1:
                 self._poll.unregister(number)
                 if self._tls:
                     self._enqueue(pending)
-        self.begin_some()
+        self.connect_some()
 
     def _read(self, pending: PendingConnection) -> bool:
-        """Read what has arrived; return whether it is finished here: queued, or closed."""
+        """Read what has arrived; return whether the connection is queued or closed now, and needs no more reading."""
         try:
             data = pending.sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -138,13 +138,13 @@ class PendingConnections:
             self._connection_limits.remove(pending)
             pending.sock.close()
             return True
-        pending.first += data
+        pending.first_bytes += data
         self._connection_limits.count_bytes(pending, len(data))
-        if pending.sock.fileno() == -1:  # evicted, as it holds the most bytes
+        if pending.sock.fileno() == -1:  # evicted, as it has sent the most bytes
             return True
-        if is_unfinished(pending.first):
+        if is_unfinished(pending.first_bytes):
             return False
-        secret = secret_in(pending.first)
+        secret = secret_in(pending.first_bytes)
         pending.owner = self._owner_of(secret) if secret is not None else None
         self._enqueue(pending)
         return True
@@ -152,11 +152,11 @@ class PendingConnections:
     def _enqueue(self, pending: PendingConnection) -> None:
         self._queues.setdefault(pending.owner, OrderedDict())[pending] = None
 
-    def _go_on(self) -> None:
-        """Make connections of a few pending ones, round-robin over the queues, and of more in the next iteration."""
-        self._going_on = self._loop.call_soon(self._go_on) if self._queues else None
-        without_key = 0 if self._connection_limits.is_busy else TURN_UNAUTHENTICATED
-        for _ in range(TURN_CONNECTIONS):
+    def _connect_few(self) -> None:
+        """Make a few connections, round-robin over the queues; go on in the next iteration of the loop."""
+        self._scheduled = self._loop.call_soon(self._connect_few) if self._queues else None
+        without_key = 0 if self._connection_limits.is_busy else UNAUTHENTICATED_PER_ITERATION
+        for _ in range(CONNECTIONS_PER_ITERATION):
             owner = next((each for each in self._queues if each is not None or without_key), None)
             queue = self._queues.pop(owner, None) if owner is not None or without_key else None
             if queue is None:
@@ -165,13 +165,13 @@ class PendingConnections:
             if queue:
                 self._queues[owner] = queue  # behind all others
             without_key -= owner is None
-            self._begin(pending)
+            self._connect(pending)
 
-    def _drop(self, pending: PendingConnection) -> None:
-        """Close a pending connection that `ConnectionLimits` no longer counts."""
+    def _close(self, pending: PendingConnection) -> None:
+        """Close a pending connection, after `ConnectionLimits` has removed it."""
         queue = self._queues.get(pending.owner)
-        if self._silent.pop(pending.sock.fileno(), None) is not None:
-            pass  # closing it takes it out of the poll
+        if self._incomplete.pop(pending.sock.fileno(), None) is not None:
+            pass  # closing the socket removes it from the poll
         elif queue is not None and pending in queue:
             del queue[pending]
             if not queue:
@@ -179,11 +179,11 @@ class PendingConnections:
         pending.sock.close()
 
     def _sweep(self) -> None:
-        """Close the connections that have been silent for too long."""
-        self._sweeping = None
-        since = self._loop.time() - self._patience
-        while self._silent and (oldest := next(iter(self._silent.values()))).came <= since:
+        """Close the connections whose heads have not come in time."""
+        self._sweep_timer = None
+        since = self._loop.time() - self._timeout
+        while self._incomplete and (oldest := next(iter(self._incomplete.values()))).accepted_at <= since:
             self._connection_limits.remove(oldest)
-            self._drop(oldest)
-        if self._silent:
-            self._sweeping = self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+            self._close(oldest)
+        if self._incomplete:
+            self._sweep_timer = self._loop.call_later(_SWEEP_SECONDS, self._sweep)

@@ -473,7 +473,7 @@ async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
         for writer in writers:
             writer.close()
         listener.close()
-        await listener.begun()
+        await listener.wait_until_set_up()
 
 
 # Garbage

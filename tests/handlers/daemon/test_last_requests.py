@@ -81,8 +81,8 @@ async def test_a_request_that_was_read_from_a_kept_connection(bridge: RunningBri
         caller.writer.write(request)
         await caller.sees(b"]}")
         (connection,) = connections_of(bridge.runner)
-        seen = [connection.is_coming]
+        seen = [connection.has_unhandled_request]
         connection.data_received(request)
-        assert [*seen, connection.is_coming] == [False, True]
+        assert [*seen, connection.has_unhandled_request] == [False, True]
         await ending.run()
         assert b" 200 " in await caller.sees(b"\r\n")

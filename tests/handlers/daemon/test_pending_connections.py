@@ -56,8 +56,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     def noting(method: Callable[[ConnectionLimits, Evictable], None]) -> Callable[[ConnectionLimits, Evictable], None]:
         def noted(self: ConnectionLimits, connection: Evictable) -> None:
-            if isinstance(connection, CallerConnection) and connection.first:
-                order.append(connection.first)
+            if isinstance(connection, CallerConnection) and connection.first_bytes:
+                order.append(connection.first_bytes)
             method(self, connection)
 
         return noted
@@ -188,12 +188,12 @@ async def test_over_tls_the_handshake_begins_with_the_first_byte(arena: Arena, t
 
 @asynccontextmanager
 async def room(
-    clock: Clock, patience: float
+    clock: Clock, timeout: float
 ) -> AsyncIterator[tuple[PendingConnections, ConnectionLimits, list[PendingConnection]]]:
     """Pending connections of their own, and who asked something."""
     connection_limits = ConnectionLimits(100, clock)
     asked: list[PendingConnection] = []
-    each = PendingConnections(connection_limits, lambda secret: secret, asked.append, tls=False, patience=patience)
+    each = PendingConnections(connection_limits, lambda secret: secret, asked.append, tls=False, timeout=timeout)
     try:
         yield each, connection_limits, asked
     finally:
@@ -216,7 +216,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_connections, "_SWEEP_SECONDS", 0.01)
-    async with room(Clock(), patience=0.02) as (pending, connection_limits, asked):
+    async with room(Clock(), timeout=0.02) as (pending, connection_limits, asked):
         ours, theirs = pair()
         theirs.sendall(MODELS)
         pending.add(ours)
@@ -227,7 +227,7 @@ async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.Monke
 
 
 async def test_who_leaves_is_forgotten() -> None:
-    async with room(Clock(), patience=60) as (pending, connection_limits, _):
+    async with room(Clock(), timeout=60) as (pending, connection_limits, _):
         ours, theirs = pair()
         pending.add(ours)
         assert len(pending) == connection_limits.open_files == 1
@@ -238,14 +238,14 @@ async def test_who_leaves_is_forgotten() -> None:
 
 
 async def test_each_owner_has_its_turn() -> None:
-    async with room(Clock(), patience=60) as (pending, _, asked):
+    async with room(Clock(), timeout=60) as (pending, _, asked):
         pairs = [pair() for _ in range(30)]
         secrets = ["a"] * 12 + [""] * 12 + ["b"] * 6
         for (ours, theirs), secret in zip(pairs, secrets, strict=True):
             theirs.sendall(asking(secret) if secret else MODELS + b"\r\n")
             pending.add(ours)
-        pending.begin_some()
-        pending.begin_some()  # once for each iteration of the loop
+        pending.connect_some()
+        pending.connect_some()  # once for each iteration of the loop
         assert [each.owner for each in asked] == ["a", None, "b", "a", None, "b", "a", "b"]
         await until(lambda: len(asked) == 30)
         assert len(pending) == 0
@@ -257,7 +257,7 @@ async def test_each_owner_has_its_turn() -> None:
 @pytest.mark.parametrize("sent", [b"", MODELS, MODELS + b"\r\n"], ids=["silent", "half a head", "in the queue"])
 async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
     clock = Clock()
-    async with room(clock, patience=60) as (pending, connection_limits, asked):
+    async with room(clock, timeout=60) as (pending, connection_limits, asked):
         ours, theirs = pair()
         theirs.sendall(sent)
         pending.add(ours)
@@ -270,7 +270,7 @@ async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
 
 
 async def test_all_are_closed_at_the_end() -> None:
-    async with room(Clock(), patience=60) as (pending, connection_limits, _):
+    async with room(Clock(), timeout=60) as (pending, connection_limits, _):
         (silent, one), (asking_, other) = pair(), pair()
         pending.add(silent)
         other.sendall(MODELS + b"\r\n")

@@ -75,7 +75,7 @@ async def listening(is_ahead: Callable[[int], bool]) -> AsyncIterator[tuple[tupl
 
 
 async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accepting, "_LEAVE_SECONDS", 0.05)
+    monkeypatch.setattr(accepting, "_YIELD_SECONDS", 0.05)
     asked: list[int] = []
 
     def is_ahead(connections: int) -> bool:
@@ -84,7 +84,7 @@ async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monke
 
     async with listening(is_ahead) as (address, listener):
         with ExitStack() as callers:
-            for _ in range(2 * accepting._HELP_CONNECTIONS):
+            for _ in range(2 * accepting._YIELD_CONNECTIONS):
                 callers.enter_context(socket.create_connection(address))
             loop = asyncio.get_running_loop()
             began = loop.time()
@@ -92,8 +92,8 @@ async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monke
             assert listener.pending == 0  # they are left to others
             await until(lambda: listener.pending > 0)
             assert loop.time() - began >= 0.05
-            assert listener.pending == accepting._HELP_CONNECTIONS  # then some are taken, and the rest are left again
-            await until(lambda: listener.pending == 2 * accepting._HELP_CONNECTIONS)
+            assert listener.pending == accepting._YIELD_CONNECTIONS  # then some are taken, and the rest are left again
+            await until(lambda: listener.pending == 2 * accepting._YIELD_CONNECTIONS)
             assert loop.time() - began >= 0.1
 
 
