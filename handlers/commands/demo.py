@@ -33,7 +33,7 @@ from handlers.commands.trouble import add_trouble
 from handlers.daemon.service import Service
 from handlers.daemon.sockets import open_sockets
 from upstream.accounts import Account
-from upstream.arena import JSON_MODEL, Arena, catalogue, tool_models
+from upstream.arena import JSON_MODEL, Arena, builtin_models, tool_models
 from upstream.protocol import cookies
 
 #: Seconds before each delta: about as fast as a model writes.
@@ -62,7 +62,7 @@ def demo(host: str, port: int, lived_in: bool) -> None:
 
 
 async def _run(folder: Path, path: Path | None, host: str, port: int, *, lived_in: bool) -> None:
-    models = (*catalogue(), *tool_models(*TOOL_MODELS, JSON_MODEL))
+    models = (*builtin_models(), *tool_models(*TOOL_MODELS, JSON_MODEL))
     async with Arena(pace=PACE_SECONDS, models=models) as arena:
         config = _config(folder, path, arena)
         log.configure(config.log.level, config.log.format, threaded=True)

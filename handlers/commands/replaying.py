@@ -33,7 +33,7 @@ from handlers.request.appkeys import DRIFT, MODELS, RENEWALS, STATE
 from handlers.request.recording import RECORDED_SETTINGS, RECORDER
 from upstream.accounts import Account
 from upstream.arena import Arena, Model
-from upstream.arena.playback import Playback, PlayedAnswer
+from upstream.arena.playback import Playback, RecordedAnswer
 from upstream.arena.steps import Line
 from upstream.protocol import cookies
 
@@ -154,14 +154,14 @@ async def _ask(http: aiohttp.ClientSession, method: str, url: URL, headers: list
             await answer.read()
 
 
-def _answers(recording: Recording, *, in_time: bool) -> Iterator[PlayedAnswer]:
+def _answers(recording: Recording, *, in_time: bool) -> Iterator[RecordedAnswer]:
     for call in recording.calls:
         before = call.at
         pieces: list[tuple[float, bytes]] = []
         for at, data in call.pieces:
             pieces.append((max(0.0, at - before) if in_time else 0.0, data))
             before = at
-        yield PlayedAnswer(call.kind, call.body, call.status, tuple(_headers(call)), tuple(pieces), call.end)
+        yield RecordedAnswer(call.kind, call.body, call.status, tuple(_headers(call)), tuple(pieces), call.end)
 
 
 def _headers(call: RecordedCall) -> Iterator[tuple[str, str]]:
@@ -184,12 +184,12 @@ def _notes(recording: Recording, playback: Playback) -> Iterator[str]:
         yield "the call joined another one's answer then; here nobody else asks"
     if any(call.end == "not sent" for call in recording.calls):
         yield "the site could not be reached then; here the connection is closed instead"
-    if _is_follow_up(recording) and playback.asked[:1] != ["follow-up"]:
+    if _is_follow_up(recording) and playback.chats[:1] != ["follow-up"]:
         yield "the call continued a conversation then, and began one now"
     if playback.surplus:
         yield f"the bridge asked the site {playback.surplus} times more often than then"
-    if playback.left():
-        yield f"{playback.left()} recorded answers of the site were not asked for"
+    if unused := playback.unused():
+        yield f"{unused} recorded answers of the site were not asked for"
 
 
 def _config(recording: Recording, arena: Arena, path: Path, *, in_time: bool) -> Config:

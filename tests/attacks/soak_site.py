@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from upstream.arena import Arena, Call, Line, Pause, Session, Step, Turn, catalogue, tool_models
+from upstream.arena import Arena, Call, Line, Pause, Session, Step, Turn, builtin_models, tool_models
 from upstream.arena.behaviour import answer as usual_answer
 from upstream.arena.replies import Reply
 from upstream.arena.streams import Stream
 from upstream.arena.tokens import joined, read_cookies
 from upstream.arena.tool_models import answer as tool_answer
-from upstream.arena.tool_models import calls_tools
+from upstream.arena.tool_models import is_tool_model
 
 #: The model that calls tools.
 TOOL_MODEL: Final = "tools-asked-for"
@@ -67,7 +67,7 @@ class BadSite(Arena):
     """
 
     def __init__(self, chance: random.Random, *, failing: float = 1 / 6, token_seconds: float = 300.0) -> None:
-        super().__init__(pace=0.01, models=(*catalogue(), *tool_models(TOOL_MODEL)))
+        super().__init__(pace=0.01, models=(*builtin_models(), *tool_models(TOOL_MODEL)))
         self.bad = False
         self.rotations = 0
         self.battles = 0
@@ -125,7 +125,7 @@ class Witness:
         site.script = self._answer
 
     def _answer(self, turn: Turn) -> Iterable[Step]:
-        if calls_tools(turn.model):
+        if is_tool_model(turn.model):
             return tool_answer(turn, pace=self._site.pace)
         marks = _MARK.findall("\n".join(message.content for message in turn.messages))
         if turn.model.modality == "image" or not marks:

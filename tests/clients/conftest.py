@@ -10,7 +10,7 @@ import pytest_asyncio
 from clients import ALIASES, Programs, Served
 from process import Home
 
-from upstream.arena import Arena, catalogue, tool_models
+from upstream.arena import Arena, builtin_models, tool_models
 
 pytest.register_assert_rewrite("coding_agents", "talks")
 
@@ -19,7 +19,7 @@ pytest.register_assert_rewrite("coding_agents", "talks")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
     """The bridge and its arena."""
     folder = tmp_path_factory.mktemp("clients")
-    async with Arena(models=(*catalogue(), *tool_models())) as arena:
+    async with Arena(models=(*builtin_models(), *tool_models())) as arena:
         home = Home(arena, folder)
         await home.prepare()
         home.configure({"models": {"aliases": ALIASES}})

@@ -7,7 +7,7 @@ from upstream.arena.accounts import Session
 from upstream.arena.calls import Call
 from upstream.arena.evaluations import Entry, Evaluation, Message, Turn
 from upstream.arena.faults import FAULTS
-from upstream.arena.models import Model, catalogue
+from upstream.arena.models import Model, builtin_models
 from upstream.arena.server import Arena
 from upstream.arena.steps import Abort, Close, Eof, Line, Pause, Raw, Step, Unframed, Until
 from upstream.arena.storage import StorageCall, StoredObject
@@ -37,6 +37,6 @@ __all__ = [
     "Turn",
     "Unframed",
     "Until",
-    "catalogue",
+    "builtin_models",
     "tool_models",
 ]

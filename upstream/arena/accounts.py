@@ -31,7 +31,7 @@ class Session:
     renewable: bool = True  # whether it has a refresh token
     rotation: str | None = None  # "whole" or "pieces": how the next answer sets the new cookie
     refreshes: int = 0  # how often a GET has renewed it
-    spent_twice: int = 0  # how often a refresh token was used that had been used before
+    spent_twice: int = 0  # how often a refresh token was used again
     revoked: bool = False  # because of that
 
     @property

@@ -64,7 +64,7 @@ def make_asset(world: World, call: Call, names: Mapping[str, str]) -> MakeReply:
 def _me(world: World, session: Session) -> Reply:
     me = {"id": session.user_id, "email": "" if session.guest else session.email}
     if session.consented:
-        me["touConsentTimestamp"] = world.now_as_text()
+        me["touConsentTimestamp"] = world.timestamp()
     return _json(me)
 
 
@@ -77,7 +77,7 @@ def _action(world: World, call: Call, session: Session) -> MakeReply:
     call.kind = action.kind
     check_content_type(call)
     if call.headers.get("accept") != _COMPONENT:
-        raise RefusedError(replies.error(400, f"Expected to be asked for {_COMPONENT}"))
+        raise RefusedError(replies.error(400, f"Unsupported accept header, expected {_COMPONENT}"))
     if call.headers.get("origin", world.origin) != world.origin:
         raise RefusedError(replies.error(403, "Invalid origin"))
     arguments = read_arguments(call.body, action.arguments)

@@ -94,12 +94,12 @@ _REGENERATE: Final[Mapping[str, Shape]] = {}
 
 def read_create(body: bytes, era: Era) -> ChatBody:
     """Parse the body of `create-evaluation`. Raises RefusedError (400) with the reasons."""
-    return _asked(_read(body, _CREATE[era]))
+    return _chat_body(_read(body, _CREATE[era]))
 
 
 def read_follow_up(body: bytes, era: Era) -> ChatBody:
     """Parse the body of `post-to-evaluation`: the same without `mode`."""
-    return _asked(_read(body, _FOLLOW_UP[era]))
+    return _chat_body(_read(body, _FOLLOW_UP[era]))
 
 
 def read_regenerate(body: bytes) -> None:
@@ -107,8 +107,8 @@ def read_regenerate(body: bytes) -> None:
     _read(body, _REGENERATE)
 
 
-def _asked(body: dict[str, Any]) -> ChatBody:
-    """Check across fields: the order of the ids, an empty message. Raises RefusedError."""
+def _chat_body(body: dict[str, Any]) -> ChatBody:
+    """Check what concerns several fields: the order of the ids, an empty message. Raises RefusedError."""
     ids = [(name, body[name]) for name in ("id", "userMessageId", "modelAMessageId")]
     complaints = [
         Issue((name,), f"must be later than {before}")
@@ -174,4 +174,4 @@ def _kind(value: Any) -> str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

@@ -18,7 +18,7 @@ from aiohttp import web
 from upstream.arena.faults import FAULTS, ArmedFault
 from upstream.arena.site import Site
 
-_CALLS: Final = 100  # the most recent ones, oldest first
+_CALLS: Final = 100  # the most recent ones are listed, the oldest first
 
 
 def add_control(router: web.UrlDispatcher, site: Site) -> None:

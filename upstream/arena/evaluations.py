@@ -64,7 +64,7 @@ class Evaluation:
     model: Model
     messages: list[Message] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    answer_id: str = ""  # the message id of the last answer, complete or not
+    answer_id: str = ""  # the message id of the last answer, even if it is incomplete
     answering: bool = False
     follow_ups: int = 0
     stuck: bool = False  # the site demands a battle, on which only a human can vote

@@ -26,7 +26,7 @@ class Refusal:
 
     about: str
     act: Callable[..., Reply]
-    on: str = "stream"  # unless arming says otherwise
+    on: str = "stream"  # the kind of call, by default
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
 
 @dataclass(slots=True)
 class ArmedFault:
-    """A fault armed for `times` calls (None: for all) of one kind, maybe of one account only."""
+    """A fault armed for `times` calls (None: for all) of one kind, by one account if that is given."""
 
     name: str
     fault: Fault
@@ -202,12 +202,12 @@ class Faults:
         """
         fault = FAULTS.get(name)
         if fault is None:
-            raise ValueError(f"no fault is called {name!r}; known are {', '.join(FAULTS)}")
+            raise ValueError(f"there is no fault {name!r}; known are {', '.join(FAULTS)}")
         on = fault.on if on is None else on
         if on not in KINDS:
-            raise ValueError(f"no kind of call is {on!r}; known are {', '.join(sorted(KINDS))}")
+            raise ValueError(f"there is no kind of call {on!r}; known are {', '.join(sorted(KINDS))}")
         if times is not None and (not isinstance(times, int) or times < 1):
-            raise ValueError(f"times is a count from 1 or None, not {times!r}")
+            raise ValueError(f"times must be an integer from 1, or None, not {times!r}")
         allowed = [
             known
             for known, parameter in inspect.signature(fault.act).parameters.items()
@@ -229,7 +229,7 @@ class Faults:
         return tuple(self._armed)
 
     def apply(self, call: Call) -> ChangeStream | None:
-        """Apply an armed fault to a call that has passed all checks; return how to change its stream, if so.
+        """Apply an armed fault to a call that has passed all checks; return the change of its stream, if there is one.
 
         Raises:
             RefusedError: the fault replaces the answer.

@@ -149,8 +149,8 @@ _ROWS: Final[tuple[tuple[str, str | None, Capabilities, Capabilities, int | None
 )
 
 
-def catalogue() -> tuple[Model, ...]:
-    """The built-in models in the site's order; ids stay the same from run to run, every other one is a UUIDv7."""
+def builtin_models() -> tuple[Model, ...]:
+    """The built-in models in the site's order. Their ids are the same in each run; every second one is a UUIDv7."""
     return tuple(
         Model(
             fixed_uuid(f"model {row} {name}", 7 if row % 2 else 4),
@@ -166,7 +166,7 @@ def catalogue() -> tuple[Model, ...]:
 
 
 def replaced_ids(models: Iterable[Model], generation: int) -> dict[str, Model]:
-    """The models by the id that they had, each with a new one of the same version that follows from `generation`."""
+    """The models by their present ids, each with a new id of the same version, which depends on `generation`."""
     return {
         model.id: replace(model, id=fixed_uuid(f"generation {generation} {model.id}", int(model.id[14])))
         for model in models

@@ -1,4 +1,4 @@
-"""Generated pictures: a PNG made of nothing but a digest."""
+"""Generated pictures: a PNG that depends only on a digest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SIDE = 64  # pixels
 
 
 def png(digest: bytes) -> bytes:
-    """A gradient between two colours, the first six bytes of `digest`."""
+    """A gradient between two colours, which are the first six bytes of `digest`."""
     first, last = digest[:3], digest[3:6]
     steps = 2 * (_SIDE - 1)
     colours = [

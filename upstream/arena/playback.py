@@ -1,7 +1,7 @@
-"""Recorded answers of the real site, given again by the embedded arena in the order in which they came.
+"""Replays recorded answers of the real site in the embedded arena, in the order in which they were recorded.
 
-Chats are always answered by what was recorded; other calls only where the site refused them, or read an evaluation
-back, since the arena answers the rest as the site does.
+Every chat gets a recorded answer. Other calls get one only if the site refused them, or if they read an evaluation
+back: the arena answers the others as the site does.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from typing import Final
 from upstream.arena.calls import Call
 from upstream.arena.steps import Close, Eof, Flow, Open, Pause, Raw, Step, Unframed, Until
 
-#: What a call of this kind is called in a recording.
+#: The kinds of calls that have another name in a recording.
 _KINDS: Final = {"create": "chat", "follow-up": "chat", "regenerate": "chat", "upload-url": "action", "sign": "action"}
-#: The ids in a chat's body, by which the site names what it answers.
+#: The ids in a chat's body, which the answer may contain.
 _IDS: Final = ("id", "userMessageId", "modelAMessageId")
 _UUID: Final = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-#: Stands in a recorded redirect for the site's own origin.
+#: The placeholder for the site's origin in a recorded redirect.
 _SITE: Final = "{site}"
-#: What HTTP itself says of a message, which the arena's server says anew; and cookies, which are not the recorded ones.
-_OWN_HEADERS: Final = frozenset(
+#: Headers that the arena's server sets itself, and cookies: sessions are not those of the recording.
+_NOT_REPLAYED: Final = frozenset(
     ("connection", "content-length", "date", "keep-alive", "server", "set-cookie", "transfer-encoding")
 )
 
 
 @dataclass(frozen=True, slots=True)
-class PlayedAnswer:
-    """One recorded answer: each piece comes after a pause in seconds; `sent` is the body of the call that it answers.
+class RecordedAnswer:
+    """One recorded answer. `sent` is the body of its call; each of the `pieces` is sent after a pause in seconds.
 
-    `end` is how it ended: complete, broke, silent, not http; any other means that the bridge closed it.
+    `end` is one of the values of `upstream.capture.End`.
     """
 
     kind: str
@@ -46,30 +46,30 @@ class PlayedAnswer:
 
 
 class Playback:
-    """Gives recorded answers. `surplus` counts the chats for which none was left."""
+    """The recorded answers of one run. `surplus` counts the chats for which none was left."""
 
-    def __init__(self, answers: Iterable[PlayedAnswer]) -> None:
-        self._answers: defaultdict[str, deque[PlayedAnswer]] = defaultdict(deque)
+    def __init__(self, answers: Iterable[RecordedAnswer]) -> None:
+        self._answers: defaultdict[str, deque[RecordedAnswer]] = defaultdict(deque)
         for answer in answers:
             if answer.kind in ("chat", "evaluation") or answer.status != 200:
                 self._answers[answer.kind].append(answer)
-        self._renamed: dict[bytes, bytes] = {}
+        self._ids: dict[bytes, bytes] = {}  # those of this run by the recorded ones
         self.surplus = 0
-        #: The kinds of chats that were asked for: create, follow-up, regenerate.
-        self.asked: list[str] = []
-        #: Set when the last chat's answer has been sent as far as it was recorded.
+        #: The kinds of the chats so far: create, follow-up, regenerate.
+        self.chats: list[str] = []
+        #: Set once all that was recorded of the last chat's answer has been sent.
         self.played = asyncio.Event()
 
-    def left(self) -> int:
-        """The recorded answers that nobody has asked for."""
+    def unused(self) -> int:
+        """The number of recorded answers that no call has got."""
         return sum(map(len, self._answers.values()))
 
     def take(self, call: Call, origin: str) -> Flow | None:
-        """The recorded answer to a call, None where the arena answers by itself."""
+        """The recorded answer for a call; None if the arena is to answer it."""
         kind = _KINDS.get(call.kind, call.kind)
         answers = self._answers[kind]
         if kind == "chat":
-            self.asked.append(call.kind)
+            self.chats.append(call.kind)
         if not answers:
             if kind != "chat":
                 return None
@@ -77,7 +77,7 @@ class Playback:
             return self._flow([Open(500, (("content-type", "text/plain"),)), Eof()], last=True)
         answer = answers.popleft()
         if kind == "chat":
-            self._learn(answer.sent, call.body)
+            self._map_ids(answer.sent, call.body)
         return self._flow(self._steps(answer, origin), last=kind == "chat" and not answers)
 
     async def _flow(self, steps: Iterable[Step], *, last: bool) -> Flow:
@@ -86,36 +86,36 @@ class Playback:
                 self.played.set()
             yield step
 
-    def _learn(self, recorded: bytes, sent: bytes) -> None:
-        """Know the ids of this call by those that it had when it was recorded."""
-        before, now = _ids(recorded), _ids(sent)
-        self._renamed |= {before[name]: now[name] for name in before.keys() & now.keys()}
+    def _map_ids(self, recorded: bytes, sent: bytes) -> None:
+        """Map the ids in a call's recorded body to those in the body that was sent now."""
+        before, now = _ids_in(recorded), _ids_in(sent)
+        self._ids |= {before[name]: now[name] for name in before.keys() & now.keys()}
 
-    def _steps(self, answer: PlayedAnswer, origin: str) -> Iterable[Step]:
+    def _steps(self, answer: RecordedAnswer, origin: str) -> Iterable[Step]:
         if answer.status is not None:
             yield Open(answer.status, tuple(_headers(answer.headers, origin)))
         elif answer.end == "not http":
-            yield Unframed(b"this is no HTTP\r\n\r\n")
+            yield Unframed(b"this is not HTTP\r\n\r\n")
         for pause, data in answer.pieces:
             if pause:
                 yield Pause(pause)
-            yield Raw(_UUID.sub(lambda found: self._renamed.get(found[0], found[0]), data))
+            yield Raw(_UUID.sub(lambda found: self._ids.get(found[0], found[0]), data))
         match answer.end:
             case "complete":
                 yield Eof()
             case "broke" | "not http" | "not sent":
                 yield Close()
-            case _:  # it was the bridge that ended it
+            case _:  # the bridge ended it
                 yield Until(asyncio.Event())
 
 
 def _headers(headers: Iterable[tuple[str, str]], origin: str) -> Iterable[tuple[str, str]]:
     for name, value in headers:
-        if name.lower() not in _OWN_HEADERS:
+        if name.lower() not in _NOT_REPLAYED:
             yield name, value.replace(_SITE, origin, 1) if name.lower() == "location" else value
 
 
-def _ids(body: bytes) -> Mapping[str, bytes]:
+def _ids_in(body: bytes) -> Mapping[str, bytes]:
     try:
         document = json.loads(body)
     except ValueError:

@@ -18,7 +18,7 @@ _BURST_LINES: Final = 256  # the most lines in one write: some 5 KB, below any r
 
 
 class Player:
-    """Sends one answer; records its progress in `call`. `response` is the handler's result for aiohttp."""
+    """Sends one answer, and records its progress in `call`. `response` is what the handler returns to aiohttp."""
 
     def __init__(self, request: web.Request, call: Call, stream: Stream) -> None:
         self._request = request
@@ -28,7 +28,7 @@ class Player:
         self._held: list[bytes] = []
 
     async def play(self) -> None:
-        """Carry out the steps until the answer ends.
+        """Perform the steps until the answer ends.
 
         Raises:
             ConnectionError: a write failed because the caller has left.
@@ -39,7 +39,7 @@ class Player:
             async with aclosing(self._stream.source), aclosing(self._stream.steps) as steps:
                 try:
                     async for step in steps:
-                        if not await self._take(step):
+                        if not await self._perform(step):
                             return
                     await self._flush()
                 finally:
@@ -55,8 +55,8 @@ class Player:
             async for _ in self._stream.source:
                 pass
 
-    async def _take(self, step: Step) -> bool:
-        """Carry out one step; False for one that ends the answer."""
+    async def _perform(self, step: Step) -> bool:
+        """Perform one step; False for one that ends the answer."""
         if isinstance(step, Line):
             self._held.append(step.encode())
             if not self._stream.bursts or len(self._held) >= _BURST_LINES:

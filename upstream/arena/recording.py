@@ -1,4 +1,4 @@
-"""Parses what is sent to a caller: the arena records the answer that was sent, not the one that was intended."""
+"""Parses what is sent to a caller: the arena records the answer that was sent, not the one that a model made."""
 
 from __future__ import annotations
 
@@ -116,8 +116,6 @@ class AnswerRecorder:
                     self._whole.feed(step.encode())
                 case Raw(data):
                     self._whole.feed(data)
-                case _:
-                    pass
 
     def _part(self) -> str:
         try:
@@ -125,7 +123,7 @@ class AnswerRecorder:
         except ValueError:  # a delta that is not JSON was sent
             return ""
 
-    def _settle(self, reading: AnswerParser) -> None:
+    def _settle(self, parser: AnswerParser) -> None:
         if self._settled:
             return
         self._settled = True
@@ -133,8 +131,8 @@ class AnswerRecorder:
         entry = self._entry
         entry.written = None
         entry.content = self._part()
-        if reading.message is not None:
-            entry.content, entry.status = reading.message.content, "success"
-            self._evaluation.messages.append(reading.message)
-        elif reading.failure is not None:
-            entry.status, entry.failure_reason = "failed", reading.failure
+        if parser.message is not None:
+            entry.content, entry.status = parser.message.content, "success"
+            self._evaluation.messages.append(parser.message)
+        elif parser.failure is not None:
+            entry.status, entry.failure_reason = "failed", parser.failure

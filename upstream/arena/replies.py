@@ -35,12 +35,12 @@ class Reply:
     headers: tuple[Header, ...] = ()
     why: str | None = None
 
-    def adding(self, headers: Iterable[Header]) -> Reply:
-        """The same reply with further headers."""
+    def with_headers(self, headers: Iterable[Header]) -> Reply:
+        """The same reply with additional headers."""
         return replace(self, headers=(*self.headers, *headers))
 
     def steps(self) -> tuple[Open, Sequence[Step]]:
-        """The same reply as steps, which a fault can change."""
+        """The reply as steps, which a fault can change."""
         starts = range(0, len(self.body), _PIECE_BYTES)
         pieces = [Raw(self.body[start : start + _PIECE_BYTES]) for start in starts]
         return Open(self.status, (("content-type", self.content_type), *self.headers)), pieces
@@ -222,7 +222,7 @@ def redirect(*, location: str = "/maintenance", status: int = 307) -> Reply:
 
 def stale_action() -> Reply:
     """404: the action's id belongs to another deployment."""
-    return not_found().adding([("x-nextjs-action-not-found", "1")])
+    return not_found().with_headers([("x-nextjs-action-not-found", "1")])
 
 
 def storage_error(status: int, code: str, message: str) -> Reply:

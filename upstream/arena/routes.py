@@ -30,7 +30,7 @@ _ROUTES: Final[Mapping[Era, Sequence[tuple[str, re.Pattern[str], str]]]] = {
     2025: [(method, re.compile(pattern), kind) for method, pattern, kind in _API],
     2026: [(method, re.compile(pattern), kind) for method, pattern, kind in (*_API, *_API_2026)],
 }
-_SISTERS: Final = frozenset({"/text/direct", "/search/direct", "/image/direct", "/code/direct"})
+_SISTER_PAGES: Final = frozenset({"/text/direct", "/search/direct", "/image/direct", "/code/direct"})
 
 
 def route(traits: Traits, method: str, path: str, query: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
@@ -44,7 +44,7 @@ def route(traits: Traits, method: str, path: str, query: Mapping[str, str]) -> t
     main, _, wanted = traits.page_path.partition("?")
     if path == main and dict(parse_qsl(wanted)).items() <= query.items():
         kind = {"GET": "page", "POST": "action"}.get(method, kind)
-    elif traits.era == 2026 and path in _SISTERS and method == "GET":
+    elif traits.era == 2026 and path in _SISTER_PAGES and method == "GET":
         kind = "page"
     return kind, {}
 

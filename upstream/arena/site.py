@@ -47,7 +47,7 @@ class Site(World):
                 call.renews = False  # the fault is in front of the site, which then does not renew the session
         if isinstance(answer, Reply):
             call.refusal = answer.why
-            answer = answer.adding(self._set_cookies(call, cookies))
+            answer = answer.with_headers(self._set_cookies(call, cookies))
         return answer
 
     def _answer(self, call: Call, cookies: Cookies) -> Reply | Stream:
@@ -101,7 +101,7 @@ class Site(World):
 
     async def _deferred(self, call: Call, cookies: Cookies, make: MakeReply) -> Flow:
         """Make the answer only when it is sent: a fault in front of the site must not affect the session."""
-        opening, pieces = make().adding(self._set_cookies(call, cookies)).steps()
+        opening, pieces = make().with_headers(self._set_cookies(call, cookies)).steps()
         yield opening
         for piece in pieces:
             yield piece
@@ -127,7 +127,7 @@ class Site(World):
     def _model_steps(self, turn: Turn) -> AsyncIterator[Step] | Iterable[Step]:
         if self.script is not None:
             return self.script(turn)
-        if tool_models.calls_tools(turn.model):
+        if tool_models.is_tool_model(turn.model):
             return tool_models.answer(turn, pace=self.pace)
         return answer(turn, pace=self.pace, picture=self.storage.draw, heartbeats=self.era == 2026)
 

@@ -1,4 +1,4 @@
-"""The steps of an answer, which models, scripts and faults produce, and the server carries out."""
+"""The steps of an answer, which models, scripts and faults produce, and the server performs."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ Flow: TypeAlias = AsyncGenerator[Step, None]
 
 
 async def flowing(opening: Open, steps: AsyncIterator[Step] | Iterable[Step]) -> Flow:
-    """Yield the opening, then the steps of either kind of iterator, which is always closed in the end."""
+    """Yield the opening, then the steps of either kind of iterator, which is closed at the end."""
     try:
         yield opening
         if isinstance(steps, AsyncIterable):

@@ -164,10 +164,10 @@ class Storage:
         if int(call.headers["content-length"]) > _OBJECT_BYTES:
             raise RefusedError(storage_error(400, "EntityTooLarge", "Your proposed upload is too large"))
         change = self._faults.apply(call)
-        source = self._take(call, content_type, body)
+        source = self._receive_body(call, content_type, body)
         return Stream(source if change is None else change(source), source)
 
-    async def _take(self, call: StorageCall, content_type: str, body: AsyncIterator[bytes]) -> Flow:
+    async def _receive_body(self, call: StorageCall, content_type: str, body: AsyncIterator[bytes]) -> Flow:
         """Read the body piece by piece; the object is stored after the last one, and not before."""
         data = bytearray()
         async for piece in body:

@@ -61,7 +61,7 @@ def retyped(steps: Flow, *, content_type: str = "application/octet-stream") -> F
     return with_headers(steps, lambda header: (header[0], content_type) if header[0] == "content-type" else header)
 
 
-def huge_header(steps: Flow, *, bytes: int = 100_000) -> Flow:  # noqa: A002  parameters are named for who arms them
+def huge_header(steps: Flow, *, bytes: int = 100_000) -> Flow:  # noqa: A002  a parameter of the control API
     """An additional header of this many bytes."""
     return with_headers(steps, lambda header: header, ("x-huge", "h" * bytes))
 

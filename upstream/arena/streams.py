@@ -1,4 +1,4 @@
-"""A streamed answer: the steps to carry out, and their source."""
+"""A streamed answer: the steps to perform, and their source."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Traits:
     @era.setter
     def era(self, era: Era) -> None:
         if era not in _PAGES:
-            raise ValueError(f"era is 2025 or 2026, not {era!r}")
+            raise ValueError(f"era must be 2025 or 2026, not {era!r}")
         self._era: Era = era
         self._page_path = _PAGES[era]
         self._former_pages = {"/"} if era == 2026 else set[str]()
@@ -99,14 +99,14 @@ class Traits:
         read: dict[str, Any] = {}
         for name, value in values.items():
             if name not in _READERS:
-                raise ValueError(f"no trait is called {name!r}; known are {', '.join(_READERS)}")
+                raise ValueError(f"there is no trait {name!r}; known are {', '.join(_READERS)}")
             read[name] = _READERS[name](name, value)
         for name, value in sorted(read.items(), key=lambda item: item[0] != "era"):  # era first, since it resets others
             setattr(self, name, value)
 
 
 def _wrong(name: str, value: object, expected: str) -> ValueError:
-    return ValueError(f"{name} is {expected}, not {value!r}")
+    return ValueError(f"{name} must be {expected}, not {value!r}")
 
 
 def _era(name: str, value: object) -> Era:
@@ -125,7 +125,7 @@ def _bool(name: str, value: object) -> bool:
 
 def _count(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise _wrong(name, value, "a count from 0")
+        raise _wrong(name, value, "an integer from 0")
     return value
 
 

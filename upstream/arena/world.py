@@ -15,7 +15,7 @@ from upstream.arena.calls import Call
 from upstream.arena.deployment import Deployment
 from upstream.arena.evaluations import Evaluation, Turn
 from upstream.arena.faults import STREAM_KINDS, Faults, rotate
-from upstream.arena.models import Model, catalogue, replaced_ids
+from upstream.arena.models import Model, builtin_models, replaced_ids
 from upstream.arena.playback import Playback
 from upstream.arena.replies import Header, Issue, RefusedError
 from upstream.arena.steps import Step
@@ -45,10 +45,10 @@ class World(Traits):
         self.origin = ""
         self.pace = pace
         self.clock: Callable[[], float] = time.time
-        self.models: tuple[Model, ...] = catalogue() if models is None else tuple(models)
+        self.models: tuple[Model, ...] = builtin_models() if models is None else tuple(models)
         self.clearance: str | None = None
         self.script: Script | None = None
-        #: Recorded answers that are given in place of the site's own; None for none.
+        #: Recorded answers that take the place of the arena's own, if any.
         self.playback: Playback | None = None
         self.faults = Faults()
         self.storage = Storage(secrets.token_bytes(32), self.faults, lambda: self.clock())
@@ -117,8 +117,8 @@ class World(Traits):
         """The models in the page's format; None if it has no list."""
         return [model.page_entry(self.era) for model in self.models] if self.page_models else None
 
-    def now_as_text(self) -> str:
-        """The site's time in the format of its JSON."""
+    def timestamp(self) -> str:
+        """The current time in the format of the site's JSON."""
         return datetime.fromtimestamp(self.clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def remember(self, evaluation: Evaluation) -> None:

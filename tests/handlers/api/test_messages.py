@@ -17,7 +17,7 @@ from running import RunningBridge, running_bridge
 
 from bridge.access import keys
 from bridge.access.keys import KeyRing
-from upstream.arena import JSON_MODEL, Arena, Line, catalogue, tool_models
+from upstream.arena import JSON_MODEL, Arena, Line, builtin_models, tool_models
 
 WEATHER: Any = {
     "name": "get_weather",
@@ -35,7 +35,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
-    async with Arena(models=(*catalogue(), *tool_models())) as arena:
+    async with Arena(models=(*builtin_models(), *tool_models())) as arena:
         yield arena
 
 

@@ -17,7 +17,7 @@ from running import RunningBridge, api_key, running_bridge
 from bridge.access import keys
 from bridge.access.keys import KeyRing
 from handlers.request.appkeys import MODELS as KNOWN
-from upstream.arena import Arena, Model, catalogue
+from upstream.arena import Arena, Model, builtin_models
 from upstream.protocol.catalog import Catalog
 from upstream.protocol.models import read_catalog
 
@@ -169,7 +169,9 @@ async def test_an_unknown_name_makes_the_page_be_read_again_once_a_minute(arena:
     assert sum(call.kind == "page" for call in arena.calls) == pages
 
 
-@pytest.mark.parametrize(("models", "level"), [(MODELS[1:], "WARNING"), (catalogue()[1:], "INFO")], ids=["few", "many"])
+@pytest.mark.parametrize(
+    ("models", "level"), [(MODELS[1:], "WARNING"), (builtin_models()[1:], "INFO")], ids=["few", "many"]
+)
 async def test_the_log_counts_unreadable_entries_and_warns_where_they_are_many(
     models: tuple[Model, ...], level: str, arena: Arena, bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -16,7 +16,7 @@ from response_calls import ask, error_of, get, post
 from response_events import events_of, read_events
 from running import RunningBridge, running_bridge
 
-from upstream.arena import JSON_MODEL, Arena, Line, Step, Turn, catalogue, tool_models
+from upstream.arena import JSON_MODEL, Arena, Line, Step, Turn, builtin_models, tool_models
 
 SEARCHES = "gemini-4-pro-grounding"
 UNKNOWN = "resp_" + "0" * 32
@@ -26,7 +26,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
-    async with Arena(models=(*catalogue(), *tool_models(JSON_MODEL))) as arena:
+    async with Arena(models=(*builtin_models(), *tool_models(JSON_MODEL))) as arena:
         yield arena
 
 

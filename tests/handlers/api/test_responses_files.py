@@ -14,7 +14,7 @@ from pictures import data_url, png
 from response_calls import ask, error_of, get, post
 from running import RunningBridge, running_bridge
 
-from upstream.arena import Arena, Model, catalogue
+from upstream.arena import Arena, Model, builtin_models
 
 SEES_MANY = "gemini-4-pro"
 READS = "reads"
@@ -23,7 +23,7 @@ READS = "reads"
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
     reads = Model("6f1c1a52-0000-4000-8000-00000000aaaa", READS, {"text": True}, {"text": True, "file": True}, "acme")
-    async with Arena(models=(*catalogue(), reads)) as arena:
+    async with Arena(models=(*builtin_models(), reads)) as arena:
         yield arena
 
 

@@ -15,7 +15,7 @@ from response_events import Read, check_sdk_response, events_of, read_events
 from running import RunningBridge, running_bridge
 from tool_forms import block
 
-from upstream.arena import JSON_MODEL, Arena, catalogue, tool_models
+from upstream.arena import JSON_MODEL, Arena, builtin_models, tool_models
 
 WEATHER: dict[str, Any] = {
     "type": "function",
@@ -50,7 +50,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
-    async with Arena(models=(*catalogue(), *tool_models())) as arena:
+    async with Arena(models=(*builtin_models(), *tool_models())) as arena:
         yield arena
 
 

@@ -14,7 +14,7 @@ from running import RunningBridge, running_bridge
 
 from bridge.statistics.counts import ToolUse
 from handlers.request.appkeys import STATS
-from upstream.arena import JSON_MODEL, Arena, catalogue, tool_models
+from upstream.arena import JSON_MODEL, Arena, builtin_models, tool_models
 
 TOOLS: list[Any] = [
     {
@@ -41,7 +41,7 @@ CALLING = [model.public_name for model in tool_models() if model.public_name not
 
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
-    async with Arena(models=(*catalogue(), *tool_models())) as arena:
+    async with Arena(models=(*builtin_models(), *tool_models())) as arena:
         yield arena
 
 

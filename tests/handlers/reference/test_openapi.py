@@ -24,7 +24,7 @@ from bridge.error_codes import CODES
 from bridge.errors import ApiError
 from handlers import dashboard
 from handlers.api.operations import TAGS
-from upstream.arena import Arena, catalogue, tool_models
+from upstream.arena import Arena, builtin_models, tool_models
 
 Json = dict[str, Any]
 
@@ -209,7 +209,7 @@ REQUESTS: dict[str, tuple[str, str, Json]] = {
 
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
-    async with Arena(models=(*catalogue(), *tool_models())) as arena:
+    async with Arena(models=(*builtin_models(), *tool_models())) as arena:
         yield arena
 
 

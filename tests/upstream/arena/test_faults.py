@@ -357,7 +357,7 @@ async def test_a_fault_changes_a_scripted_answer(arena: Arena, caller: Caller) -
     [
         ({"name": "earthquake"}, "known are challenge, blocked"),
         ({"name": "html", "on": "moon"}, "known are action, catalog, create"),
-        ({"name": "html", "times": 0}, "times is a count"),
+        ({"name": "html", "times": 0}, "times must be an integer"),
         ({"name": "html", "after": 2}, "html has no parameter after; it has none"),
         ({"name": "slow", "seconds": 2}, "slow has no parameter seconds; it has delta_seconds"),
         ({"name": "server_error", "status": 200}, "500 to 599"),

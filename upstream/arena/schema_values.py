@@ -1,11 +1,11 @@
-"""Values that fit a JSON Schema, as a model makes them up: the same each time, and as short as the schema allows."""
+"""Makes up values that satisfy a JSON Schema: the same each time, and as small as the schema allows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-#: A schema that leads back to itself ends here.
+#: How many levels are filled in: a schema may refer to itself.
 _DEPTH: Final = 12
 
 _STRINGS: Final = {
@@ -17,8 +17,8 @@ _STRINGS: Final = {
 }
 
 
-def fitting(schema: object, root: Mapping[str, Any] | None = None, depth: int = _DEPTH) -> Any:
-    """Make a value that fits a schema; `pattern` and other fine print are not looked at."""
+def value_for(schema: object, root: Mapping[str, Any] | None = None, depth: int = _DEPTH) -> Any:
+    """Make a value that satisfies a schema, except for `pattern` and rarer keywords."""
     if not isinstance(schema, Mapping) or depth <= 0:
         return None
     root = schema if root is None else root
@@ -27,12 +27,12 @@ def fitting(schema: object, root: Mapping[str, Any] | None = None, depth: int = 
     if schema.get("enum"):
         return schema["enum"][0]
     if isinstance(schema.get("$ref"), str):
-        return fitting(_referred(schema["$ref"], root), root, depth - 1)
+        return value_for(_resolved(schema["$ref"], root), root, depth - 1)
     for keyword in ("anyOf", "oneOf"):
         if schema.get(keyword):
-            return fitting({**schema[keyword][0], **_without(schema, keyword)}, root, depth - 1)
+            return value_for({**schema[keyword][0], **_without(schema, keyword)}, root, depth - 1)
     if schema.get("allOf"):
-        return fitting(_merged(schema, root, depth), root, depth - 1)
+        return value_for(_merged(schema, root, depth), root, depth - 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     return _of_type(kind[0] if isinstance(kind, list) else kind, schema, root, depth)
 
@@ -41,11 +41,10 @@ def _of_type(kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], dept
     match kind:
         case "object":
             properties = schema.get("properties", {})
-            wanted = [name for name in properties if name in schema.get("required", properties)]
-            return {name: fitting(properties[name], root, depth - 1) for name in wanted}
+            required = [name for name in properties if name in schema.get("required", properties)]
+            return {name: value_for(properties[name], root, depth - 1) for name in required}
         case "array":
-            number = max(schema.get("minItems", 1), 0)
-            return [fitting(schema.get("items", {}), root, depth - 1) for _ in range(number)]
+            return [value_for(schema.get("items", {}), root, depth - 1) for _ in range(schema.get("minItems", 1))]
         case "integer" | "number":
             return _number(schema)
         case "boolean":
@@ -53,9 +52,7 @@ def _of_type(kind: str, schema: Mapping[str, Any], root: Mapping[str, Any], dept
         case "null":
             return None
     text = _STRINGS.get(schema.get("format", ""), "text")
-    return text.ljust(schema.get("minLength", 0), ".")[
-        : schema.get("maxLength", len(text) + schema.get("minLength", 0))
-    ]
+    return text.ljust(schema.get("minLength", 0), ".")[: schema.get("maxLength")]
 
 
 def _number(schema: Mapping[str, Any]) -> Any:
@@ -67,11 +64,11 @@ def _number(schema: Mapping[str, Any]) -> Any:
 
 
 def _merged(schema: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> dict[str, Any]:
-    """All parts of an `allOf` as one schema."""
+    """Merge the parts of an `allOf` into one schema."""
     merged = _without(schema, "allOf")
     for part in schema["allOf"]:
         while isinstance(part.get("$ref"), str) and depth > 0:
-            part, depth = _referred(part["$ref"], root), depth - 1
+            part, depth = _resolved(part["$ref"], root), depth - 1
         merged = {
             **merged,
             **part,
@@ -85,7 +82,7 @@ def _without(schema: Mapping[str, Any], keyword: str) -> dict[str, Any]:
     return {name: value for name, value in schema.items() if name != keyword}
 
 
-def _referred(reference: str, root: Mapping[str, Any]) -> Any:
+def _resolved(reference: str, root: Mapping[str, Any]) -> Any:
     node: Any = root
     for step in filter(None, reference.removeprefix("#").split("/")):
         node = node.get(step.replace("~1", "/").replace("~0", "~"), {})
