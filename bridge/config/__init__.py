@@ -1,1 +1,1 @@
-"""`bridge.toml`: its keys, where it is found, how its values are read."""
+"""The configuration: its keys, its sources, and how their values are read."""

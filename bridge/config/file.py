@@ -1,7 +1,7 @@
-"""Where the configuration comes from: bridge.toml, systemd credentials and the environment.
+"""The sources of the configuration: the command line, the environment, systemd credentials and bridge.toml.
 
-A value comes, in this order, from the command line, from `LMARENA_BRIDGE_<SECTION>__<KEY>`, from a systemd credential
-named `<section>.<key>`, from the file, from the default.
+A value comes, in order of precedence, from the command line, from `LMARENA_BRIDGE_<SECTION>__<KEY>`, from a systemd
+credential named `<section>.<key>`, from the file, or from the default.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREFIX: Final = "LMARENA_BRIDGE_"
 MAX_FILE_BYTES: Final = 256 * 1024
 MAX_PROBLEMS: Final = 50
 
-#: A file that changed so recently may still be being written: it is checked until it stays the same.
+#: A file that has changed so recently may still be written to: it is checked repeatedly until it stays the same.
 JUST_WRITTEN_SECONDS: Final = 2.0
 CHECK_SECONDS: Final = 0.2
 MAX_CHECKS: Final = 25
@@ -40,10 +40,10 @@ _WRONG_PLACE: Final = frozenset(
 
 
 class ConfigSource:
-    """The sources of a daemon's configuration, read at start and again on reload. Blocks."""
+    """The sources of a daemon's configuration, read at the start and again on reload. Blocking."""
 
     def __init__(self, path: Path | None, environ: Mapping[str, str], fixed: Sequence[Setting] = ()) -> None:
-        """`fixed` come before all other sources: what the command line says."""
+        """`fixed` are settings that override all other sources, such as those of the command line."""
         self._path = path
         self._environ = environ
         self._fixed = fixed
@@ -54,7 +54,7 @@ class ConfigSource:
         return self._load(_read)
 
     def reload(self) -> Config:
-        """Read it again; refuse a file that has been emptied or truncated since. Raises ConfigError."""
+        """Read it again; refuse a file that has been emptied or truncated meanwhile. Raises ConfigError."""
         return self._load(lambda path: _read_again(path, self._text))
 
     def _load(self, read_text: Callable[[Path], str]) -> Config:
@@ -64,7 +64,7 @@ class ConfigSource:
             config = _combine(path, text, self._environ, self._fixed)
         except RecursionError as error:
             raise ConfigError(Problem(str(path or NO_PLACE), "", "is nested too deeply")) from error
-        # A reload reads this same file: if it is missing then, that is an error, and the defaults do not apply.
+        # A reload reads the same file: if it is missing then, that is an error, and does not mean the defaults.
         self._path, self._text = config.source, text
         return config
 
@@ -72,14 +72,14 @@ class ConfigSource:
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """Read the configuration from the file at `path`, from systemd credentials and from `environ`.
 
-    Without `path` the file is `bridge.toml` in the working folder, else in the user's configuration folder, else none.
+    Without `path` the file is `bridge.toml` in the working folder, or in the user's configuration folder, if it exists.
     Raises ConfigError with all problems.
     """
     return ConfigSource(path, environ).load()
 
 
 def _combine(path: Path | None, text: str, environ: Mapping[str, str], fixed: Iterable[Setting]) -> Config:
-    """Merge the values of all sources into one set of tables, remember where each came from, and read them."""
+    """Merge the values of all sources into one set of tables, record where each came from, and read them."""
     tables: dict[str, object] = {section: {} for section in SECTIONS} | _parse(path, text)
     lines = {name: f"{path}:{line}" for name, line in _lines(text).items()}
     origins = {name: Origin(Source.FILE, lines.get(name, str(path))) for name in _names(tables)}
@@ -116,7 +116,7 @@ def _names(tables: Mapping[str, object]) -> Iterator[str]:
 
 
 def _place(name: str, places: Mapping[str, str]) -> str:
-    """Where a key or a member such as `server.trusted_proxies[1]` was set, else its section, else NO_PLACE."""
+    """Where a key, or a member such as `server.trusted_proxies[1]`, was set, or else its section; or else NO_PLACE."""
     key, section = name.partition("[")[0], name.partition(".")[0]
     return places.get(key) or places.get(section) or NO_PLACE
 
@@ -166,7 +166,7 @@ def _read_again(path: Path, before: str) -> str:
 
 
 def _await_writer(path: Path) -> None:
-    """Return once a file has stayed the same for a moment, or after MAX_CHECKS."""
+    """Wait until a file stays the same for CHECK_SECONDS, but for no more than MAX_CHECKS checks."""
     seen = None
     for _ in range(MAX_CHECKS):
         status = path.stat()
@@ -176,7 +176,7 @@ def _await_writer(path: Path) -> None:
 
 
 def _is_blank(text: str) -> bool:
-    """Whether a text has only comments and white space."""
+    """Whether a text consists of comments and white space."""
     return all(not line.strip() or line.lstrip().startswith("#") for line in text.split("\n"))
 
 
@@ -210,13 +210,13 @@ def _lines(text: str) -> dict[str, int]:
             prefix = names
         else:
             names = prefix + names
-        for depth in range(1, min(len(names), 2) + 1):  # no key of ours is deeper
+        for depth in range(1, min(len(names), 2) + 1):  # the bridge's keys are no deeper
             lines.setdefault(".".join(names[:depth]), number)
     return lines
 
 
 def _credentials(environ: Mapping[str, str]) -> Iterator[Setting]:
-    """Each key that systemd's LoadCredential= provides; other files are ignored."""
+    """The settings that systemd's LoadCredential= provides; other files are ignored."""
     if folder := environ.get("CREDENTIALS_DIRECTORY"):
         for name in KEYS:
             path = Path(folder, name)
@@ -225,7 +225,7 @@ def _credentials(environ: Mapping[str, str]) -> Iterator[Setting]:
 
 
 def _variables(environ: Mapping[str, str]) -> Iterator[Setting]:
-    """Each key that has a variable LMARENA_BRIDGE_<SECTION>__<KEY>."""
+    """The settings of variables LMARENA_BRIDGE_<SECTION>__<KEY>."""
     for variable, text in environ.items():
         section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
         if separator and variable.startswith(PREFIX):
@@ -234,7 +234,7 @@ def _variables(environ: Mapping[str, str]) -> Iterator[Setting]:
 
 
 def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Report misspelled variables such as LMARENA_BRIDGE_PORT; a name unlike any key may be another program's."""
+    """Report misspelled variables such as LMARENA_BRIDGE_PORT. Names unlike any key may be other programs'."""
     meant: dict[str, str] = {}
     for name in KEYS:
         section, _, key = name.upper().partition(".")
@@ -248,7 +248,7 @@ def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _value(name: str, text: str) -> object:
-    """Parse a text as a TOML value; if that fails or the key takes strings, it stays a string."""
+    """Parse a text as a TOML value; if that fails, or the key takes strings, it remains a string."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 
 class Source(StrEnum):
-    """A kind of origin."""
+    """The kind of an origin."""
 
     DEFAULT = "default"
     FILE = "file"
@@ -20,7 +20,7 @@ class Source(StrEnum):
 
 
 class Origin(NamedTuple):
-    """`where` is `PATH:LINE` of the file, the path of the credential, the name of the variable, or the option."""
+    """`where` is `PATH:LINE` in a file, the path of a credential, the name of a variable, or an option."""
 
     source: Source = Source.DEFAULT
     where: str = ""
@@ -35,7 +35,7 @@ class Origin(NamedTuple):
 
     @property
     def short(self) -> str:
-        """The same without folders, for others: `bridge.toml:12`."""
+        """The same without folders, for bug reports, such as `bridge.toml:12`."""
         return PurePath(self.where).name if self.source is Source.FILE else str(self)
 
 
@@ -43,7 +43,7 @@ DEFAULT: Final = Origin()
 
 
 class Setting(NamedTuple):
-    """A value that some origin gives to the key `name`, `server.port`, in the types of TOML."""
+    """A value, in the types of TOML, that an origin gives to a key; `name` is its full name, such as `server.port`."""
 
     origin: Origin
     name: str

@@ -1,4 +1,4 @@
-"""Problems of a configuration: where each is, which key, what was found, what is allowed."""
+"""The problems of a configuration, each with its place, its key, and what is wrong."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class Problem(NamedTuple):
-    """One problem: `where` is `file:line`, a variable or a credential; `key` is `server.port`, '' for a whole file.
+    """One problem. `where` is `file:line`, a variable or a credential; `key` is a full name, '' for a whole file.
 
-    `found` is the wrong value, '' if there is none to show; it never contains a secret.
+    `found` is the wrong value, '' if there is none to show. It never contains a secret.
     """
 
     where: str
@@ -21,7 +21,7 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` lists all that is wrong, and str() has one line for each."""
+    """The configuration cannot be used; `problems` lists all reasons, and str() has one line for each."""
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -29,4 +29,4 @@ class ConfigError(Exception):
 
 
 class ConfigUnavailable(ConfigError):
-    """The file cannot be read now; the next attempt may succeed without a change to the configuration."""
+    """The file cannot be read now; another attempt may succeed without a change to the configuration."""

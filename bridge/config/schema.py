@@ -1,7 +1,7 @@
 """The configuration: one dataclass for each section of bridge.toml, one line for each key.
 
-A key's line has its type, its default as in TOML, the values it accepts, and its description, which is also the comment
-in bridge.toml. To add a key, add that line here and two lines in bridge.toml; a test compares them.
+The line of a key has its type, its default as a TOML value, the values that it accepts, and its description, which is
+also the comment in bridge.toml. To add a key, add a line here and two lines to bridge.toml; a test compares them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ from bridge.config.values import (
 T = TypeVar("T")
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = get_args(Level)
-#: The most requests that wait, with `limits.queue_seconds`.
+#: The most requests that wait because of `limits.queue_seconds`.
 MAX_WAITING: Final = 2_000
-NO_PLACE: Final = "configuration"  # a problem's place until the caller, who knows the sources, fills it in
-MAX_FOUND_CHARS: Final = 80  # of a wrong value shown in a message: enough to recognise it, short enough for one line
+#: The place of a problem until the caller, who knows the sources, fills it in.
+NO_PLACE: Final = "configuration"
+#: How much of a wrong value a message shows: enough to recognise it, and little enough for one line.
+MAX_FOUND_CHARS: Final = 80
 
 
 class Key(NamedTuple):
@@ -58,21 +60,21 @@ class Key(NamedTuple):
     default: object
     kind: ValueType[object]
     description: str
-    lasting: bool = False
+    needs_restart: bool = False
 
 
-def key(default: object, kind: ValueType[T], description: str, *, lasting: bool = False) -> T:
-    """The dataclass field of a key, typed as what `kind` reads; `default` is the value as in TOML.
+def key(default: object, kind: ValueType[T], description: str, *, needs_restart: bool = False) -> T:
+    """The dataclass field of a key, with the type that `kind` reads; `default` is a TOML value.
 
-    A `lasting` key applies at the start only: a change needs a restart.
+    `needs_restart` means that the key applies at the start only, not on reload.
     """
-    made = Key(default, kind, description, lasting)
-    return field(default_factory=lambda: kind.read(default), metadata={"key": made})
+    definition = Key(default, kind, description, needs_restart)
+    return field(default_factory=lambda: kind.read(default), metadata={"key": definition})
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A table of bridge.toml: each field is made by `key`."""
+    """A table of bridge.toml; each field is defined with `key`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +82,30 @@ class ServerSection(Section):
     """The listener, and what it accepts from callers."""
 
     host: str = key(
-        "127.0.0.1", HOST, "Address to listen on; 0.0.0.0 or :: stands for all addresses of this machine.", lasting=True
+        "127.0.0.1",
+        HOST,
+        "Address to listen on; 0.0.0.0 or :: stands for all addresses of this machine.",
+        needs_restart=True,
     )
-    port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 chooses a free one.", lasting=True)
+    port: int = key(8000, integer(0, 65_535), "Port to listen on; 0 chooses a free one.", needs_restart=True)
     workers: int = key(
         1,
         integer(1, 64),
         "Processes that serve together behind this address; more than one needs redis.url.",
-        lasting=True,
+        needs_restart=True,
     )
     state_dir: Path = key(
-        "state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.", lasting=True
+        "state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.", needs_restart=True
     )
     max_body_bytes: int = key(32 * 1024 * 1024, integer(1024, 1024**3), "Largest request body, pictures included.")
     trusted_proxies: Networks = key(
         [], NETWORKS, "Proxies whose X-Forwarded-For and -Proto are trusted; 127.0.0.1 includes peers on a unix socket."
     )
     cors_origins: tuple[str, ...] = key([], CORS_ORIGINS, "Web pages that may call the API from a browser.")
-    tls_cert: Path | None = key("", TLS_CERT, "Certificate chain (PEM), to serve https without a proxy.", lasting=True)
-    tls_key: Path | None = key("", TLS_KEY, "Private key (PEM) of the certificate.", lasting=True)
+    tls_cert: Path | None = key(
+        "", TLS_CERT, "Certificate chain (PEM), to serve https without a proxy.", needs_restart=True
+    )
+    tls_key: Path | None = key("", TLS_KEY, "Private key (PEM) of the certificate.", needs_restart=True)
     body_timeout: float = key(30, duration(3600), "Seconds a caller has to send a request body.")
     write_timeout: float = key(
         60, duration(3600), "Seconds without progress until a caller that does not read is disconnected."
@@ -121,7 +128,7 @@ class UpstreamSection(Section):
         "",
         PROXY,
         "Proxy for all calls; empty uses the environment's (HTTPS_PROXY, ALL_PROXY, NO_PROXY), none uses no proxy.",
-        lasting=True,
+        needs_restart=True,
     )
     cf_clearance: Secret = key("", COOKIE, "Value of the browser's cookie cf_clearance; it belongs to user_agent.")
     user_agent: str = key("", LINE, "User-Agent of the browser that obtained cf_clearance.")
@@ -142,7 +149,7 @@ class UpstreamSection(Section):
 
     @property
     def allowed_origins(self) -> frozenset[str]:
-        """Every origin that may see cookies, as `https://arena.ai`: those of `origins` and that of `base_url`."""
+        """Every origin that may get cookies, such as `https://arena.ai`: those of `origins`, and `base_url`."""
         return frozenset((self.base_url, *self.origins))
 
 
@@ -152,12 +159,12 @@ class LimitsSection(Section):
 
     rpm: int = key(60, integer(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
     concurrency: int = key(100, integer(1, 100_000), "Concurrent requests of one key.")
-    streams: int = key(2000, integer(1, 100_000), "Concurrent requests of all keys together.", lasting=True)
+    streams: int = key(2000, integer(1, 100_000), "Concurrent requests of all keys together.", needs_restart=True)
     queue_seconds: float = key(
         0,
         duration(3600, zero=True),
         "Seconds a request may wait where a limit is reached, by key in turn; 0 refuses it at once.",
-        lasting=True,
+        needs_restart=True,
     )
     join_repeats: bool = key(
         True, BOOLEAN, "Whether a repeated request joins the answer to the first, such as an SDK's own retry."
@@ -165,7 +172,7 @@ class LimitsSection(Section):
 
     @property
     def callers(self) -> int:
-        """The most callers that have answers or wait for one."""
+        """The most requests that are being answered or wait for that."""
         return self.streams + (MAX_WAITING if self.queue_seconds else 0)
 
 
@@ -232,15 +239,15 @@ class RedisSection(Section):
     """Redis or Valkey, through which several daemons share their state."""
 
     url: Secret = key(
-        "", REDIS, "Redis or Valkey with the state of all daemons that name it; empty uses files.", lasting=True
+        "", REDIS, "Redis or Valkey with the state of all daemons that name it; empty uses files.", needs_restart=True
     )
-    password: Secret = key("", PASSWORD, "Password of Redis, where the URL has none.", lasting=True)
-    prefix: str = key("lmab:", KEY_PREFIX, "What the names of all keys in Redis begin with.", lasting=True)
+    password: Secret = key("", PASSWORD, "Password of Redis, where the URL has none.", needs_restart=True)
+    prefix: str = key("lmab:", KEY_PREFIX, "What the names of all keys in Redis begin with.", needs_restart=True)
     timeout: float = key(
-        1, duration(60), "Seconds Redis may take to answer until the daemon goes on alone.", lasting=True
+        1, duration(60), "Seconds Redis may take to answer until the daemon goes on alone.", needs_restart=True
     )
     connect_timeout: float = key(
-        5, duration(300), "Seconds a start waits for Redis until it goes on alone.", lasting=True
+        5, duration(300), "Seconds a start waits for Redis until it goes on alone.", needs_restart=True
     )
 
 
@@ -248,8 +255,8 @@ class RedisSection(Section):
 class Config:
     """The whole configuration, one attribute for each section of bridge.toml.
 
-    `source` is the absolute path of the file that this was read from, or None. `origins` has where each value came from
-    by its full name, `server.port`, without those of defaults.
+    `source` is the absolute path of the file that was read, or None. `origins` says where each value that is not a
+    default came from, by the key's full name, such as `server.port`.
     """
 
     server: ServerSection = field(default_factory=ServerSection)
@@ -269,10 +276,10 @@ class Config:
     def read(
         cls, tables: Mapping[str, object], source: Path | None = None, origins: Mapping[str, Origin] | None = None
     ) -> Self:
-        """Read the tables of a TOML document; a missing key has its default. Raises ConfigError with every problem.
+        """Read the tables of a TOML document; missing keys have their defaults. Raises ConfigError with all problems.
 
-        Relative paths start at the folder of `source`, or at the working folder without one. A problem's `where` is
-        left to the caller, who knows where each table comes from.
+        Relative paths start at the folder of `source`, or at the working folder if it is None. Each problem's `where`
+        is NO_PLACE.
         """
         folder = source.parent if source else Path.cwd()
         sections: dict[str, Any] = {}
@@ -294,18 +301,13 @@ class Config:
 
 
 _DEFAULTS: Final = Config()
-#: Each section's defaults by its name, and each key by its full name, `server.port`, in the order of bridge.toml.
+#: The sections with their defaults, by name, and the keys, by full name such as `server.port`; as in bridge.toml.
 SECTIONS: Final[Mapping[str, Section]] = {
     each.name: section for each in fields(Config) if isinstance(section := getattr(_DEFAULTS, each.name), Section)
 }
 KEYS: Final[Mapping[str, Key]] = {
     f"{name}.{each.name}": each.metadata["key"] for name, section in SECTIONS.items() for each in fields(section)
 }
-
-
-def lasting(name: str) -> bool:
-    """Whether a key applies at the start only."""
-    return KEYS[name].lasting
 
 
 def _read_section(

@@ -1,14 +1,13 @@
-"""Settings as people and programs are shown them: in the order of bridge.toml, with their origins, without secrets."""
+"""Settings for display, to people and programs: in the order of bridge.toml, with their origins, without secrets."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final, NamedTuple, TypeAlias
 
 from bridge.config.origins import DEFAULT, Origin
-from bridge.config.schema import KEYS, Config, lasting
+from bridge.config.schema import KEYS, Config
 from bridge.config.values import (
     ALIASES,
     CORS_ORIGINS,
@@ -28,14 +27,14 @@ Plain: TypeAlias = "str | int | float | bool | list[Plain] | dict[str, Plain]"
 
 SET: Final = "set, not shown"
 NOT_SET: Final = "not set"
-#: From this number on, digits are grouped, as in bridge.toml.
+#: Integers from this one on are written with grouped digits, as in bridge.toml.
 _GROUPED_FROM: Final = 100_000
-#: What may name a person, a machine or a network: it is not told to others.
-_OWN_AFFAIR: Final = (HOST, LINE, NAMES, NETWORKS, ALIASES, CORS_ORIGINS, KEY_PREFIX, PATH, TLS_CERT, TLS_KEY)
+#: The types of values that may name a person, a machine or a network, so that reports leave them out.
+_PRIVATE_KINDS: Final = (HOST, LINE, NAMES, NETWORKS, ALIASES, CORS_ORIGINS, KEY_PREFIX, PATH, TLS_CERT, TLS_KEY)
 
 
 class ShownSetting(NamedTuple):
-    """A setting. `value` is plain, and None where it is a secret, or looks like one; `is_set` is whether it has one."""
+    """A setting. `value` is None if it is a secret or looks like one; `is_set` says whether it has a value."""
 
     name: str
     value: Plain | None
@@ -45,17 +44,17 @@ class ShownSetting(NamedTuple):
 
     @property
     def secret(self) -> bool:
-        """Whether its value is not shown."""
+        """Whether its value must not be shown."""
         return self.value is None
 
     @property
     def text(self) -> str:
-        """Its value as it stands in bridge.toml; of a secret, whether it is set."""
-        return (SET if self.is_set else NOT_SET) if self.value is None else written(self.value)
+        """Its value as written in bridge.toml; for a secret, whether it is set."""
+        return (SET if self.is_set else NOT_SET) if self.value is None else to_toml(self.value)
 
     @property
     def section(self) -> str:
-        """The table of bridge.toml in which it is."""
+        """The name of its table in bridge.toml."""
         return self.name.partition(".")[0]
 
     @property
@@ -70,12 +69,12 @@ class ShownSetting(NamedTuple):
 
     @property
     def allowed(self) -> str:
-        """The values that it takes."""
+        """The values that it accepts."""
         return KEYS[self.name].kind.allowed
 
     @property
     def is_default(self) -> bool:
-        """Whether nobody has given it a value."""
+        """Whether no source sets it."""
         return self.origin == DEFAULT
 
     def to_json(self) -> dict[str, object]:
@@ -90,14 +89,14 @@ class ShownSetting(NamedTuple):
         }
 
     def to_report(self) -> dict[str, object]:
-        """Plain values for others: no paths, no names of machines, networks or models, and no folders in origins."""
-        own = not self.is_default and KEYS[self.name].kind in _OWN_AFFAIR
-        value = self.text if self.secret else SET if own or self.name == "server.state_dir" else self.value
+        """Plain values for bug reports: no paths, no names of machines, networks or models, no folders in origins."""
+        is_private = not self.is_default and KEYS[self.name].kind in _PRIVATE_KINDS
+        value = self.text if self.secret else SET if is_private or self.name == "server.state_dir" else self.value
         return {"value": value, "origin": self.origin.short}
 
 
 class Change(NamedTuple):
-    """A setting that has another value than before, both as they stand in bridge.toml; of secrets neither is shown."""
+    """A setting whose value has changed, with both values as written in bridge.toml; secrets are not shown."""
 
     name: str
     before: str
@@ -113,28 +112,26 @@ def shown(config: Config) -> tuple[ShownSetting, ...]:
 
 def changes(before: Config, after: Config) -> tuple[Change, ...]:
     """The settings whose values differ, in the order of bridge.toml."""
-    return tuple(_changes(before, after))
+    return tuple(_change(before, after, name) for name in KEYS if attrgetter(name)(before) != attrgetter(name)(after))
 
 
-def _changes(before: Config, after: Config) -> Iterator[Change]:
-    for name in KEYS:
-        if attrgetter(name)(before) != attrgetter(name)(after):
-            old, new = _shown(before, name), _shown(after, name)
-            replaced = old.text == new.text  # a secret by another
-            yield Change(name, old.text, "another one" if replaced else new.text, new.origin, lasting(name))
+def _change(before: Config, after: Config, name: str) -> Change:
+    old, new = _shown(before, name), _shown(after, name)
+    text = "another one" if new.text == old.text else new.text  # a secret was replaced by another one
+    return Change(name, old.text, text, new.origin, new.needs_restart)
 
 
 def _shown(config: Config, name: str) -> ShownSetting:
     value = attrgetter(name)(config)
     shown_value = None if isinstance(value, Secret) else plain(value)
-    if shown_value is not None and redact(text := written(shown_value)) != text:  # a secret in a wrong place
+    if shown_value is not None and redact(text := to_toml(shown_value)) != text:  # a secret in the wrong place
         shown_value = None
     is_set = bool(value.value if isinstance(value, Secret) else value not in ("", None, ()))
-    return ShownSetting(name, shown_value, is_set, config.origins.get(name, DEFAULT), lasting(name))
+    return ShownSetting(name, shown_value, is_set, config.origins.get(name, DEFAULT), KEYS[name].needs_restart)
 
 
 def plain(value: object) -> Plain:
-    """A setting's value in the types of JSON and TOML; a time without fraction is a whole number."""
+    """A setting's value in types that JSON and TOML have; a float without a fraction becomes an integer."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -148,12 +145,12 @@ def plain(value: object) -> Plain:
     return str(value)  # a path, a network
 
 
-def written(value: Plain) -> str:
-    """A plain value as it stands in bridge.toml."""
+def to_toml(value: Plain) -> str:
+    """A plain value as written in bridge.toml."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_quoted(name)} = {written(each)}" for name, each in value.items()) + "}"
+        return "{" + ", ".join(f"{_quoted(name)} = {to_toml(each)}" for name, each in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(written, value)) + "]"
+        return "[" + ", ".join(map(to_toml, value)) + "]"
     if isinstance(value, bool | float):
         return json.dumps(value)
     if isinstance(value, int):

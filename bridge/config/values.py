@@ -1,7 +1,7 @@
 """The types of values in bridge.toml: each converts a TOML value, and describes what is allowed.
 
-Readers are strict (`true` is not a number, nor is `"60"`) and raise a bare ValueError: the caller, who knows the key,
-makes the message, in the same form for every key.
+Readers are strict (`true` is not a number, nor is `"60"`) and raise ValueError without a message: the caller, who knows
+the key, writes the message, in the same form for every key.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_ALIASES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A string that repr() does not show."""
+    """A string that repr() hides."""
 
     value: str = field(repr=False)
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from bridge import log
 from bridge.config.origins import Origin, Source
 from bridge.config.problems import ConfigError, Problem
-from bridge.config.schema import LEVELS, SECTIONS, Config, Level, LogSection, lasting
+from bridge.config.schema import KEYS, LEVELS, SECTIONS, Config, Level, LogSection
 from bridge.config.shown import Change, changes
 from bridge.tasks import set_within
 from handlers.request.appkeys import Settings
@@ -155,7 +155,7 @@ class Reloading:
 
     def _in_force(self) -> Config:
         """What was read, except for settings that apply at the start only, and for what is switched."""
-        config = _with_lasting(self.started, self.read)
+        config = _with_start_settings(self.started, self.read)
         if self.switched is None:
             return config
         switched = replace(config.log, level=self.switched.level, debug=self.switched.prompts)
@@ -171,13 +171,13 @@ def logging_as(*, worker: int | None) -> Callable[[LogSection], None]:
     return lambda section: log.configure(section.level, section.format, threaded=True, worker=worker)
 
 
-def _with_lasting(started: Config, config: Config) -> Config:
+def _with_start_settings(started: Config, config: Config) -> Config:
     """A configuration in which the settings that apply at the start only are those of the start."""
     kept: dict[str, Any] = {}
-    origins = {name: origin for name, origin in config.origins.items() if not lasting(name)}
+    origins = {name: origin for name, origin in config.origins.items() if not KEYS[name].needs_restart}
     for section, defaults in SECTIONS.items():
-        names = [each.name for each in fields(defaults) if lasting(f"{section}.{each.name}")]
+        names = [each.name for each in fields(defaults) if KEYS[f"{section}.{each.name}"].needs_restart]
         before = getattr(started, section)
         kept[section] = replace(getattr(config, section), **{name: getattr(before, name) for name in names})
-    origins |= {name: origin for name, origin in started.origins.items() if lasting(name)}
+    origins |= {name: origin for name, origin in started.origins.items() if KEYS[name].needs_restart}
     return replace(config, **kept, origins=origins)

@@ -9,7 +9,7 @@ from browsing import IN_BROWSER, PAGES
 from playwright.async_api import Page, expect
 from running import RunningBridge
 
-from bridge.config.schema import KEYS, lasting
+from bridge.config.schema import KEYS
 from handlers.request.appkeys import SETTINGS
 
 pytestmark = IN_BROWSER
@@ -27,7 +27,7 @@ async def test_all_of_it(page: Page, bridge: RunningBridge) -> None:
     await page.keyboard.press("Tab")
     await page.keyboard.press("Tab")
     await page.keyboard.press("Space")  # those that need a restart
-    await expect(rows).to_have_count(sum(map(lasting, KEYS)))
+    await expect(rows).to_have_count(sum(key.needs_restart for key in KEYS.values()))
     await page.keyboard.press("Space")
     await expect(rows).to_have_count(everything)
 

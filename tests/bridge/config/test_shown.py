@@ -13,7 +13,7 @@ from bridge.config.file import ConfigSource, load
 from bridge.config.origins import Origin, Setting, Source
 from bridge.config.problems import ConfigError
 from bridge.config.schema import KEYS, Config
-from bridge.config.shown import NOT_SET, SET, Change, changes, shown, written
+from bridge.config.shown import NOT_SET, SET, Change, changes, shown, to_toml
 
 TEXT = """
 [server]
@@ -93,7 +93,7 @@ _NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
 
 @given(st.lists(_NAMES) | st.dictionaries(_NAMES, _NAMES | st.lists(_NAMES, min_size=1)) | _NAMES | st.integers())
 def test_what_is_written_reads_as_the_same(value: object) -> None:
-    text = written(value)  # type: ignore[arg-type]  # only values of its type are drawn
+    text = to_toml(value)  # type: ignore[arg-type]  # only values of its type are drawn
     assert tomllib.loads(f"value = {text}".replace("\x7f", "\\u007f"))["value"] == value
 
 
