@@ -23,10 +23,10 @@ from upstream.protocol.errors import (
     GuestSession,
     Moderated,
     NoAccount,
-    PromptDoubted,
+    PromptFailed,
     RateLimited,
     Reason,
-    RecaptchaDemanded,
+    RecaptchaRequired,
     Redirected,
     Rejected,
     StaleModel,
@@ -349,9 +349,9 @@ def from_upstream(error: UpstreamError) -> ApiError:
 def _retry_after(error: UpstreamError) -> float | None:
     """The seconds to wait, where they are known; for a doubted account, the length of its cooldown."""
     match error:
-        case PromptDoubted(retry_after=None):
+        case PromptFailed(retry_after=None):
             return DEFAULT_COOLDOWN_SECONDS
-        case RateLimited(retry_after=seconds) | PromptDoubted(retry_after=seconds) | CircuitOpen(retry_after=seconds):
+        case RateLimited(retry_after=seconds) | PromptFailed(retry_after=seconds) | CircuitOpen(retry_after=seconds):
             return seconds
     return None
 
@@ -359,7 +359,7 @@ def _retry_after(error: UpstreamError) -> float | None:
 def _meaning(error: UpstreamError) -> tuple[int, str]:
     """The status and the code."""
     match error:
-        case Challenge() | Blocked() | RecaptchaDemanded() | PromptDoubted():
+        case Challenge() | Blocked() | RecaptchaRequired() | PromptFailed():
             return 503, "upstream_challenge"
         case CircuitOpen():
             return 503, "upstream_error"

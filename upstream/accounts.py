@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from upstream.credentials import Credentials
 from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError, Session
-from upstream.protocol.errors import AllOnCooldown, NoAccount, PromptDoubted, Reason, UpstreamError
+from upstream.protocol.errors import AllOnCooldown, NoAccount, PromptFailed, Reason, UpstreamError
 from upstream.protocol.limits import Limit, read_limit, with_most_left
 
 #: How long an account is not used after a 429 that names no time, in seconds.
@@ -195,7 +195,7 @@ class AccountPool:
 
         Pending requests count as used. Accounts take turns if they have equally many left, or if that is unknown.
 
-        Raises NoAccount if no account can chat, AllOnCooldown or PromptDoubted (with the seconds until the first may be
+        Raises NoAccount if no account can chat, AllOnCooldown or PromptFailed (with the seconds until the first may be
         used again) if all that can are on cooldown.
         """
         usable = self.usable(modality)
@@ -224,7 +224,7 @@ class AccountPool:
             wait = min(a.cooldown_left(modality, now) for a in able)
             if all(a.cooldowns.get(EVERYTHING, 0.0) > now for a in able):
                 message = "All accounts are on cooldown, since LMArena doubts that a human uses them."
-                return PromptDoubted(message, retry_after=wait, status=None)
+                return PromptFailed(message, retry_after=wait, status=None)
             return AllOnCooldown(
                 "All accounts are on cooldown until LMArena's rate limit is over.", retry_after=wait, status=None
             )

@@ -16,7 +16,7 @@ import orjson
 from upstream.client import ArenaClient
 from upstream.credentials import Credentials
 from upstream.loop.parallel import map_concurrently
-from upstream.protocol.errors import NotThere, RateLimited, Rejected, SessionExpired, StaleAction, UploadFailed
+from upstream.protocol.errors import NotFound, RateLimited, Rejected, SessionExpired, StaleAction, UploadFailed
 from upstream.protocol.flight import FlightError, Page, action_ids, action_result
 from upstream.retry import IdempotentRetries
 
@@ -75,7 +75,7 @@ class ServerActions:
         async def read_script(path: str) -> str:
             try:
                 return await self._retries.run(partial(self._client.read, path, timeout=timeout))
-            except NotThere:  # the page may name scripts that do not exist
+            except NotFound:  # the page may name scripts that do not exist
                 return ""
 
         try:

@@ -24,13 +24,13 @@ from upstream.answer import ArenaAnswer
 from upstream.capture import CapturingExchanges
 from upstream.credentials import Credentials
 from upstream.http.connection import MAX_HEAD_BYTES
-from upstream.http.exchange import exchanging
+from upstream.http.exchange import open_exchanges
 from upstream.http.exchange_types import Exchanges, HttpError, Response
 from upstream.http.proxies import DIRECT, Proxies
 from upstream.loop.timers import Timers
 from upstream.protocol import cookies
 from upstream.protocol.errors import (
-    NotThere,
+    NotFound,
     ProtocolViolated,
     Redirected,
     ServerFailed,
@@ -46,7 +46,7 @@ from upstream.protocol.evaluations import CONTENT_TYPE, Call, history_path, refe
 from upstream.protocol.memory_budget import MemoryBudget
 from upstream.protocol.refusals import is_stream, quotable, read_page, read_refusal
 from upstream.protocol.secrets import Secrets
-from upstream.responses import read_bounded, reading, to_upstream_error
+from upstream.responses import read_prefix, reading, to_upstream_error
 from upstream.site_clock import SiteClock
 
 #: Known paths of the page with the models, the scripts and the server actions; the likeliest first.
@@ -82,7 +82,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Errors that suggest that the origin to which the site has moved is down.
 _OUTAGE: Final = Unreachable | TimedOut | ServerFailed | Unavailable | Redirected
 #: Errors of a chat that suggest that a different site answers at this origin.
-_OTHER_SITE: Final = NotThere | SiteChanged | ProtocolViolated
+_OTHER_SITE: Final = NotFound | SiteChanged | ProtocolViolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Me:
 @asynccontextmanager
 async def connect(settings: ClientSettings, timers: Timers) -> AsyncIterator[ArenaClient]:
     """Own the connections, closed on exit."""
-    async with exchanging(
+    async with open_exchanges(
         settings.connections, settings.connect_timeout, timers, proxies=settings.proxies
     ) as exchanges:
         yield ArenaClient(CapturingExchanges(exchanges), settings)
@@ -175,7 +175,7 @@ class ArenaClient:
         )
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
-                page = await read_bounded(response, MAX_REFUSAL_BYTES)
+                page = await read_prefix(response, MAX_REFUSAL_BYTES)
             raise self._handled(self._not_streamed(call, response, page), response.origin, credentials)
         return ArenaAnswer(
             response,
@@ -196,18 +196,18 @@ class ArenaClient:
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, trying all known paths. Raises as `open` does."""
         first = self.page_path
-        missing: NotThere | None = None
+        missing: NotFound | None = None
         for path in dict.fromkeys((first, *PAGE_PATHS)):
             try:
                 page = await self._page_at(path, credentials, timeout)
-            except NotThere as error:
+            except NotFound as error:
                 missing = error
                 continue
             if path != first and self.page_path == first:  # no redirect has changed it meanwhile
                 self.page_path = path
             return page
         try:
-            raise missing or NotThere("LMArena's page is at none of its known paths.")
+            raise missing or NotFound("LMArena's page is at none of its known paths.")
         finally:
             del missing  # the error's traceback refers to this frame, which must not refer to the error
 
@@ -215,7 +215,7 @@ class ArenaClient:
         response, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES, is_page=True)
         found = read_page(response.content_type, body)
         try:
-            if isinstance(found, NotThere):
+            if isinstance(found, NotFound):
                 raise found
         finally:
             del found  # as in `page`
@@ -261,13 +261,13 @@ class ArenaClient:
         """Read a JSON document; None if it is missing: 404, or a page with status 200 that says not found."""
         try:
             response, body = await self._get(path, credentials, timeout, "application/json", limit, evaluation_id)
-        except (NotThere, SiteChanged):
+        except (NotFound, SiteChanged):
             return None
         if response.content_type == "application/json":
             return body
         wall = read_page(response.content_type, body)
         try:
-            if isinstance(wall, ProtocolViolated | NotThere):
+            if isinstance(wall, ProtocolViolated | NotFound):
                 return None
             raise self._handled(wall, response.origin, credentials)
         finally:
@@ -290,7 +290,7 @@ class ArenaClient:
             "GET", path, credentials, deadline, headers=headers, evaluation_id=evaluation_id, is_page=is_page
         )
         with reading(response):
-            return response, await read_bounded(response, limit)
+            return response, await read_prefix(response, limit)
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
         """Call one of the page's server actions (docs/protocol.md, "Server actions and uploads"); return its answer,
@@ -306,10 +306,10 @@ class ArenaClient:
                 "POST", self.page_path, credentials, deadline, body=body, headers=headers, is_page=True
             )
             with reading(response):
-                answer = await read_bounded(response, MAX_ACTION_BYTES)
+                answer = await read_prefix(response, MAX_ACTION_BYTES)
             if response.content_type != ACTION_TYPE:
                 raise self._handled(read_page(response.content_type, answer), response.origin, credentials)
-        except NotThere as error:
+        except NotFound as error:
             raise StaleAction("LMArena's page is no longer at its path.", status=error.status) from error
         return answer
 
@@ -360,7 +360,7 @@ class ArenaClient:
             response.close()
         else:
             with reading(response):
-                refusal = await read_bounded(response, MAX_REFUSAL_BYTES)
+                refusal = await read_prefix(response, MAX_REFUSAL_BYTES)
         error = read_refusal(response.status, response.headers, refusal, now)
         if isinstance(error, SiteChanged):
             self.on_unknown_answer(method, path, response, refusal)

@@ -1,6 +1,6 @@
 """Fetches pictures that callers pass by URL, with limits and from public addresses only (`images.fetch_urls`).
 
-async with fetching(connect_timeout=10) as fetcher:
+async with open_fetcher(connect_timeout=10) as fetcher:
     data = await fetcher.fetch("https://example.org/cat.png", limit_bytes=10 * 1024 * 1024, timeout=10)
 """
 
@@ -15,14 +15,14 @@ from aiohappyeyeballs import SocketFactoryType
 from yarl import URL
 
 from upstream.http.connector import Reach
-from upstream.http.exchange import exchanging, split_url
+from upstream.http.exchange import open_exchanges, split_url
 from upstream.http.exchange_types import Exchanges, HttpError
 from upstream.http.proxies import DIRECT, Proxies
 from upstream.http.resolver import NameResolver, Resolver
 from upstream.loop.timers import Timers
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.files import sniff
-from upstream.responses import read_within, reading, to_upstream_error
+from upstream.responses import read_whole, reading, to_upstream_error
 
 #: How many redirects are followed, each checked like the URL itself.
 MAX_REDIRECTS: Final = 3
@@ -47,7 +47,7 @@ class FetchRefused(Exception):
 
 
 @asynccontextmanager
-async def fetching(
+async def open_fetcher(
     *,
     connect_timeout: float,
     proxies: Proxies = DIRECT,
@@ -58,7 +58,7 @@ async def fetching(
     system = Resolver(LOOKUPS_AT_ONCE)
     timers = Timers()
     try:
-        async with exchanging(
+        async with open_exchanges(
             MAX_AT_ONCE,
             connect_timeout,
             timers,
@@ -101,7 +101,7 @@ class Fetcher:
                 raise to_upstream_error(error, _SERVER) from None
             with reading(response, _SERVER):
                 if response.status == 200:
-                    return await read_within(response, limit_bytes)
+                    return await read_whole(response, limit_bytes)
                 location = response.headers.get("Location")
                 if location is None or not 300 <= response.status < 400:
                     raise FetchRefused(f"{_SERVER} answered with status {response.status}.")

@@ -10,7 +10,7 @@ from upstream.protocol.errors import (
     Blocked,
     Challenge,
     CircuitOpen,
-    RecaptchaDemanded,
+    RecaptchaRequired,
     ServerFailed,
     Unavailable,
     Unreachable,
@@ -24,7 +24,7 @@ FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
 
 OUTAGES = (Unreachable, ServerFailed, Unavailable)
-WALLS = (Challenge, Blocked, RecaptchaDemanded)
+WALLS = (Challenge, Blocked, RecaptchaRequired)
 
 
 class Gate:

@@ -38,17 +38,17 @@ def reading(response: Response, peer: str = "LMArena") -> Iterator[None]:
         response.close()
 
 
-async def read_within(response: Response, limit: int) -> bytes:
+async def read_whole(response: Response, limit: int) -> bytes:
     """Read a body of at most `limit` bytes. Raises ProtocolViolated as soon as it turns out to be larger."""
     announced = response.headers.get("Content-Length", "")
     if not announced.isascii() or not announced.isdigit() or int(announced) <= limit:
-        body = await read_bounded(response, limit + 1)
+        body = await read_prefix(response, limit + 1)
         if len(body) <= limit:
             return body
     raise ProtocolViolated(f"The answer is larger than {limit} bytes.")
 
 
-async def read_bounded(response: Response, limit: int) -> bytes:
+async def read_prefix(response: Response, limit: int) -> bytes:
     """Read a body, or its first `limit` bytes."""
     body = bytearray()
     while len(body) < limit and (data := await response.read()):

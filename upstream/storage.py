@@ -14,25 +14,25 @@ from upstream.capture import CapturingExchanges
 from upstream.client import ClientSettings
 from upstream.http.addresses import is_public_host
 from upstream.http.connector import Reach
-from upstream.http.exchange import exchanging, split_url
+from upstream.http.exchange import open_exchanges, split_url
 from upstream.http.exchange_types import Exchanges, HttpError, Response
 from upstream.loop.timers import Timers
 from upstream.protocol.errors import ProtocolViolated, RateLimited, Rejected, ServerFailed
 from upstream.protocol.files import File
 from upstream.protocol.refusals import read_retry_after
-from upstream.responses import read_within, reading, to_upstream_error
+from upstream.responses import read_whole, reading, to_upstream_error
 
 _STORAGE: Final = "LMArena's storage"
 _PRINTABLE = re.compile(r"[!-~]+")
 
 
 @asynccontextmanager
-async def storage(settings: ClientSettings, *, connections: int) -> AsyncIterator[Storage]:
+async def open_storage(settings: ClientSettings, *, connections: int) -> AsyncIterator[Storage]:
     """Own the connections, closed on exit. If the site is on the public Internet, its storage must be too."""
     public = is_public_host(URL(settings.base_url).host or "")
     timers = Timers()
     try:
-        async with exchanging(
+        async with open_exchanges(
             connections,
             settings.connect_timeout,
             timers,
@@ -67,7 +67,7 @@ class Storage:
         response = await self._request("GET", url, self._headers)
         with reading(response, _STORAGE):
             _check(response)
-            return await read_within(response, limit_bytes)
+            return await read_whole(response, limit_bytes)
 
     async def _request(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> Response:
         origin, target = split_url(self._target(url))

@@ -1,6 +1,6 @@
 """Uploads pictures and PDFs to LMArena's storage, and downloads generated pictures from it.
 
-async with uploading(client, clock=client.clock) as uploads:
+async with open_uploads(client, clock=client.clock) as uploads:
     attachments = await uploads.attach(files, account, credentials, timeout=60)
 
 The protocol: docs/protocol.md, "Server actions and uploads".
@@ -24,7 +24,7 @@ from upstream.credentials import Credentials
 from upstream.loop.parallel import map_concurrently
 from upstream.protocol.errors import (
     DownloadFailed,
-    NotThere,
+    NotFound,
     ProtocolViolated,
     ServerFailed,
     StaleAction,
@@ -36,7 +36,7 @@ from upstream.protocol.errors import (
 from upstream.protocol.evaluations import Attachment
 from upstream.protocol.files import File, signed_until, sniff
 from upstream.retry import IdempotentRetries
-from upstream.storage import Storage, storage
+from upstream.storage import Storage, open_storage
 
 #: Concurrent file transfers of one request, and of the whole daemon.
 MAX_PER_REQUEST: Final = 4
@@ -48,7 +48,7 @@ MIN_VALIDITY_SECONDS: Final = 300.0
 
 
 @asynccontextmanager
-async def uploading(
+async def open_uploads(
     client: ArenaClient,
     *,
     clock: Callable[[], float],
@@ -62,7 +62,7 @@ async def uploading(
     never be set. `on_upload` is called for each file with whether its upload succeeded. `known` has the uploads
     of other processes, too.
     """
-    async with storage(client.settings, connections=MAX_AT_ONCE) as store:
+    async with open_storage(client.settings, connections=MAX_AT_ONCE) as store:
         yield Uploads(client, store, clock, monotonic or clock, on_upload, known)
 
 
@@ -175,7 +175,7 @@ class Uploads:
                 return Attachment(upload.key, file.content_type, upload.url)
         except TimeoutError as error:
             raise UploadFailed(f"The {file.kind} was not uploaded within {batch.timeout:g} s.") from error
-        except NotThere as error:
+        except NotFound as error:
             raise UploadFailed("LMArena has changed: its upload actions are missing (404).") from error
 
     async def _learn(self, known: KnownUploads, upload: _Upload, user_id: str, digest: str) -> None:

@@ -29,15 +29,15 @@ from upstream.modes import Modes
 from upstream.protocol import evaluations
 from upstream.protocol.drift import Drift
 from upstream.protocol.errors import (
-    BattleDemanded,
+    BattleRequired,
     EvaluationGone,
     GuestSession,
     IdsRefused,
     ModeRefused,
     NoneRenewed,
+    NotFound,
     NotRenewed,
-    NotThere,
-    PromptDoubted,
+    PromptFailed,
     RateLimited,
     Reason,
     Repeat,
@@ -337,8 +337,8 @@ class Attempts:
             case SessionExpired():
                 return await self._judge_refused_cookie(error, chat, account)
             case EvaluationGone() if chat.turn.evaluation is None and "evaluation" not in error.detail.lower():
-                return NotThere("LMArena has nothing where new chats begin (404).", status=error.status)
-            case NotThere() if chat.turn.evaluation is not None:
+                return NotFound("LMArena has nothing where new chats begin (404).", status=error.status)
+            case NotFound() if chat.turn.evaluation is not None:
                 return EvaluationGone(error.message, status=error.status)
         return error
 
@@ -376,9 +376,9 @@ class Attempts:
                 self._pool.set_bar(account.user_id, error.reason)
             case RateLimited(retry_after=retry_after):
                 self._pool.cool_down(account, chat.model.modality, retry_after)
-            case PromptDoubted(retry_after=retry_after):
+            case PromptFailed(retry_after=retry_after):
                 self._pool.cool_down(account, EVERYTHING, retry_after)
-            case BattleDemanded():
+            case BattleRequired():
                 self._follow_ups.refused(account.user_id)
                 chat.untouched = False  # it could only be continued after a vote in a browser
                 chat.turn.start_anew("battle")

@@ -22,7 +22,7 @@ from bridge.state.documents import StateFolder
 from bridge.statistics.counts import Outcome
 from bridge.statistics.file import stats_document
 from bridge.statistics.stats import Stats
-from upstream.protocol.errors import ModelFailed, PromptDoubted, Reason, TimedOut
+from upstream.protocol.errors import ModelFailed, PromptFailed, Reason, TimedOut
 
 DAY: Final = 86_400
 #: Seconds between two requests, on average, at noon of a working day and now.
@@ -72,7 +72,7 @@ def _failed(per_mille: int, error: ApiError, *, refused: bool = False) -> _End:
 
 _ENDS: Final = (
     _End(939),
-    _End(16, first_try=PromptDoubted.reason),
+    _End(16, first_try=PromptFailed.reason),
     _End(22, reason=Reason.CLIENT_GONE, status=499),
     _failed(7, from_upstream(ModelFailed("The model failed.", status=200))),
     _End(2, from_upstream(ModelFailed("The model failed.")), Reason.UPSTREAM_ERROR),  # in the middle of a stream

@@ -94,7 +94,7 @@ from handlers.request.middlewares import handle_request, set_headers
 from handlers.request.recording import RECORDER
 from handlers.request.request_log import RequestLog
 from upstream import client
-from upstream.fetch import fetching
+from upstream.fetch import open_fetcher
 from upstream.gate import Gate
 from upstream.http.exchange_types import Response
 from upstream.loop.timers import Timers
@@ -102,7 +102,7 @@ from upstream.protocol.drift import Drift
 from upstream.protocol.ids import Uuid7Source
 from upstream.random_bytes import RandomBytes
 from upstream.retry import Retries
-from upstream.uploads import uploading
+from upstream.uploads import open_uploads
 
 _logger = logging.getLogger(__name__)
 
@@ -193,14 +193,14 @@ def build_app(
             renewing(
                 arena, pool, settings.current, app[STATE].flush, None if sharing is None else sharing.turns(app[STATE])
             ) as renewals,
-            uploading(
+            open_uploads(
                 arena,
                 clock=arena.clock,
                 monotonic=time.monotonic,
                 on_upload=app[STATS].stats.record_upload,
                 known=None if sharing is None else sharing.uploads,
             ) as uploads,
-            fetching(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
+            open_fetcher(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
         ):
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals

@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the imports below need it: hence their E402
 
 from upstream.http.connector import Reach  # noqa: E402
-from upstream.http.exchange import exchanging  # noqa: E402
+from upstream.http.exchange import open_exchanges  # noqa: E402
 from upstream.http.exchange_types import HttpError, NotSent  # noqa: E402
 from upstream.http.proxies import Proxies  # noqa: E402
 from upstream.http.resolver import Resolver  # noqa: E402
@@ -91,7 +91,7 @@ async def ask(scheme: str, answer: bytes, *, endless: bool = False) -> str:
     async with proxy(answer, endless=endless) as port, AsyncExitStack() as stack:
         proxies, timers = Proxies.chosen(f"{scheme}://127.0.0.1:{port}", {}), Timers()
         exchanges = await stack.enter_async_context(
-            exchanging(2, PATIENCE, timers, proxies=proxies, reach=Reach.PUBLIC_ADDRESSES, names=Resolver(4))
+            open_exchanges(2, PATIENCE, timers, proxies=proxies, reach=Reach.PUBLIC_ADDRESSES, names=Resolver(4))
         )
         try:
             async with asyncio.timeout(PATIENCE):

@@ -21,7 +21,7 @@ import psutil
 from certificates import server_context
 
 from upstream.answer import ArenaAnswer
-from upstream.http.exchange import exchanging
+from upstream.http.exchange import open_exchanges
 from upstream.loop.timers import Timers
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -55,7 +55,7 @@ async def hold(streams: int, folder: str) -> None:
         if folder:
             os.environ["SSL_CERT_FILE"] = str(Path(folder) / "cert.pem")
         process = psutil.Process()
-        async with exchanging(streams + 1, connect_timeout=60, timers=Timers()) as exchanges:
+        async with open_exchanges(streams + 1, connect_timeout=60, timers=Timers()) as exchanges:
 
             async def open_one() -> ArenaAnswer:
                 response = await exchanges.request("GET", f"{scheme}://localhost:{port}", "/", {"Accept": "*/*"})

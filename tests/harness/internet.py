@@ -14,7 +14,7 @@ from aiohappyeyeballs import AddrInfoType
 from aiohttp import web
 from pictures import SMALL
 
-from upstream.fetch import fetching
+from upstream.fetch import open_fetcher
 from upstream.http.addresses import guarded_socket_factory
 
 
@@ -65,7 +65,9 @@ async def playing_the_internet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     internet.port = runner.addresses[0][1]
     factory = guarded_socket_factory(internet.open)
-    monkeypatch.setattr("handlers.daemon.app.fetching", partial(fetching, resolver=internet, socket_factory=factory))
+    monkeypatch.setattr(
+        "handlers.daemon.app.open_fetcher", partial(open_fetcher, resolver=internet, socket_factory=factory)
+    )
     try:
         yield internet
     finally:

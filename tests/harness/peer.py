@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 from upstream.capture import CapturingExchanges
 from upstream.client import ArenaClient
-from upstream.http.exchange import PooledExchanges, PooledResponse, exchanging
+from upstream.http.exchange import PooledExchanges, PooledResponse, open_exchanges
 from upstream.http.pool import Pool
 from upstream.loop.timers import Timers
-from upstream.responses import read_bounded
+from upstream.responses import read_prefix
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -29,14 +29,14 @@ async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[P
             writer.close()
 
     server = await asyncio.start_server(play, "127.0.0.1", 0, backlog=1000)
-    async with server, exchanging(connections, connect_timeout=5, timers=Timers()) as exchanges:
+    async with server, open_exchanges(connections, connect_timeout=5, timers=Timers()) as exchanges:
         yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 async def read(response: PooledResponse) -> bytes:
     """Read the whole body, and release the connection."""
     async with asyncio.timeout(5):
-        data = await read_bounded(response, 1_000_000)
+        data = await read_prefix(response, 1_000_000)
     response.release()
     return data
 

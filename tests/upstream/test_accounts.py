@@ -16,7 +16,7 @@ from upstream.accounts import (
 )
 from upstream.arena import Arena
 from upstream.protocol import cookies
-from upstream.protocol.errors import AllOnCooldown, NoAccount, PromptDoubted, RateLimited, UpstreamError
+from upstream.protocol.errors import AllOnCooldown, NoAccount, PromptFailed, RateLimited, UpstreamError
 
 
 class Watched:
@@ -117,7 +117,7 @@ def test_a_rest_keeps_its_length_when_the_clock_is_set(by: float, modality: str)
     watched.ahead += by
     with pytest.raises(UpstreamError) as caught:
         watched.pool.choose("chat")
-    assert isinstance(caught.value, RateLimited | PromptDoubted)
+    assert isinstance(caught.value, RateLimited | PromptFailed)
     assert caught.value.retry_after == pytest.approx(40.0)
     watched.now += 39.0
     assert watched.pool.usable("chat") == []

@@ -17,7 +17,7 @@ import pytest
 from aiohappyeyeballs import AddrInfoType
 from aiohttp import web
 
-from upstream.fetch import MAX_REDIRECTS, Fetcher, FetchRefused, fetching
+from upstream.fetch import MAX_REDIRECTS, Fetcher, FetchRefused, open_fetcher
 from upstream.http.addresses import guarded_socket_factory
 from upstream.protocol.files import sniff
 
@@ -121,7 +121,7 @@ async def internet() -> AsyncIterator[Internet]:
 @pytest.fixture
 async def fetcher(internet: Internet) -> AsyncIterator[Fetcher]:
     guarded = guarded_socket_factory(internet.open)
-    async with fetching(connect_timeout=5, resolver=internet, socket_factory=guarded) as fetcher:
+    async with open_fetcher(connect_timeout=5, resolver=internet, socket_factory=guarded) as fetcher:
         yield fetcher
 
 

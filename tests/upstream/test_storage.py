@@ -12,7 +12,7 @@ from asking import connected
 from upstream.http.connection import WRITE_BYTES
 from upstream.protocol.errors import ProtocolViolated, Rejected, ServerFailed
 from upstream.protocol.files import File
-from upstream.storage import Storage, storage
+from upstream.storage import Storage, open_storage
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -35,7 +35,7 @@ async def storing(peer: Peer) -> AsyncIterator[tuple[Storage, str]]:
 
     async with await asyncio.start_server(play, "127.0.0.1", 0) as server, asyncio.timeout(20):
         origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with connected(origin) as client, storage(client.settings, connections=2) as store:
+        async with connected(origin) as client, open_storage(client.settings, connections=2) as store:
             yield store, f"{origin}/bucket/key?X-Signature=a%2Fb"
 
 

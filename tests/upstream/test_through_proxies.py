@@ -26,7 +26,7 @@ from upstream.http.trust import system_context
 from upstream.protocol.errors import Unreachable
 from upstream.protocol.events import Finish, TextDeltas
 from upstream.protocol.files import File
-from upstream.storage import storage
+from upstream.storage import open_storage
 
 USER, PASSWORD = "ada", "s3cret-w0rd"
 STREAMS = 4
@@ -183,7 +183,7 @@ async def test_files_go_to_the_storage_and_come_back(wired: Wired) -> None:
         await asyncio.start_server(serve, "127.0.0.1", 0) as server,
         tapped(server.sockets[0].getsockname()[1], wired.tls) as front,
         wired.client(Proxies.chosen(wired.url(), {})) as client,
-        storage(client.settings, connections=2) as store,
+        open_storage(client.settings, connections=2) as store,
     ):
         url = f"https://localhost:{front.port}/bucket/key?X-Signature=a%2Fb"
         assert await store.put(url, File(data, "image/png", "0" * 64, "a.png"))

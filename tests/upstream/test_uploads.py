@@ -31,7 +31,7 @@ from upstream.protocol.errors import (
 )
 from upstream.protocol.evaluations import Attachment
 from upstream.protocol.files import File, signed_until
-from upstream.uploads import Uploads, uploading
+from upstream.uploads import Uploads, open_uploads
 
 HEADS = {
     "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
@@ -97,7 +97,7 @@ async def uploader_of(
     }
     async with client.connect(ClientSettings(**values), Timers()) as connected:  # type: ignore[arg-type]  # a test's table of settings
         connected.settings = replace(connected.settings, **settings)  # type: ignore[arg-type]  # as above
-        async with uploading(connected, clock=clock or (lambda: arena.clock()), monotonic=monotonic) as made:
+        async with open_uploads(connected, clock=clock or (lambda: arena.clock()), monotonic=monotonic) as made:
             yield Uploader(arena, made)
 
 

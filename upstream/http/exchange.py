@@ -95,7 +95,7 @@ class PooledResponse:
 
 
 @asynccontextmanager
-async def exchanging(
+async def open_exchanges(
     connections: int,
     connect_timeout: float,
     timers: Timers,

@@ -85,13 +85,13 @@ class Blocked(UpstreamError):
     reason = Reason.BLOCKED
 
 
-class RecaptchaDemanded(UpstreamError):
-    """403 JSON `recaptcha validation failed`: the site demands a human in a browser for this request."""
+class RecaptchaRequired(UpstreamError):
+    """403 JSON `recaptcha validation failed`: the site requires a human in a browser for this request."""
 
     reason = Reason.RECAPTCHA
 
 
-class PromptDoubted(UpstreamError):
+class PromptFailed(UpstreamError):
     """429 `prompt failed`: not a rate limit; the site doubts that a human uses this account.
 
     `retry_after` is in seconds, None if the site named no time.
@@ -196,8 +196,8 @@ class ModeRefused(UpstreamError):
     repeat = Repeat.CORRECTED
 
 
-class BattleDemanded(UpstreamError):
-    """400: the next turn of this evaluation must be a battle, so it can no longer be continued with one model."""
+class BattleRequired(UpstreamError):
+    """400: the next turn of this evaluation must be a battle, so it cannot be continued with one model."""
 
     reason = Reason.WRONG_ACCOUNT
     repeat = Repeat.CORRECTED
@@ -222,13 +222,13 @@ class SiteChanged(UpstreamError):
     reason = Reason.SITE_CHANGED
 
 
-class NotThere(UpstreamError):
+class NotFound(UpstreamError):
     """404 with a page: the site has nothing at this address (any more)."""
 
     reason = Reason.SITE_CHANGED
 
 
-class EvaluationGone(NotThere):
+class EvaluationGone(NotFound):
     """404 for an evaluation: it does not exist (any more) for this account."""
 
     reason = Reason.WRONG_ACCOUNT

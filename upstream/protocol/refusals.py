@@ -13,7 +13,7 @@ from typing import Final
 import orjson
 
 from upstream.protocol.errors import (
-    BattleDemanded,
+    BattleRequired,
     Blocked,
     Challenge,
     EvaluationGone,
@@ -21,11 +21,11 @@ from upstream.protocol.errors import (
     IdsRefused,
     Moderated,
     ModeRefused,
-    NotThere,
-    PromptDoubted,
+    NotFound,
+    PromptFailed,
     ProtocolViolated,
     RateLimited,
-    RecaptchaDemanded,
+    RecaptchaRequired,
     Rejected,
     ServerFailed,
     SessionExpired,
@@ -95,7 +95,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: floa
         case 401:
             return SessionExpired("LMArena does not accept the account's session cookie.", status=status)
         case 403 if "recaptcha" in text.lower():
-            return RecaptchaDemanded("LMArena demands a human in a browser for this request.", status=status)
+            return RecaptchaRequired("LMArena demands a human in a browser for this request.", status=status)
         case 403 if _TERMS.search(text[:_SHORT_CHARS]):
             return TermsNotAccepted("LMArena's terms of use have not been accepted by this account.", status=status)
         case 403:
@@ -106,7 +106,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: floa
             message = f"LMArena does not have the model under this id{_quoted(detail)}."
             return StaleModel(message, status=status, detail=detail)
         case 404 if _HTML_TAG.search(text):
-            return NotThere("LMArena has nothing at this address (404).", status=status)
+            return NotFound("LMArena has nothing at this address (404).", status=status)
         case 404:
             message = f"LMArena does not know the evaluation (any more){_quoted(detail)}."
             return EvaluationGone(message, status=status, detail=detail)
@@ -134,7 +134,7 @@ def _read_bad_request(text: str, detail: str) -> UpstreamError:
     if _WRONG_MODE.search(text) or (detail.startswith("mode: ") and ";" not in detail):
         return ModeRefused(f"LMArena lets no new chat begin in this mode{quoted}.", status=400, detail=detail)
     if "expected a BATTLE turn" in text:
-        return BattleDemanded(f"LMArena wants a battle as the chat's next turn{quoted}.", status=400, detail=detail)
+        return BattleRequired(f"LMArena wants a battle as the chat's next turn{quoted}.", status=400, detail=detail)
     if _STALE_MODEL.search(text):
         return StaleModel(f"LMArena does not have the model under this id{quoted}.", status=400, detail=detail)
     if "seems spoofed" in text or "offset too big" in text:
@@ -146,7 +146,7 @@ def _read_too_many_requests(headers: Mapping[str, str], text: str, now: float | 
     """Return the error for a 429: a rate limit, or the site's doubt that the user is human."""
     retry_after = read_retry_after(headers.get("retry-after"), headers.get("date"), now)
     if "prompt failed" in text.lower() or "PromptFailedError" in text:
-        return PromptDoubted(
+        return PromptFailed(
             "LMArena doubts that a human uses this account (429, prompt failed).", retry_after=retry_after
         )
     return RateLimited("LMArena's limit for the account is reached.", retry_after=retry_after)
@@ -167,7 +167,7 @@ def read_page(content_type: str, body: bytes) -> UpstreamError:
     if wall := _read_wall(200, {}, text):
         return wall
     if _NOT_FOUND.search(text):
-        return NotThere("LMArena has nothing at this address (a page says so).", status=200)
+        return NotFound("LMArena has nothing at this address (a page says so).", status=200)
     kind = quotable(content_type[:_MAX_TYPE_CHARS]) or "an invalid content type"
     return ProtocolViolated(f"LMArena answered with {kind}, not a stream.", status=200)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from upstream.protocol.cookies import Session
-from upstream.protocol.errors import PromptDoubted, RateLimited, UpstreamError
+from upstream.protocol.errors import PromptFailed, RateLimited, UpstreamError
 
 #: The share of a token's lifetime, or of what is left of it, after which a renewal is attempted.
 SHARE_OF_LIFE: Final = 2 / 3
@@ -73,7 +73,7 @@ class RenewalState:
         It is at least the site's own `Retry-After`, up to `LONGEST_RETRY_AFTER_SECONDS`.
         """
         told = 0.0
-        if isinstance(error, RateLimited | PromptDoubted):
+        if isinstance(error, RateLimited | PromptFailed):
             told = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER_SECONDS)
         return RenewalState(
             now,

@@ -15,9 +15,9 @@ from certificates import server_context
 from process import Home
 
 from upstream.arena import Arena
-from upstream.fetch import fetching
+from upstream.fetch import open_fetcher
 from upstream.http.trust import system_context
-from upstream.storage import storage
+from upstream.storage import open_storage
 
 NOT_BELIEVED = "its TLS certificate or handshake is not valid"
 
@@ -58,7 +58,7 @@ async def by_client(site: Site) -> None:
 
 
 async def by_storage(site: Site) -> None:
-    async with connected(site.origin) as arena, storage(arena.settings, connections=1) as store:
+    async with connected(site.origin) as arena, open_storage(arena.settings, connections=1) as store:
         await store.get(site.origin, 100)
 
 
@@ -67,7 +67,7 @@ async def by_fetcher(site: Site) -> None:
         family, kind, protocol, _, _ = info
         return socket.socket(family, kind, protocol)
 
-    async with fetching(connect_timeout=5, socket_factory=unguarded) as fetcher:
+    async with open_fetcher(connect_timeout=5, socket_factory=unguarded) as fetcher:
         await fetcher.fetch(site.origin, limit_bytes=100, timeout=5)
 
 

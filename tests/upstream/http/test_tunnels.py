@@ -12,10 +12,10 @@ import pytest
 from aiohappyeyeballs import AddrInfoType
 from peer import OK, read
 
-from upstream.fetch import Fetcher, FetchRefused, fetching
+from upstream.fetch import Fetcher, FetchRefused, open_fetcher
 from upstream.http.connection import MAX_HEAD_BYTES
 from upstream.http.connector import Reach
-from upstream.http.exchange import PooledExchanges, exchanging
+from upstream.http.exchange import PooledExchanges, open_exchanges
 from upstream.http.exchange_types import NotPublic, NotSent
 from upstream.http.proxies import Proxies
 from upstream.loop.timers import Timers
@@ -66,13 +66,13 @@ async def listening(peer: Peer) -> AsyncIterator[int]:
 @asynccontextmanager
 async def through(url: str, names: Names, reach: Reach = Reach.PUBLIC_ADDRESSES) -> AsyncIterator[PooledExchanges]:
     proxies = Proxies.chosen(url, {})
-    async with exchanging(2, 5.0, Timers(), proxies=proxies, reach=reach, names=names) as exchanges:
+    async with open_exchanges(2, 5.0, Timers(), proxies=proxies, reach=reach, names=names) as exchanges:
         yield exchanges
 
 
 @asynccontextmanager
 async def fetcher_through(url: str, names: Names) -> AsyncIterator[Fetcher]:
-    async with fetching(connect_timeout=5.0, proxies=Proxies.chosen(url, {}), resolver=names) as fetcher:
+    async with open_fetcher(connect_timeout=5.0, proxies=Proxies.chosen(url, {}), resolver=names) as fetcher:
         yield fetcher
 
 

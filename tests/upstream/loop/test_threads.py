@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 import pytest
 from daemon import ROOT
 
-from upstream.fetch import FetchRefused, fetching
-from upstream.http.exchange import exchanging
+from upstream.fetch import FetchRefused, open_fetcher
+from upstream.http.exchange import open_exchanges
 from upstream.http.exchange_types import NotSent
 from upstream.http.resolver import MAX_CACHED, Resolver
 from upstream.loop.threads import Threads
@@ -181,7 +181,7 @@ class TestResolver:
     async def test_stalled_fetches_leave_the_default_executor_alone(
         self, names: StalledNames, gate: threading.Event, stalled: int
     ) -> None:
-        async with fetching(connect_timeout=PATIENCE) as fetcher, asyncio.TaskGroup() as tasks:
+        async with open_fetcher(connect_timeout=PATIENCE) as fetcher, asyncio.TaskGroup() as tasks:
             fetches = [
                 tasks.create_task(self.refused(fetcher.fetch(f"http://n{n}.test/", limit_bytes=1, timeout=PATIENCE)))
                 for n in range(stalled)
@@ -199,7 +199,7 @@ class TestResolver:
         self, names: StalledNames, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(asyncio.get_running_loop(), "run_in_executor", self.own_executor)
-        async with exchanging(10, PATIENCE, Timers()) as exchanges:
+        async with open_exchanges(10, PATIENCE, Timers()) as exchanges:
             asking = asyncio.get_running_loop().create_task(exchanges.request("GET", "http://site.test", "/", {}))
             await names.asked_for_one()
             gate.set()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from upstream.protocol.errors import (
-    BattleDemanded,
+    BattleRequired,
     Blocked,
     Challenge,
     EvaluationGone,
@@ -22,11 +22,11 @@ from upstream.protocol.errors import (
     IdsRefused,
     Moderated,
     ModeRefused,
-    NotThere,
-    PromptDoubted,
+    NotFound,
+    PromptFailed,
     ProtocolViolated,
     RateLimited,
-    RecaptchaDemanded,
+    RecaptchaRequired,
     Rejected,
     Repeat,
     ServerFailed,
@@ -82,7 +82,7 @@ CASES = {
     "challenge by its header": Case(403, b"", Challenge, headers=(("CF-Mitigated", "challenge"),)),
     "challenge with 503": Case(503, CHALLENGE_PAGE, Challenge),
     "block": Case(403, BLOCK_PAGE, Blocked),
-    "recaptcha": Case(403, b'{"error":"recaptcha validation failed"}', RecaptchaDemanded),
+    "recaptcha": Case(403, b'{"error":"recaptcha validation failed"}', RecaptchaRequired),
     "403 with a reason": Case(403, b'{"error":"Model is not open to you"}', Rejected, "Model is not open to you"),
     "403 with another page": Case(403, OTHER_PAGE, Rejected),
     "400 with a reason": Case(400, b'{"error":"Model gone"}', Rejected, "Model gone"),
@@ -111,7 +111,7 @@ CASES = {
         400,
         b'{"error":"Bad next turn request in Battles in Direct mode. '
         b'DIRECT was requested, but expected a BATTLE turn"}',
-        BattleDemanded,
+        BattleRequired,
         "Bad next turn request in Battles in Direct mode. DIRECT was requested, but expected a BATTLE turn",
     ),
     "400 of ids from another time": Case(
@@ -127,14 +127,14 @@ CASES = {
         "Chosen Model(s) are no longer available",
     ),
     "404 of a stale model": Case(404, b'{"error":"Models not found: 0199"}', StaleModel, "Models not found: 0199"),
-    "404 with a page": Case(404, OTHER_PAGE, NotThere),
+    "404 with a page": Case(404, OTHER_PAGE, NotFound),
     "401 of a guest": Case(401, b'{"error":"LOGIN_GATE"}', GuestSession),
     "403 until the terms are accepted": Case(
         403, b'{"error":"You must accept the terms of use first"}', TermsNotAccepted
     ),
     "403 of consent": Case(403, b'{"error":"Consent to the new terms is required"}', TermsNotAccepted),
-    "429 of a doubted human": Case(429, b'{"error":"prompt failed"}', PromptDoubted),
-    "429 of a doubted human, by its class": Case(429, b'{"name":"PromptFailedError"}', PromptDoubted),
+    "429 of a doubted human": Case(429, b'{"error":"prompt failed"}', PromptFailed),
+    "429 of a doubted human, by its class": Case(429, b'{"name":"PromptFailedError"}', PromptFailed),
     "429 with the challenge page": Case(429, CHALLENGE_PAGE, Challenge),
     "400 with the challenge's header": Case(400, b"", Challenge, headers=(("CF-Mitigated", "challenge"),)),
     "400 that quotes the challenge page's title": Case(
@@ -218,7 +218,7 @@ def test_a_date_is_relative_to_the_answers_own(value: str, seconds: float | None
     assert read_retry_after(value, SINCE) == seconds
     assert read_retry_after(value, None, 1_792_567_680.0) == seconds
     error = read_refusal(429, CIMultiDict({"Retry-After": value, "Date": SINCE}), b'{"error":"prompt failed"}')
-    assert isinstance(error, PromptDoubted)
+    assert isinstance(error, PromptFailed)
     assert error.retry_after == seconds
 
 
@@ -299,8 +299,8 @@ def test_a_type_that_is_not_a_stream(kind: str) -> None:
     [
         (CHALLENGE_PAGE, Challenge),
         (BLOCK_PAGE, Blocked),
-        (b"<html><head><title>404: This page could not be found.</title></head></html>", NotThere),
-        (b"<html><head><title>Page not found | Arena</title></head></html>", NotThere),
+        (b"<html><head><title>404: This page could not be found.</title></head></html>", NotFound),
+        (b"<html><head><title>Page not found | Arena</title></head></html>", NotFound),
         (
             b"<html><head><title>Arena</title></head><script>'404: This page could not be found.'</script>",
             ProtocolViolated,

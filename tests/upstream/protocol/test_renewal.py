@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from upstream.protocol.cookies import Session
 from upstream.protocol.errors import (
-    PromptDoubted,
+    PromptFailed,
     RateLimited,
     ServerFailed,
     SessionExpired,
@@ -124,7 +124,7 @@ def test_an_expired_login_is_checked_less_and_less_often() -> None:
     assert state.due_in(NOW) == 1800
 
 
-@pytest.mark.parametrize("kind", [RateLimited, PromptDoubted])
+@pytest.mark.parametrize("kind", [RateLimited, PromptFailed])
 @pytest.mark.parametrize(
     ("told", "wait"),
     [(None, 5), (0.0, 5), (3.0, 5), (1200.0, 1200), (1e9, LONGEST_RETRY_AFTER_SECONDS), (math.inf, 3600)],
