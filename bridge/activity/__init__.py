@@ -1,1 +1,1 @@
-"""Ended requests as they are kept: a line of JSON each, written in batches, searched off the event loop."""
+"""A record of ended requests: one line of JSON for each, written in batches, and searched in a thread."""

@@ -1,6 +1,6 @@
-"""One ended request as it is kept: what was asked for, how it ended, and each attempt; never what was said.
+"""The record of one ended request: what it asked for, how it ended, and each attempt, but not its content.
 
-Its line is an object without the fields that have nothing to tell:
+Its line is a JSON object that omits empty fields:
 
     {"at": 1764500000.123, "id": "req_…", "status": 200, "word": "ok", "took": 5.2, "key": "laptop", "asked": "gpt-6.1",
      "attempts": [["ada@example.org", 0.01, 0.81, 200, "ok"]], "first": 0.91, "read": 309, "written": 220, …}
@@ -20,7 +20,7 @@ from bridge.statistics.counts import HERE
 from upstream.protocol.errors import Reason
 from upstream.protocol.surrogates import well_formed
 
-#: The longest of the texts that callers and the site may write, and the most attempts, in one line.
+#: Limits for one line: of each text that may come from a caller or the site, of the prompt, and of attempts.
 MAX_TEXT_CHARS: Final = 1000
 MAX_PROMPT_CHARS: Final = 4096
 MAX_ATTEMPTS: Final = 20
@@ -29,7 +29,7 @@ MAX_ATTEMPTS: Final = 20
 class Attempt(NamedTuple):
     """One attempt with an account: when it began, in seconds after the request, and how long its answer took to begin.
 
-    `status` is the site's, None where it gave none; `word` is the word of diagnosis, `ok` for an answer that began.
+    `status` is the site's, None if it sent none; `word` is the word of diagnosis, `ok` for an answer that began.
     """
 
     account: str
@@ -81,11 +81,11 @@ class Entry:
 
     @property
     def broke(self) -> bool:
-        """Whether the answer had begun with a good status when it failed."""
+        """Whether the answer failed after it had begun with a status of success."""
         return 0 < self.status < 400 and self.word not in (Reason.OK, Reason.CLIENT_GONE)
 
     def to_line(self) -> bytes:
-        """The line, with its end."""
+        """The line, with its line break."""
         plain: dict[str, object] = {
             "at": round(self.at, 3),
             "id": self.id,
@@ -110,7 +110,7 @@ class Entry:
             plain["prompt"] = self.prompt[:MAX_PROMPT_CHARS]
         try:
             return orjson.dumps(plain, option=orjson.OPT_APPEND_NEWLINE)
-        except TypeError:  # a lone surrogate, which UTF-8 cannot hold: hardly ever, so it is not looked for before
+        except TypeError:  # a lone surrogate, which UTF-8 cannot encode: too rare to be checked before
             return well_formed(json.dumps(plain, ensure_ascii=False)).encode() + b"\n"
 
     @classmethod
@@ -132,11 +132,11 @@ class Entry:
                 **further,
             )
         except (LookupError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"a request is not kept in this form ({type(error).__name__})") from None
+            raise ValueError(f"the line is not a record of a request ({type(error).__name__})") from None
 
 
 def searched_text(line: bytes) -> str:
-    """The text of a line that a search looks through, folded; '' of one that cannot be read."""
+    """The text of a line that is searched, case-folded; '' if the line cannot be read."""
     try:
         get = orjson.loads(line).get
         return "\n".join([get(name, "") for name in _SEARCHED]).casefold()

@@ -1,4 +1,4 @@
-"""What is said of a kept request beyond its fields: how it continued a conversation, what to do, a bug report."""
+"""Explanations of a recorded request: how it continued a conversation, what to do about its end, a bug report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.activity.entry import Entry
 from bridge.diagnosis import Advice, advice_after
 from upstream.protocol.errors import Reason
 
-#: What `why=` means in `x-bridge-conversation`.
+#: The meanings of `why=` in `x-bridge-conversation`.
 WHY: Final[Mapping[str, str]] = {
     "known": "the history is that of an evaluation, which the last message was sent to",
     "repeated": "the same request came once more, and the site answered its turn again",
@@ -36,19 +36,19 @@ _CONVERSATION: Final = re.compile(r"([a-z-]+); why=([a-z_]+)")
 
 
 def conversation_of(entry: Entry) -> tuple[str, str]:
-    """How a request continued a conversation, and why so; both '' where that is not known."""
+    """How a request continued a conversation, and why in this way; both are '' if that is not known."""
     found = _CONVERSATION.fullmatch(entry.conversation)
     return (found[1], WHY.get(found[2], found[2])) if found else ("", "")
 
 
 def advice_for(entry: Entry) -> Advice:
-    """Why a request ended so, and what to do now."""
+    """Why a request ended as it did, and what to do now."""
     reason = next((reason for reason in Reason if reason == entry.word), Reason.UPSTREAM_ERROR)
     return advice_after(reason, refused_here=entry.refused)
 
 
 def bug_report(entry: Entry) -> str:
-    """What may be shown to others: JSON without names of keys and accounts, addresses, prompts or evaluations."""
+    """JSON that may be shown to others: without names of keys and accounts, addresses, prompts and evaluations."""
     accounts = list(dict.fromkeys(attempt.account for attempt in entry.attempts))
     names = {name: f"account {number}" for number, name in enumerate(accounts, 1)}
     plain: dict[str, Any] = orjson.loads(entry.to_line())

@@ -1,7 +1,7 @@
-"""The files of kept requests: `activity/<day>.jsonl` in the state folder, by the UTC day of writing.
+"""The files of recorded requests: `activity/<day>.jsonl` in the state folder, by the UTC day of writing.
 
-A day that grows long has several: `2026-11-30.jsonl`, `2026-11-30.002.jsonl`, …, so that the oldest can be dropped in
-pieces. Any number of processes may append: each batch is one write.
+A day with many requests has several files, `2026-11-30.jsonl`, `2026-11-30.002.jsonl`, …, so that the oldest requests
+can be deleted in smaller parts. Any number of processes may append: each batch is one write.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from bridge.state.documents import FOLDER_MODE, StateFolder
 from bridge.state.regular_file import NotReadable, open_own
 
 FOLDER: Final = "activity"
-#: A file that has this share of all that may be kept, or this many bytes, is followed by another: each is searched in
-#: memory.
-SHARE: Final = 16
+#: A new file is begun once the last one has this share of all bytes that may be kept, or this many bytes: each file is
+#: searched in memory.
+PART_SHARE: Final = 1 / 16
 PART_BYTES: Final = 64 * 1024 * 1024
-#: No more than this share of the disk is taken, and never the last bytes of it: logins and keys need those.
-SHARE_OF_DISK: Final = 4
+#: At most this share of the disk is used, and never the last bytes that are free: logins and keys need those.
+DISK_SHARE: Final = 1 / 4
 LEFT_BYTES: Final = 8 * 1024 * 1024
-#: A larger file was not written by the bridge. A batch is never so large.
+#: A larger file was not written by the bridge, whose batches are much smaller.
 MAX_BYTES: Final = 1024 * 1024 * 1024
 
 _NAME: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\.(\d{3,6}))?\.jsonl")
@@ -46,12 +46,12 @@ class Part(NamedTuple):
     number: int
     path: Path
     size: int
-    #: Whether it may be one that the bridge wrote; others (links, devices, pipes) are left alone.
+    #: Whether the bridge may have written it; anything else (links, devices, pipes) is left alone.
     ours: bool = True
 
 
-def opened(part: Part) -> BinaryIO:
-    """Open a file for reading. Raises OSError: FileNotFoundError also if another is in its place that is not ours."""
+def open_part(part: Part) -> BinaryIO:
+    """Open a file for reading. Raises OSError, which is FileNotFoundError also if something else has replaced it."""
     try:
         return os.fdopen(open_own(part.path, os.O_RDONLY), "rb")
     except (OSError, NotReadable) as error:
@@ -61,18 +61,18 @@ def opened(part: Part) -> BinaryIO:
 
 
 def parts_of(folder: StateFolder) -> list[Part]:
-    """The files that there are, the oldest first; blocking. Raises OSError."""
+    """The files of the folder, the oldest first; blocking. Raises OSError."""
     return [part for part in _named(folder) if part.ours]
 
 
 def _named(folder: StateFolder) -> list[Part]:
-    """All that has the name of a file, the oldest first. Raises OSError."""
+    """Everything that has the name of such a file, the oldest first. Raises OSError."""
     found = []
     try:
         with os.scandir(folder.path / FOLDER) as entries:
             for each in entries:
                 if match := _NAME.fullmatch(each.name):
-                    with suppress(FileNotFoundError):  # another process has just dropped it
+                    with suppress(FileNotFoundError):  # another process has just deleted it
                         status = each.stat(follow_symlinks=False)
                         ours = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_BYTES
                         found.append(Part(match[1], int(match[2] or 1), Path(each.path), status.st_size, ours))
@@ -81,37 +81,37 @@ def _named(folder: StateFolder) -> list[Part]:
     return sorted(found)
 
 
-def append(folder: StateFolder, lines: list[bytes], keep: Retention, now: float) -> None:
-    """Append lines, and remove from `lines` those that were written; then drop what is too old to be kept; blocking.
+def append(folder: StateFolder, lines: list[bytes], retention: Retention, now: float) -> None:
+    """Append lines, and remove from `lines` those that were written; then delete old files. Blocking.
 
-    Raises OSError and NotReadable: the lines that are left are to be written again.
+    Raises OSError and NotReadable: the lines that remain must be written again.
     """
     home = folder.path / FOLDER
     if not home.is_dir():
-        home.mkdir(FOLDER_MODE, exist_ok=True)  # not its parents: a state folder that is gone may be mounted again
+        home.mkdir(FOLDER_MODE, exist_ok=True)  # not its parents: a missing state folder may be mounted again
     disk = os.statvfs(home)
-    keep = keep._replace(size=min(keep.size, disk.f_blocks * disk.f_frsize // SHARE_OF_DISK))
+    retention = retention._replace(size=min(retention.size, int(disk.f_blocks * disk.f_frsize * DISK_SHARE)))
     if disk.f_bavail * disk.f_frsize < LEFT_BYTES:
-        _drop(parts_of(folder), keep, now)
+        _delete_old(parts_of(folder), retention, now)
         raise OSError(errno.ENOSPC, f"less than {LEFT_BYTES // 2**20} MiB are free, and logins come first")
     day = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
     number = 1
     if todays := [part for part in _named(folder) if part.day == day]:
         last = todays[-1]
-        number = last.number + (not last.ours or last.size >= min(keep.size // SHARE, PART_BYTES))
+        number = last.number + (not last.ours or last.size >= min(retention.size * PART_SHARE, PART_BYTES))
     name = f"{day}.jsonl" if number == 1 else f"{day}.{number:03}.jsonl"
     descriptor = folder.create(home / name, os.O_RDWR | os.O_APPEND)
     try:
         _write(descriptor, lines)
     finally:
         os.close(descriptor)
-    _drop(parts_of(folder), keep, now)
+    _delete_old(parts_of(folder), retention, now)
 
 
 def _write(descriptor: int, lines: list[bytes]) -> None:
-    """Write lines in as few pieces as the system takes, each line whole or, after a failure, again."""
+    """Write lines in as few writes as possible; a line that was written in part is written again."""
     size = os.fstat(descriptor).st_size
-    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a process that was killed, or a full disk
+    torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # a process was killed, or the disk was full
     while lines:
         data = b"".join(lines)
         written = os.write(descriptor, b"\n" + data if torn else data) - torn
@@ -120,15 +120,15 @@ def _write(descriptor: int, lines: list[bytes]) -> None:
             return
         whole = data[: max(written, 0)].count(b"\n")
         del lines[:whole]
-        torn = True  # the next write fails, or writes the whole line behind what there is of it
+        torn = True  # the next write fails, or writes the whole line after its first part
 
 
-def _drop(parts: list[Part], keep: Retention, now: float) -> None:
-    """Remove the files of days that are over, and the oldest while all together are too large."""
-    first = f"{datetime.fromtimestamp(now, UTC) - timedelta(days=keep.days - 1):%Y-%m-%d}"
+def _delete_old(parts: list[Part], retention: Retention, now: float) -> None:
+    """Delete the files of days that are too old, and the oldest files while all of them are too large."""
+    first = f"{datetime.fromtimestamp(now, UTC) - timedelta(days=retention.days - 1):%Y-%m-%d}"
     size = sum(part.size for part in parts)
     for part in parts:
-        if part.day >= first and size <= keep.size:
+        if part.day >= first and size <= retention.size:
             return
         part.path.unlink(missing_ok=True)
         size -= part.size

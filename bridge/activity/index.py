@@ -1,7 +1,7 @@
-"""A compact table of the kept requests, by which they are filtered and counted without reading them again.
+"""A compact index of the recorded requests, by which they are filtered and counted without reading them again.
 
-It grows with the files: `refresh` reads what was appended since. All of it is blocking, and runs in one thread at a
-time; in between it lets other threads go on, since reading JSON holds the interpreter's lock.
+`refresh` reads what was appended to the files. Everything here is blocking, and runs in one thread at a time; it yields
+to other threads now and then, since reading JSON holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import Any, Final
 import orjson
 
 from bridge.activity.entry import Entry
-from bridge.activity.files import Part, opened, parts_of
+from bridge.activity.files import Part, open_part, parts_of
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import HERE
 
-#: How much is read at once; a longer line was not written by the bridge.
+#: How many bytes are read at once; a longer line was not written by the bridge.
 CHUNK_BYTES: Final = 1024 * 1024
-#: After this many lines, which take less than a millisecond, other threads may go on.
+#: After this many lines, which take less than a millisecond, other threads may run.
 PIECE_LINES: Final = 200
 
-#: Names that are remembered for each request that is kept, and besides: callers may make up names of models.
+#: The most names are so many for each request in the files, and so many more: callers may make up names of models.
 NAMES_FOR_ROW: Final = 2
 SPARE_NAMES: Final = 10_000
 
-#: What requests are filtered by, besides their time and their words.
+#: What requests are filtered by, besides their time and their text.
 FACETS: Final = ("ending", "key", "model", "account")
 
 
 class Names:
-    """Names as small numbers, the same for all files."""
+    """Numbers for names, the same in all files."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -52,7 +52,7 @@ class Names:
 
 @dataclass(slots=True)
 class PartIndex:
-    """The requests of one file, in its order: where each begins, when it came, and the numbers of its names."""
+    """The requests of one file, in its order: the offset of each line, its time, and the numbers of its names."""
 
     part: Part
     read: int = 0
@@ -65,8 +65,8 @@ class PartIndex:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def ends(self, row: int) -> int:
-        """Where the line of a row ends at the latest; a line that could not be read may stand before it."""
+    def end_of(self, row: int) -> int:
+        """The offset by which the line of a row has ended; after it there may be lines that could not be read."""
         return self.offsets[row + 1] if row + 1 < len(self.offsets) else self.read
 
     def counts(self, column: int) -> Counter[int]:
@@ -78,12 +78,12 @@ class PartIndex:
         return self._counted[column]
 
     def row_at(self, offset: int) -> int:
-        """The row in whose bytes an offset is; -1 before the first."""
+        """The row whose line contains an offset; -1 before the first row."""
         return bisect_right(self.offsets, offset) - 1
 
 
 class Index:
-    """The table of all files, the oldest first."""
+    """The index of all files."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._folder = folder
@@ -92,34 +92,34 @@ class Index:
 
     @property
     def parts(self) -> list[PartIndex]:
-        """The files, the oldest first."""
+        """The indexes of the files, the oldest first."""
         return list(self._indexes.values())
 
     def refresh(self) -> None:
-        """Read what was appended, and forget what was dropped. Raises OSError."""
+        """Read what was appended, and forget files that were deleted. Raises OSError."""
         parts = parts_of(self._folder)
         kept = {part.path.name for part in parts}
         known = {name: index for name, index in self._indexes.items() if name in kept}
         rows = sum(map(len, known.values()))
         if any(len(names.names) > NAMES_FOR_ROW * rows + SPARE_NAMES for names in self.names):
-            known = {}  # most names are of requests that are kept no longer
+            known = {}  # most names are those of deleted requests
             self.names = tuple(Names() for _ in FACETS)
         self._indexes = {}
         for part in parts:
             index = known.get(part.path.name)
-            if index is None or part.size < index.read:  # cut or replaced by hand
+            if index is None or part.size < index.read:  # truncated or replaced by hand
                 index = PartIndex(part)
             index.part = part
             if part.size > index.read:
                 try:
                     self._read(index)
-                except FileNotFoundError:  # another process has just dropped it
+                except FileNotFoundError:  # another process has just deleted it
                     continue
             self._indexes[part.path.name] = index
 
     def _read(self, index: PartIndex) -> None:
-        """Read a file from where it was read last, up to the last whole line of the size that was listed."""
-        with opened(index.part) as file:
+        """Read on in a file, up to the last whole line within the size that it had when it was listed."""
+        with open_part(index.part) as file:
             file.seek(index.read)
             rest, left = b"", index.part.size - index.read
             while chunk := file.read(min(CHUNK_BYTES, left)):
@@ -128,7 +128,7 @@ class Index:
                 end = data.rfind(b"\n") + 1
                 self._add(index, data[:end])
                 rest = data[end:]
-                if len(rest) > CHUNK_BYTES:  # no line of ours: as if it had ended here
+                if len(rest) > CHUNK_BYTES:  # not a line of the bridge: skip what was read of it
                     index.read += len(rest)
                     rest = b""
 
@@ -137,10 +137,10 @@ class Index:
         offset = index.read
         for count, line in enumerate(data.split(b"\n")[:-1]):
             if count % PIECE_LINES == 0:
-                time.sleep(0)  # lets other threads have the interpreter
+                time.sleep(0)  # yields to other threads
             try:
                 at, *facets = _row(loads(line))
-            except (ValueError, LookupError, TypeError, AttributeError):  # torn, or not ours
+            except (ValueError, LookupError, TypeError, AttributeError):  # a partial line, or not the bridge's
                 pass
             else:
                 index.offsets.append(offset)
@@ -152,7 +152,7 @@ class Index:
 
 
 def _row(plain: Any) -> tuple[float, str, str, str, str]:
-    """What the table has of a line. Raises ValueError, LookupError or TypeError."""
+    """What the index has of a line. Raises ValueError, LookupError, TypeError or AttributeError."""
     get = plain.get
     word = plain["word"]
     ending = word + HERE if get("refused") else word
@@ -161,12 +161,12 @@ def _row(plain: Any) -> tuple[float, str, str, str, str]:
 
 def entries(index: PartIndex, rows: list[int]) -> Iterator[Entry]:
     """Read the entries of some rows of a file, in the given order. Raises OSError."""
-    with opened(index.part) as file:
+    with open_part(index.part) as file:
         for row in rows:
             start = index.offsets[row]
             file.seek(start)
-            line = file.read(index.ends(row) - start).partition(b"\n")[0]
+            line = file.read(index.end_of(row) - start).partition(b"\n")[0]
             try:
                 yield Entry.from_line(line)
-            except ValueError:  # the file was changed meanwhile
+            except ValueError:  # the file has changed meanwhile
                 continue

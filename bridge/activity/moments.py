@@ -1,4 +1,4 @@
-"""Points in time as people write them: `15m` ago, `2026-11-30`, `2026-11-30T21:00`, with or without a zone."""
+"""How people write a point in time: `15m` (ago), `2026-11-30`, `2026-11-30T21:00`, with or without a time zone."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ _AGO: Final = re.compile(r"(\d{1,6})(s|m|h|d)")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def moment(text: str, now: float, zone: tzinfo | None = None) -> float:
-    """A unix time: a span before `now`, or a date and time, in `zone` (the machine's) if it names none.
+def read_moment(text: str, now: float, zone: tzinfo | None = None) -> float:
+    """The unix time of a span before `now`, or of a date and time, which is in `zone` if the text names no other.
 
-    Raises ValueError.
+    `zone` is by default the machine's. Raises ValueError.
     """
     text = text.strip()
     if ago := _AGO.fullmatch(text):
         return now - int(ago[1]) * _SECONDS[ago[2]]
     try:
         at = datetime.fromisoformat(text)
-        at = at.replace(tzinfo=zone) if at.tzinfo is None and zone is not None else at
-        return at.timestamp()  # without a zone in the machine's
+        return (at if at.tzinfo else at.replace(tzinfo=zone)).timestamp()  # a time without a zone is in the machine's
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text[:40]!r} is no time: write 15m, 2h, 7d, or 2026-11-30T21:00") from None
+        raise ValueError(f"{text[:40]!r} is not a time: write 15m, 2h, 7d, or 2026-11-30T21:00") from None

@@ -1,6 +1,6 @@
-"""Searching kept requests: by words, outcome, key, model, account and time; the newest first, in pages, with counts.
+"""Searching recorded requests by words, outcome, key, model, account and time: in pages, the newest first, with counts.
 
-Blocking, and for one thread at a time, as the index is.
+Blocking, and for one thread at a time, like the index.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from bridge.activity.entry import Entry, searched_text
-from bridge.activity.files import opened
+from bridge.activity.files import open_part
 from bridge.activity.index import FACETS, Index, PartIndex, entries
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import HERE
@@ -21,11 +21,13 @@ from upstream.protocol.errors import Reason
 
 #: Entries on a page.
 PAGE_SIZE: Final = 50
-#: Rows that are filtered before other threads may go on: about a millisecond.
+#: After filtering this many rows, which takes about a millisecond, other threads may run.
 _PIECE_ROWS: Final = 4000
-#: How many searches for words are remembered, so that a page that refreshes itself reads only what is new.
+#: How many searches for words are remembered, so that a page that refreshes itself reads only new requests.
 _REMEMBERED: Final = 8
-#: Outcomes that stand for several words: what failed, what the bridge itself refused, and both.
+#: The most names of keys, models or accounts that are returned with a page.
+_MAX_NAMES: Final = 200
+#: Outcomes that stand for several words: failures, refusals by the bridge itself, and both.
 FAILED: Final = "failed"
 REFUSED: Final = "refused"
 ERRORS: Final = "errors"
@@ -35,11 +37,11 @@ _ENDED_WELL: Final = (Reason.OK.value, Reason.CLIENT_GONE.value)
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for; what is empty does not matter.
+    """What to search for; an empty field matches everything.
 
-    `words` must all be in the request's id, models, key, client, code or message, in any case. `outcome` is a word of
-    diagnosis, marked as in the statistics if the bridge itself refused, or FAILED, REFUSED or ERRORS. Times are unix
-    seconds.
+    Each of `words` must be in the request's id, models, key, client, code or message, in upper or lower case. `outcome`
+    is a word of diagnosis, marked as in the statistics if the bridge itself refused, or FAILED, REFUSED or ERRORS.
+    Times are unix seconds.
     """
 
     words: tuple[str, ...] = ()
@@ -52,10 +54,10 @@ class Query:
 
 
 class Found(NamedTuple):
-    """One page of what was found. `total` is all of it; `first` counts from 1.
+    """One page of a search. `total` is the number of results on all pages; `first` counts from 1.
 
-    `outcomes` counts what the query would find without its outcome; `keys`, `models` and `accounts` are the commonest
-    names in all that is kept.
+    `outcomes` counts what the query would find without its outcome; `keys`, `models` and `accounts` are the most common
+    names of all recorded requests.
     """
 
     entries: Sequence[Entry]
@@ -81,17 +83,17 @@ def has_outcome(ending: str, outcome: str) -> bool:
 
 
 class Searches:
-    """The kept requests of a state folder, to be searched."""
+    """Searches the recorded requests of a state folder."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._index = Index(folder)
         self._texts: OrderedDict[tuple[str, ...], dict[str, tuple[int, array[int]]]] = OrderedDict()
 
     def find(self, query: Query, page: int = 1, size: int = PAGE_SIZE) -> Found:
-        """Find a page, the last one if there are fewer. Raises OSError."""
+        """Find a page of results, or the last page if there are fewer. Raises OSError."""
         try:
             return self._find(query, page, size)
-        except FileNotFoundError:  # another process has just dropped a file
+        except FileNotFoundError:  # another process has just deleted a file
             return self._find(query, page, size)
 
     def _find(self, query: Query, page: int, size: int) -> Found:
@@ -120,11 +122,11 @@ class Searches:
         )
 
     def get(self, request_id: str) -> Entry | None:
-        """The last request with this id, if it is kept. Raises OSError."""
+        """The last request with this id, if it is recorded. Raises OSError."""
         self._index.refresh()
         needle = f'"id":"{request_id}"'.encode()
         for part in reversed(self._index.parts):
-            with opened(part.part) as file:
+            with open_part(part.part) as file:
                 data = file.read(part.read)
             place = len(data)
             while (place := data.rfind(needle, 0, place)) >= 0:
@@ -135,12 +137,12 @@ class Searches:
         return None
 
     def _numbers(self, query: Query) -> list[tuple[int, int]]:
-        """The facets asked for, as (column, number); -1 for a name that nothing has."""
-        asked = ("", query.key, query.model, query.account)
-        return [(column, self._index.names[column].numbers.get(name, -1)) for column, name in enumerate(asked) if name]
+        """The names that are searched for, as (column, number); the number is -1 if no request has the name."""
+        wanted = ("", query.key, query.model, query.account)
+        return [(column, self._index.names[column].numbers.get(name, -1)) for column, name in enumerate(wanted) if name]
 
     def _rows(self, part: PartIndex, query: Query, facets: Sequence[tuple[int, int]]) -> Iterator[int]:
-        """The rows of a file that match all but the outcome, in its order."""
+        """The rows of a file that match the query apart from its outcome, in the file's order."""
         rows: Iterable[int] = self._with_words(part, query.words) if query.words else range(len(part))
         since = float("-inf") if query.since is None else query.since
         until = float("inf") if query.until is None else query.until
@@ -151,14 +153,14 @@ class Searches:
             return
         for count, row in enumerate(rows):
             if count % _PIECE_ROWS == 0:
-                time.sleep(0)  # lets other threads have the interpreter
+                time.sleep(0)  # yields to other threads
             if timed and not since <= part.at[row] < until:
                 continue
             if all(column[row] == number for column, number in columns):
                 yield row
 
     def _with_words(self, part: PartIndex, words: tuple[str, ...]) -> array[int]:
-        """The rows of a file that have all words; what was searched before is not searched again."""
+        """The rows of a file that have all words. Rows that were searched before are not searched again."""
         known = self._texts.setdefault(words, {})
         self._texts.move_to_end(words)
         while len(self._texts) > _REMEMBERED:
@@ -171,12 +173,13 @@ class Searches:
             known[part.part.path.name] = len(part), rows
         return rows
 
-    def _commonest(self, column: int, most: int = 200) -> list[str]:
+    def _commonest(self, column: int) -> list[str]:
+        """The most common names of a column, in alphabetical order."""
         counts: Counter[int] = Counter()
         for part in self._index.parts:
             counts.update(part.counts(column))
         names = self._index.names[column].names
-        return sorted(filter(None, (names[number] for number, _ in counts.most_common(most))))
+        return sorted(filter(None, (names[number] for number, _ in counts.most_common(_MAX_NAMES))))
 
 
 def _newest(hits: Sequence[tuple[PartIndex, list[int]]], skip: int, count: int) -> Iterator[Entry]:
@@ -192,37 +195,37 @@ def _newest(hits: Sequence[tuple[PartIndex, list[int]]], skip: int, count: int) 
 
 
 def _search(part: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[int]:
-    """The rows from `first` on that have all words, which are folded already."""
+    """The rows from `first` on that have all words, which are case-folded."""
     start = part.offsets[first]
-    with opened(part.part) as file:
+    with open_part(part.part) as file:
         file.seek(start)
         data = file.read(part.read - start)
-    # A word that is written in the line as it is must be found there; the others are looked for in every line.
+    # Words that JSON does not escape are searched in the bytes first; the others only in the text of each line.
     plain = [word.encode() for word in words if word.isascii() and word.isprintable() and not set(word) & set('"\\')]
     low = data.lower() if plain else data
     rows = _candidates(part, first, low, start, max(plain, key=len)) if plain else iter(range(first, len(part)))
     for count, row in enumerate(rows):
         if count % 100 == 0:
-            time.sleep(0)  # lets other threads have the interpreter
-        begins, ends = part.offsets[row] - start, part.ends(row) - start
-        if plain and not all(low.find(word, begins, ends) >= 0 for word in plain):
+            time.sleep(0)  # yields to other threads
+        begin, end = part.offsets[row] - start, part.end_of(row) - start
+        if plain and not all(low.find(word, begin, end) >= 0 for word in plain):
             continue
-        text = searched_text(data[begins:ends].partition(b"\n")[0])
+        text = searched_text(data[begin:end].partition(b"\n")[0])
         if all(word in text for word in words):
             yield row
 
 
 def _candidates(part: PartIndex, first: int, low: bytes, start: int, word: bytes) -> Iterator[int]:
-    """The rows from `first` on in whose bytes a word is."""
+    """The rows from `first` on whose lines contain a word."""
     place, row = low.find(word), first - 1
     while place >= 0:
         found = part.row_at(start + place)
         if found > row:
             row = found
             yield row
-        place = low.find(word, part.ends(row) - start)
+        place = low.find(word, part.end_of(row) - start)
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a search box, folded."""
+    """The words of a search text, case-folded."""
     return tuple(dict.fromkeys(text.casefold().split()))

@@ -1,4 +1,4 @@
-"""Keeps ended requests: collected in memory, and written in batches by one task, off the event loop."""
+"""Records ended requests: collects them in memory, and has one task write them in batches, in a thread."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 #: The interval between batches, in seconds: a crash loses at most the requests of this time.
 BATCH_SECONDS: Final = 2.0
-#: The most requests, and bytes of their lines, that wait for a disk that refuses; beyond it the oldest are lost.
+#: The most requests, and bytes of their lines, that wait while they cannot be written; then the oldest are lost.
 MAX_WAITING: Final = 10_000
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
-#: Requests without a key, which anybody can make, must not push out those of callers: this many are kept at once, and
-#: then one in this many seconds.
+#: Requests without a key, which anybody can make, must not displace those of callers: this many are recorded in a
+#: burst, and then one in this many seconds.
 UNAUTHENTICATED_ENTRIES: Final = 20
 UNAUTHENTICATED_SECONDS: Final = 60.0
 
@@ -30,9 +30,9 @@ _logger: Final = logging.getLogger(__name__)
 
 
 class ActivityStore(Generic[T]):
-    """Keeps what is given to `add`. Owned by the app: `keep` runs as a task, `finish` comes last.
+    """Records what is passed to `add`. Owned by the app: `keep` runs as a task, `finish` is called last.
 
-    `entry_of` turns what was given into an entry; it is called in a thread, once the request has ended.
+    `keep` says how much to keep on disk. `entry_of` converts what was passed into an entry, in a thread.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class ActivityStore(Generic[T]):
         self._room = float(UNAUTHENTICATED_ENTRIES)
         self._filled_at = clock()
         self._unkept = 0
-        #: Takes one ended request.
+        #: Adds one ended request.
         self.add: Callable[[T], None] = self._new.append
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a disk that refuses to take them."""
+        """How many requests wait because they cannot be written; 0 if they only wait for the next batch."""
         return len(self._lines) if self._failing else 0
 
     async def keep(self) -> None:
@@ -68,8 +68,8 @@ class ActivityStore(Generic[T]):
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has come since the last batch. A failure is logged once; the lines are written later."""
-        await asyncio.shield(self._flush())  # a caller that is cancelled must not leave a batch half written
+        """Write the requests since the last batch. A failure is logged once, and the lines are written later."""
+        await asyncio.shield(self._flush())  # a cancelled caller must not leave a batch half written
 
     async def finish(self) -> None:
         """Write a last time; what cannot be written is lost."""
@@ -86,7 +86,7 @@ class ActivityStore(Generic[T]):
             await self._folder.threads.run(self._write, new)
 
     def _write(self, new: list[T]) -> None:
-        """Write in a thread, one batch at a time."""
+        """Write one batch. Blocking, for one thread at a time."""
         self._lines += [entry.to_line() for entry in self._kept(map(self._entry_of, new))]
         try:
             append(self._folder, self._lines, self._keep(), self._clock())
@@ -101,7 +101,7 @@ class ActivityStore(Generic[T]):
             self._failing = False
 
     def _forget_oldest(self) -> None:
-        """Keep as many of the newest lines as may wait."""
+        """Forget all but as many of the newest lines as may wait."""
         kept = size = 0
         for line in reversed(self._lines[-MAX_WAITING:]):
             size += len(line)
@@ -111,7 +111,7 @@ class ActivityStore(Generic[T]):
         del self._lines[: len(self._lines) - kept]
 
     def _kept(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """The entries, but those without a key only while there is room; the next one says how many were left out."""
+        """The entries, but those without a key only within their limit, each with the number left out before."""
         for entry in entries:
             if entry.key:
                 yield entry

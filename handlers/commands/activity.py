@@ -10,7 +10,7 @@ import orjson
 
 from bridge.activity.entry import Entry
 from bridge.activity.explanations import advice_for, conversation_of
-from bridge.activity.moments import moment
+from bridge.activity.moments import read_moment
 from bridge.activity.search import ERRORS, Query, Searches, words_of
 from bridge.diagnosis import sentence
 from bridge.state.documents import StateFolder
@@ -25,7 +25,7 @@ def _since(_: click.Context, __: click.Parameter, written: str | None) -> float 
     if written is None:
         return None
     try:
-        return moment(written, time.time())
+        return read_moment(written, time.time())
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.activity.entry import Entry
-from bridge.activity.moments import moment
+from bridge.activity.moments import read_moment
 from bridge.activity.search import FAILED, REFUSED, Found, Query, Searches, has_outcome, words_of
 from bridge.state.documents import StateFolder
 from bridge.statistics.counts import HERE
@@ -85,7 +85,7 @@ def asked_for(query: Mapping[str, str], now: float) -> ActivityQuery:
     problems = []
     for name in ("from", "to"):
         try:
-            times[name] = moment(fields[name], now) if fields[name] else None
+            times[name] = read_moment(fields[name], now) if fields[name] else None
         except ValueError as error:
             times[name] = None
             problems.append(f"{name}: {error}")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.activity.moments import moment
+from bridge.activity.moments import read_moment
 
 NOW = 1_796_072_400.0
 INDIA = timezone(timedelta(hours=5, minutes=30))
@@ -19,7 +19,7 @@ INDIA = timezone(timedelta(hours=5, minutes=30))
     [("0s", 0), ("90s", 90), ("15m", 900), (" 2h ", 7200), ("7d", 604_800), ("999999d", 999_999 * 86_400)],
 )
 def test_so_long_ago(text: str, seconds: int) -> None:
-    assert moment(text, NOW) == NOW - seconds
+    assert read_moment(text, NOW) == NOW - seconds
 
 
 @pytest.mark.parametrize(
@@ -33,12 +33,12 @@ def test_so_long_ago(text: str, seconds: int) -> None:
     ],
 )
 def test_a_date_and_time(text: str, at: datetime) -> None:
-    assert moment(text, NOW, INDIA) == at.timestamp()
+    assert read_moment(text, NOW, INDIA) == at.timestamp()
 
 
 @given(st.text(max_size=30) | st.sampled_from(["0001-01-01", "9999-12-31T23:59", "1m1m", "-1h", "1e9s", "2026-13-01"]))
 def test_anything_else_is_refused_in_words(text: str) -> None:
     try:
-        assert isinstance(moment(text, NOW), float)
+        assert isinstance(read_moment(text, NOW), float)
     except ValueError as error:
-        assert "is no time" in str(error)  # noqa: PT017 — it may also be one
+        assert "is not a time" in str(error)  # noqa: PT017 — it may also be one

@@ -119,7 +119,7 @@ def test_json_steers_no_terminal_and_keeps_every_character(words: tuple[str, ...
     ("words", "code", "said"),
     [
         (["req_none"], 1, "No request req_none is kept"),
-        (["--since", "yesterday"], 2, "'yesterday' is no time: write 15m, 2h, 7d, or 2026-11-30T21:00"),
+        (["--since", "yesterday"], 2, "'yesterday' is not a time: write 15m, 2h, 7d, or 2026-11-30T21:00"),
         (["-n", "0"], 2, "0 is not in the range"),
     ],
     ids=str,

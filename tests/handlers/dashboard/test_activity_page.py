@@ -142,7 +142,7 @@ async def test_what_is_looked_for_stands_in_the_address(query: str, count: int, 
         assert page.status == 200
         assert rows(page) == count
         assert page.markup.says("No request matches all of that.") == (count < 0)
-    assert page.markup.says("'yesterday' is no time") == ("yesterday" in query)
+    assert page.markup.says("'yesterday' is not a time") == ("yesterday" in query)
 
 
 async def test_chips_count_and_lead_to_what_they_count(dashboard: Dashboard) -> None:
