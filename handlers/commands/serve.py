@@ -22,7 +22,7 @@ from bridge.state.documents import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.commands.importing import gc_paused
 from handlers.daemon.sockets import CannotListen
-from handlers.workers.place import STATE_DIR, WorkerPlace
+from handlers.workers.worker_arguments import STATE_DIR, WorkerArguments
 
 if TYPE_CHECKING:
     from handlers.daemon.service import Setup  # a parent needs none of it
@@ -58,15 +58,15 @@ def serve(host: str | None, port: int | None) -> None:
     ]
     by_socket = "LISTEN_FDS" in os.environ
     try:
-        place = WorkerPlace.inherited(os.environ)
-        if place is not None:
+        worker = WorkerArguments.inherited(os.environ)
+        if worker is not None:
             fixed.append(Setting(Origin(Source.PARENT), "server.state_dir", os.environ[STATE_DIR]))
         source = ConfigSource(config_path(), os.environ, fixed)
         config = source.load()
-        worker = None if place is None else place.number
-        log.configure(config.log.level, config.log.format, threaded=True, worker=worker)
+        number = None if worker is None else worker.number
+        log.configure(config.log.level, config.log.format, threaded=True, worker=number)
         try:
-            status = asyncio.run(_run(config, source.reload, place))
+            status = asyncio.run(_run(config, source.reload, worker))
         finally:
             log.flush()  # so that the error below comes last
     except (ConfigUnavailable, StateUnavailable) as error:
@@ -81,18 +81,18 @@ def serve(host: str | None, port: int | None) -> None:
         raise SystemExit(status)
 
 
-async def _run(config: Config, reread: Callable[[], Config], place: WorkerPlace | None) -> int:
+async def _run(config: Config, reread: Callable[[], Config], worker: WorkerArguments | None) -> int:
     """Run the daemon, one of its workers, or the parent of those; return the exit status."""
-    if place is None and config.server.workers > 1:
+    if worker is None and config.server.workers > 1:
         from handlers.workers.parent import Parent
 
         return await Parent(config, reread, partial(_say_ready, config)).run()
     with gc_paused():  # imported late: a parent needs none of it
         from handlers.daemon.service import Service
         from handlers.request.aiohttp_internals import IncompatibleAiohttp
-    say_ready = partial(_say_ready, config) if place is None else partial(_say_worker_ready, place)
+    say_ready = partial(_say_ready, config) if worker is None else partial(_say_worker_ready, worker)
     try:
-        await Service(config, reread, say_ready, () if place is None else place.open(), place).run()
+        await Service(config, reread, say_ready, () if worker is None else worker.open_sockets(), worker).run()
     except IncompatibleAiohttp as error:
         raise _Incompatible(str(error)) from error
     return 0
@@ -110,9 +110,9 @@ class _Unavailable(click.ClickException):
     exit_code = EX_TEMPFAIL
 
 
-def _say_worker_ready(place: WorkerPlace, url: str, setup: Setup) -> None:
+def _say_worker_ready(worker: WorkerArguments, url: str, setup: Setup) -> None:
     _logger.info("the worker is ready")
-    if place.number == 1:  # it is the same for all
+    if worker.number == 1:  # what is set up is the same for all workers
         _say_next(url, setup)
 
 

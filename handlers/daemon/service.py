@@ -39,25 +39,25 @@ from handlers.request.aiohttp_internals import check_aiohttp
 from handlers.request.appkeys import CONNECTION_LIMITS, DRAIN, SETTINGS, STATE, TASKS
 from handlers.request.drain import Drain
 from handlers.workers.link import LINK, ParentLink
-from handlers.workers.place import WorkerPlace
+from handlers.workers.worker_arguments import WorkerArguments
 
-#: How long answers may take to finish once they were told to end, in seconds.
-_CUT_SECONDS: Final = 3.0
+#: How long answers may take to send their errors when they are ended, in seconds.
+_END_SECONDS: Final = 3.0
 #: How long a connection may take to close once its answer has been written, in seconds.
 _CLOSING_SECONDS: Final = 0.1
 #: Garbage collection thresholds. With Python's defaults (700, 10, 10) the start of 200 streams would be delayed by
 #: repeated collections of all their new objects. With these, a young object is visited twice, among 4,000 at most. A
 #: full collection, which is slow, comes after 1.6 million new objects, or when memory has grown much
 #: (`handlers.daemon.memory`).
-_COLLECT_AFTER: Final = (2_000, 1, 400)
+_GC_THRESHOLDS: Final = (2_000, 1, 400)
 #: Open files other than connections: listening sockets, state files, pipes of threads. The daemon starts with about 10.
-_OWN_FILES: Final = 50
+_OTHER_FILES: Final = 50
 
 _logger = logging.getLogger(__name__)
 
 
 class Setup(NamedTuple):
-    """What is set up at the start: the dashboard's password, unless there is a `code` to set it, accounts and keys."""
+    """What is set up at the start. `code` is for setting the dashboard's password; None if that is set."""
 
     code: str | None
     accounts: int
@@ -68,20 +68,20 @@ class Setup(NamedTuple):
 class Service:
     """One daemon. `reread` reads the configuration from disk again; it may raise ConfigError.
 
-    `on_ready` is called with the daemon's origin, and with what is set up.
-    `sockets` are already bound and become the daemon's; without any it uses those of the service manager, else it binds
-    the configured address. One of several workers has a `place`; its parent holds the state folder and passes sockets.
-    `extend` adds to the app what no other daemon has.
+    `on_ready` is called with the daemon's origin, and with what is set up. `sockets` are already bound, and become the
+    daemon's; without any, it uses those of the service manager, else it binds the configured address. `worker` is given
+    to one of several workers, whose parent locks the state folder and passes sockets. `extend` makes additions to the
+    app.
     """
 
     config: Config
     reread: Callable[[], Config]
     on_ready: Callable[[str, Setup], None]
     sockets: Sequence[socket.socket] = ()
-    place: WorkerPlace | None = None
+    worker: WorkerArguments | None = None
     extend: Callable[[web.Application], None] = lambda _: None
     _notifier: Notifier = field(default_factory=lambda: Notifier.inherited(os.environ))
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _reload: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,15 +94,15 @@ class Service:
         self._handle_signals()
         folder = StateFolder(self.config.server.state_dir)
         folder.prepare()
-        link = None if self.place is None else ParentLink(self.place, self._stop.set)
+        link = None if self.worker is None else ParentLink(self.worker, self._stop.set)
         with folder.hold() if link is None else folder.share():
             tls = tls_context(self.config)
             sockets = self.sockets or inherit() or bind(self.config)
-            worker = None if self.place is None else self.place.number
-            app = build_app(self.config, folder, self.reread, logging_as(worker=worker))
+            number = None if self.worker is None else self.worker.number
+            app = build_app(self.config, folder, self.reread, logging_as(worker=number))
             self.extend(app)
-            if link is not None and self.place is not None:
-                app[SETUP] = SetupCode(self.place.setup_code)
+            if link is not None and self.worker is not None:
+                app[SETUP] = SetupCode(self.worker.setup_code)
                 link.on_log = partial(_switch_log, app[RELOADING])
                 app[LINK], self._notifier = link, await link.connect()
             app[CONNECTION_LIMITS].limit = _allow_open_files(sockets[0], self.config.limits.callers)
@@ -112,13 +112,13 @@ class Service:
                 await runner.setup()
                 servers = await listen(runner, sockets, tls)
                 async with TaskOwner() as tasks:
-                    tasks.spawn(self._reload_when_told(app), name="reload")
+                    tasks.spawn(self._reload_on_signal(app), name="reload")
                     tasks.spawn(report_status(self._notifier, partial(_status, app)), name="status")
                     tasks.spawn(feed_watchdog(self._notifier, (*tasks, *app[TASKS])), name="watchdog")
                     gc.freeze()  # objects loaded by now stay alive, so collections can skip them
-                    gc.set_threshold(*_COLLECT_AFTER)
+                    gc.set_threshold(*_GC_THRESHOLDS)
                     if link is not None:
-                        link.keep(tasks, partial(report, app), app[METRICS].families)
+                        link.start_reporting(tasks, partial(report, app), app[METRICS].families)
                     collector = GarbageCollector(resident_bytes, lambda: app[DRAIN].running)
                     tasks.every(COLLECT_SECONDS, collector, name="collect garbage")
                     setup = Setup(setup_code(app), len(app[STATE].pool), len(app[STATE].keys))
@@ -139,45 +139,45 @@ class Service:
                     sock.close()
 
     async def _drain(self, drain: Drain, seconds: float) -> None:
-        """Let answers finish for `seconds`, or until a second signal, refusing new requests; then end them."""
+        """Refuse new requests; let answers finish for `seconds`, or until a second signal; then end them."""
         _logger.info("stopping: running answers (%d) have %g s to finish", drain.running, seconds)
         drain.begin()
         async with TaskOwner() as tasks:
-            hurry = tasks.spawn(self._hurry.wait(), name="second signal")
-            patience = tasks.spawn(drain.wait_idle(seconds), name="drain")
-            await asyncio.wait((hurry, patience), return_when=asyncio.FIRST_COMPLETED)
+            hurried = tasks.spawn(self._hurry.wait(), name="second signal")
+            drained = tasks.spawn(drain.wait_idle(seconds), name="drain")
+            await asyncio.wait((hurried, drained), return_when=asyncio.FIRST_COMPLETED)
         drain.end_answers()
-        await drain.wait_idle(_CUT_SECONDS)
+        await drain.wait_idle(_END_SECONDS)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_or_hurry)
-        loop.add_signal_handler(signal.SIGHUP, self._changed.set)
-        loop.add_signal_handler(signal.SIGUSR1, self._refuse_restart)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGUSR1, self._ignore_restart)
 
     def _stop_or_hurry(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
 
-    def _refuse_restart(self) -> None:
-        """A signal for a parent must not kill a process without workers, nor a worker that got it too."""
-        if self.place is None:
+    def _ignore_restart(self) -> None:
+        """Ignore SIGUSR1, which is for a parent, instead of being killed by it."""
+        if self.worker is None:
             _logger.warning("SIGUSR1 restarts workers, and server.workers is 1: nothing is restarted")
 
-    async def _reload_when_told(self, app: web.Application) -> None:
-        """Reload bridge.toml at each SIGHUP, until cancelled; a signal during the start counts too."""
+    async def _reload_on_signal(self, app: web.Application) -> None:
+        """Reload bridge.toml at each SIGHUP, also one during the start, until cancelled."""
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            await self._reload.wait()
+            self._reload.clear()
             self._notifier.reloading()
             outcome = await app[RELOADING].read_again()
             if LINK in app:
-                app[LINK].tell_reread(well=not outcome.problems)
+                app[LINK].report_reread(well=not outcome.problems)
             self._notifier.ready()
 
 
 def _switch_log(reloading: Reloading, value: Mapping[str, Any] | None) -> None:
-    """Switch the log as another worker was told to."""
+    """Switch the log, as the dashboard of another worker was asked to."""
     reloading.switch_log(None if value is None else LogSwitch.read(value))
 
 
@@ -190,9 +190,9 @@ def _status(app: web.Application) -> str:
 def _allow_open_files(sock: socket.socket, callers: int) -> int:
     """Raise the limit of open files to what `callers` need: two for each, and a few more.
 
-    Return how many of them may be connections.
+    Return how many open files connections may use.
 
-    The default soft limit is 1,024. The kernel's table of descriptors is grown now: once there are threads, each
+    The default soft limit is 1,024. The kernel's table of descriptors is made to grow now: once there are threads, each
     doubling would stall all streams while the kernel waits until no CPU uses the old table (expand_fdtable in Linux's
     fs/file.c; seen with `perf sched`).
     """
@@ -207,7 +207,7 @@ def _allow_open_files(sock: socket.socket, callers: int) -> int:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     os.close(fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, allowed - 1))
-    return allowed - min(_OWN_FILES, allowed // 2)
+    return allowed - min(_OTHER_FILES, allowed // 2)
 
 
 def tls_context(config: Config) -> ssl.SSLContext | None:
@@ -218,11 +218,11 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         for path in filter(None, (certificate, config.server.tls_key)):
-            if found := kind(path.stat().st_mode):  # OpenSSL could block on it, or read it without end
+            if found := kind(path.stat().st_mode):  # OpenSSL could block on it, or read it forever
                 what = f"it and tls_key must be regular files; this is {found}"
                 raise ConfigError(Problem(str(path), "server.tls_cert", what))
         context.load_cert_chain(certificate, config.server.tls_key)
-    except OSError as error:  # ssl.SSLError is one
+    except OSError as error:  # includes ssl.SSLError
         what = f"it and tls_key are not a readable certificate and its key: {error.strerror or error}"
         raise ConfigError(Problem(str(certificate), "server.tls_cert", what)) from error
     return context

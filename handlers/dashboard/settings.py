@@ -71,7 +71,7 @@ async def read_again(request: web.Request, login: Login) -> web.StreamResponse:
         await app[RELOADING].read_again()
         return await _page(request, login, asked=True)
     try:
-        outcomes = await app[LINK].reread()
+        outcomes = await app[LINK].reload_all()
     except ParentSilent as error:
         raise ApiError(503, "not_saved", "The parent of the workers does not answer: nothing was read.") from error
     return await _page(request, login, asked=True, outcomes=outcomes)

@@ -44,7 +44,7 @@ async def _scrape_all(link: ParentLink) -> bytes:
     states = Counter(row.state for row in link.roster)
     samples = [(f"{PREFIX}workers", {"state": state}, states[state]) for state in WorkerState]
     workers = (f"{PREFIX}workers", "gauge", "Worker processes by state.", samples)
-    return text_of([*summed(await link.gathered()), workers])
+    return text_of([*summed(await link.gather_metrics()), workers])
 
 
 class Metrics:

@@ -1,14 +1,15 @@
-"""The metrics of several workers as those of one daemon: counts are added up, and each gauge by its own rule."""
+"""The metrics of several workers as those of one daemon: counts are added up, gauges merged by a rule for each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from handlers.workers.counts import Family, add
-from handlers.workers.link import Gathered
+from handlers.workers.counts import Family, add_counts
+from handlers.workers.link import GatheredMetrics
 
-#: Gauges that add up; of those that describe what all share, this worker's own value stands; of any other the highest.
+#: The gauges that are added up, those that are the same in all workers, and those of which the lowest value counts; of
+#: any other, the highest does.
 _ADDED: Final = frozenset(
     (
         "lmarena_bridge_answers_running",
@@ -32,17 +33,17 @@ _LOWEST: Final = frozenset(
 )
 
 
-def summed(gathered: Gathered) -> list[Family]:
-    """All families, with the values of all workers together. Counts include those of workers that have ended."""
+def summed(gathered: GatheredMetrics) -> list[Family]:
+    """The families of all workers together. Counts include those of workers that have ended."""
     families = list(gathered.ended)
     for each in (gathered.own, *gathered.others):
-        families = add(families, each)
+        families = add_counts(families, each)
     return [*families, *_gauges((gathered.own, *gathered.others))]
 
 
-def _gauges(of_workers: Sequence[Sequence[Family]]) -> Iterator[Family]:
+def _gauges(by_worker: Sequence[Sequence[Family]]) -> Iterator[Family]:
     gauges: dict[str, list[Any]] = {}
-    for families in of_workers:
+    for families in by_worker:
         for name, kind, documentation, samples in families:
             if kind != "gauge":
                 continue

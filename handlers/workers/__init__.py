@@ -1,1 +1,1 @@
-"""Several processes behind one address: their parent, and what it and they tell each other."""
+"""Several processes behind one address: their parent, and the messages between it and them."""

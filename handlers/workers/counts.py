@@ -1,6 +1,6 @@
-"""Sums of metrics, as workers tell them: counters and histograms of several processes together.
+"""Sums of the counters and histograms that workers report.
 
-A worker tells a list of families, `[name, type, documentation, samples]`, each sample `[name, labels, value]`.
+A worker reports a list of families, `[name, type, documentation, samples]`; a sample is `[name, labels, value]`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 Family: TypeAlias = Sequence[Any]
-#: The types of what only ever grows.
+#: The types whose values only ever grow.
 _COUNTS: Final = ("counter", "histogram")
 
 
-def add(counted: Sequence[Family], more: Sequence[Family]) -> list[Family]:
-    """The sums of two lists' counters and histograms, without what is no count."""
+def add_counts(some: Sequence[Family], more: Sequence[Family]) -> list[Family]:
+    """The sums of two lists' counters and histograms; families of other types are left out."""
     families: dict[str, Family] = {}
     sums: dict[str, dict[tuple[object, ...], list[Any]]] = {}
-    for name, kind, documentation, samples in (*counted, *more):
+    for name, kind, documentation, samples in (*some, *more):
         if kind not in _COUNTS:
             continue
         families.setdefault(name, (name, kind, documentation))

@@ -1,20 +1,21 @@
-"""Messages between the parent and a worker: over a pair of connected sockets, a line of JSON each, `[kind, value]`.
+"""Messages between the parent and a worker: lines of JSON, `[kind, value]`, over a pair of connected sockets.
 
     worker → parent   notify      text      a change of state or a sign of life, as sd_notify(3) writes it
                       report      object    the worker's health, when it has changed
-                      measures    list      [round, the worker's metrics]: when asked, every few seconds, at its end
-                      gather      number    asks for everybody's metrics
-                      reload      number    asks that all read the configuration again, as SIGHUP does
-                      reread      boolean   whether the worker could use the configuration that it read again
-                      log         object    how all are to switch their logs; null ends that
+                      measures    list      [round, the worker's metrics]: on request, every few seconds, and at its end
+                      gather      number    requests the metrics of all workers
+                      reload      number    requests that all workers read the configuration again, as SIGHUP does
+                      reread      boolean   whether the worker could use the configuration that it has read again
+                      log         object    how all workers are to switch their logs; null ends that
     parent → worker   roster      list      all workers with their states and reports (`WorkerRow`), after a change
-                      succeeded   null      its successor serves; SIGTERM follows
-                      measure     number    asks for the worker's metrics, by the number of a round
-                      gathered    list      [number, metrics of the others, counts of those that have ended]
-                      reloaded    list      [number, [[worker, what it said by `reread`, else null], …]]
-                      log         object    how the log is switched; null where it is as configured
+                      succeeded   null      the worker's successor serves; SIGTERM follows
+                      measure     number    requests the worker's metrics, with the number of the round
+                      gathered    list      [request, its own metrics, those of the others, counts of the ended ones]
+                      reloaded    list      [request, [[worker, its `reread` or null], …]]
+                      log         object    how the log is switched; null if it is as configured
 
-A kind that the receiver does not know is skipped: after an upgrade the workers may be newer than their parent.
+The number of a request identifies it in the answer. Unknown kinds are skipped: after an upgrade the workers may be
+newer than their parent.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ import orjson
 
 from bridge.tasks import set_within
 
-#: Far more than the metrics of a thousand models: only a broken peer sends a longer line.
+#: Far more than the metrics of a thousand models take: only a broken peer sends a longer line.
 MAX_LINE_BYTES: Final = 32 * 1024 * 1024
 _CLOSING_SECONDS: Final = 1.0
 
 
 class WorkerState(StrEnum):
-    """What a worker does; `GONE` also stands for a place whose worker has not been started again yet."""
+    """A worker's state. In the roster, `GONE` is a worker that has ended and has not been started again yet."""
 
     STARTING = "starting"
     READY = "ready"
@@ -44,7 +45,7 @@ class WorkerState(StrEnum):
 
 
 class Lines(asyncio.Protocol):
-    """One end. `on_message` gets each message's kind and value, `on_end` is called once the other end is closed."""
+    """One end of the link. `on_message` gets each message's kind and value; `on_end` is called when the link closes."""
 
     _transport: asyncio.Transport
 
@@ -55,28 +56,28 @@ class Lines(asyncio.Protocol):
         self._closed = asyncio.Event()
 
     def send(self, kind: str, value: object = None) -> None:
-        """Send a message, or nothing once the connection has ended. Does not wait for the other end."""
+        """Send a message, unless the link is closed. Does not wait for the other end."""
         if not self._transport.is_closing():
             self._transport.write(orjson.dumps([kind, value]) + b"\n")
 
     async def aclose(self) -> None:
-        """Close this end once all messages are written, if the other end reads them within a moment."""
+        """Close this end once all messages are written, or after _CLOSING_SECONDS."""
         self._transport.close()
         if not await set_within(self._closed, _CLOSING_SECONDS):
             self._transport.abort()
             await self._closed.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport."""
+        """Called by asyncio: the link is open."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — the other process has ended, all the same
-        """Report the end."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 — the link is closed, whatever the reason
+        """Called by asyncio: the link is closed."""
         self._closed.set()
         self._on_end()
 
     def data_received(self, data: bytes) -> None:
-        """Hand each whole line on."""
+        """Called by asyncio: hand on the message of each complete line."""
         *lines, rest = data.split(b"\n")
         if lines:
             lines[0] = bytes(self._rest) + lines[0]

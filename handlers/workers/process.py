@@ -13,29 +13,29 @@ from typing import Any, Final
 
 from bridge.tasks import set_within
 from handlers.workers.lines import Lines, WorkerState
-from handlers.workers.place import VARIABLE, WorkerPlace
+from handlers.workers.worker_arguments import VARIABLE, WorkerArguments
 
 #: How long an aborted process may take to log its stack, in seconds.
 ABORT_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """How workers are started: the command, what their places have, and other descriptors to pass."""
+class LaunchSpec:
+    """How workers are started: the command, their common arguments, and other descriptors to pass."""
 
     command: Sequence[str]
     environ: Mapping[str, str]
     sockets: Sequence[int]
     connection_counts: int
-    kept: Sequence[int]
+    other_descriptors: Sequence[int]
     watchdog_seconds: float
     setup_code: str = field(repr=False)
 
 
 class Worker:
-    """A started worker. `on_change` is called after each change of its state or report, `on_message` with the rest.
+    """A worker process. `on_change` is called after each change of its state or report, `on_message` with its requests.
 
-    It has ended once the process has exited and all that it wrote to its parent has been read; `on_end` is called then.
+    It has ended once the process has exited and everything that it sent has been read; then `on_end` is called.
     """
 
     def __init__(
@@ -50,33 +50,33 @@ class Worker:
         #: Its health, as it last reported it.
         self.report: dict[str, Any] = {}
         #: Its metrics, likewise.
-        self.measures: list[Any] = []
-        self.measured = asyncio.Event()
-        self._round = 0  # in which they were asked for
+        self.metrics: list[Any] = []
+        self.metrics_received = asyncio.Event()
+        self._round = 0  # in which they were requested last
         self._was_ready = False
         self._begun = asyncio.Event()  # ready for the first time, or ended
         self._ended = asyncio.Event()
-        self.heard = self.began = time.monotonic()
-        self._settled = asyncio.Event()
-        #: Whether it could use the configuration that it last read again; None before it has said so.
+        self.last_seen = self.began = time.monotonic()
+        self._reloaded = asyncio.Event()
+        #: Whether it could use the configuration that it last read again; None before it has reported that.
         self.reread: bool | None = None
         self._on_change = on_change
         self._on_message = on_message
         self._on_end = on_end
-        self._silent = False  # its end of the link is closed
+        self._link_closed = False
 
-    async def start(self, recipe: Recipe) -> None:
+    async def start(self, spec: LaunchSpec) -> None:
         """Start the process. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
-            sockets, seconds, code = tuple(recipe.sockets), recipe.watchdog_seconds, recipe.setup_code
-            place = WorkerPlace(self.number, theirs.fileno(), recipe.connection_counts, sockets, seconds, code)
+            sockets, seconds, code = tuple(spec.sockets), spec.watchdog_seconds, spec.setup_code
+            arguments = WorkerArguments(self.number, theirs.fileno(), spec.connection_counts, sockets, seconds, code)
             try:
                 # A group of its own, so that Ctrl-C in a terminal reaches the parent alone, which passes it on.
                 self.process = subprocess.Popen(  # noqa: ASYNC220, S603 — returns once exec has begun; our own command
-                    recipe.command,
-                    env={**recipe.environ, VARIABLE: place.write()},
-                    pass_fds=(theirs.fileno(), recipe.connection_counts, *recipe.sockets, *recipe.kept),
+                    spec.command,
+                    env={**spec.environ, VARIABLE: arguments.write()},
+                    pass_fds=(theirs.fileno(), spec.connection_counts, *spec.sockets, *spec.other_descriptors),
                     process_group=0,
                 )
             except OSError:
@@ -85,20 +85,20 @@ class Worker:
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         try:
-            _, self._lines = await loop.create_connection(lambda: Lines(self._hear, self._hear_end), sock=ours)
-        except BaseException:  # cancelled: nobody would own the process
+            _, self._lines = await loop.create_connection(lambda: Lines(self._on_line, self._on_link_closed), sock=ours)
+        except BaseException:  # cancelled: the process would have no owner
             self.process.kill()
             self.process.wait()
             raise
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process's id."""
         return self.process.pid
 
     @property
     def row(self) -> dict[str, object]:
-        """What the other workers are told about it (`WorkerRow`)."""
+        """Its row in the roster that all workers get (`WorkerRow`)."""
         return {"worker": self.number, "pid": self.pid, "state": self.state, "report": self.report}
 
     @property
@@ -111,49 +111,49 @@ class Worker:
         """Send a message."""
         self._lines.send(kind, value)
 
-    def measure(self, number: int) -> None:
-        """Ask for its metrics in the round of this number; `measured` is set when they have come."""
+    def request_metrics(self, number: int) -> None:
+        """Ask for its metrics, with the number of the round; `metrics_received` is set when they have come."""
         self._round = number
-        self.measured.clear()
+        self.metrics_received.clear()
         self.send("measure", number)
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if the process still runs."""
         self.process.send_signal(number)  # does nothing once it has been reaped
 
-    async def begun(self) -> bool:
+    async def wait_until_ready(self) -> bool:
         """Wait until it is ready for the first time, or has ended; return whether it was ready."""
         await self._begun.wait()
         return self._was_ready
 
-    async def ends(self) -> int:
+    async def wait_until_ended(self) -> int:
         """Wait until it has ended; return its exit status, negative after a signal."""
         await self._ended.wait()
         status: int = self.process.returncode
         return status
 
     def reap(self) -> None:
-        """Take note if the process has exited."""
+        """Reap the process if it has exited."""
         if self.process.poll() is not None:
             self._end()
 
     async def reload(self, seconds: float) -> None:
-        """Make it reload its configuration, and wait until it has, for at most `seconds`."""
-        if self.state is WorkerState.STARTING:  # it reads the file, or has just read it, and a signal might kill it
+        """Have it reload its configuration, and wait until it has, for at most `seconds`."""
+        if self.state is WorkerState.STARTING:  # it is reading the file anyway, and the signal might kill it
             await set_within(self._begun, seconds)
         if self.state in (WorkerState.READY, WorkerState.RELOADING):
-            self._settled.clear()
+            self._reloaded.clear()
             self.reread = None
             self.signal(signal.SIGHUP)
-            await set_within(self._settled, seconds)
+            await set_within(self._reloaded, seconds)
 
     def drain(self) -> None:
-        """Make it end: it accepts no more, and its running answers may finish. A second time, they are cut."""
+        """Have it drain: accept no more connections, and end once its answers have. A second call ends those."""
         self._enter(WorkerState.DRAINING)
         self.signal(signal.SIGTERM)
 
     async def abort(self) -> None:
-        """End it at once, with its stack in the log where the environment asks for that (PYTHONFAULTHANDLER)."""
+        """End it at once; it logs its stack if PYTHONFAULTHANDLER is set."""
         self.signal(signal.SIGABRT)
         await set_within(self._ended, ABORT_SECONDS)
         self.signal(signal.SIGKILL)
@@ -163,31 +163,31 @@ class Worker:
         self.drain()
         await set_within(self._ended, seconds)
         self.signal(signal.SIGKILL)
-        return await self.ends()
+        return await self.wait_until_ended()
 
-    def _hear(self, kind: str, value: Any) -> None:
+    def _on_line(self, kind: str, value: Any) -> None:
         match kind, value:
             case "notify", str(text):
-                self._notified(text)
+                self._on_notification(text)
             case "report", dict(report):
                 self.report = report
                 self._on_change()
-            case "measures", [int(number), list(measures)]:
-                self.measures = measures
+            case "measures", [int(number), list(metrics)]:
+                self.metrics = metrics
                 if number == self._round:
-                    self.measured.set()
+                    self.metrics_received.set()
             case "reread", bool(well):
                 self.reread = well
             case _:
                 self._on_message(self, kind, value)
 
-    def _notified(self, text: str) -> None:
+    def _on_notification(self, text: str) -> None:
         match text.partition("\n")[0]:
             case "READY=1":
-                self.heard = time.monotonic()
+                self.last_seen = time.monotonic()
                 self._was_ready = True
                 self._begun.set()
-                self._settled.set()
+                self._reloaded.set()
                 if self.state is not WorkerState.DRAINING:
                     self._enter(WorkerState.READY)
             case "RELOADING=1" if self.state is WorkerState.READY:
@@ -195,21 +195,21 @@ class Worker:
             case "STOPPING=1":
                 self._enter(WorkerState.DRAINING)
             case "WATCHDOG=1":
-                self.heard = time.monotonic()
+                self.last_seen = time.monotonic()
 
     def _enter(self, state: WorkerState) -> None:
         if self.state is not state:
             self.state = state
             self._on_change()
 
-    def _hear_end(self) -> None:
-        self._silent = True
-        self._settled.set()
-        self.measured.set()
+    def _on_link_closed(self) -> None:
+        self._link_closed = True
+        self._reloaded.set()
+        self.metrics_received.set()
         self.reap()
 
     def _end(self) -> None:
-        if self._silent and not self._ended.is_set():
+        if self._link_closed and not self._ended.is_set():
             self._ended.set()
             self._begun.set()
             self._enter(WorkerState.GONE)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handlers.monitoring.summing import summed
-from handlers.workers.counts import add
-from handlers.workers.link import Gathered
+from handlers.workers.counts import add_counts
+from handlers.workers.link import GatheredMetrics
 
 
 def family(name: str, kind: str, **values: float) -> list[Any]:
@@ -35,12 +35,12 @@ def test_counts_are_those_of_all_the_living_and_the_ended(
 ) -> None:
     retired: list[Any] = []
     for each in ended:
-        retired = add(retired, [family("requests", "counter", **each), family("running", "gauge", a=1)])
+        retired = add_counts(retired, [family("requests", "counter", **each), family("running", "gauge", a=1)])
     own, *others = ([family("requests", "counter", **each)] for each in living)
     expected: Counter[str] = Counter()
     for each in (*living, *ended):
         expected.update(each)
-    found = values(summed(Gathered(own, others, retired)))
+    found = values(summed(GatheredMetrics(own, others, retired)))
     assert {label: value for (_, label), value in found.items() if value} == {k: v for k, v in expected.items() if v}
 
 
@@ -48,9 +48,9 @@ def test_counts_are_those_of_all_the_living_and_the_ended(
 @given(WORKERS, st.data())
 def test_a_count_does_not_go_back_when_a_worker_ends(living: list[dict[str, int]], data: st.DataObject) -> None:
     told = [[family("requests", "counter", **each)] for each in living]
-    before = values(summed(Gathered(told[0], told[1:], [])))
+    before = values(summed(GatheredMetrics(told[0], told[1:], [])))
     ended = told.pop(data.draw(st.integers(0, len(told) - 1)))
-    after = values(summed(Gathered(told[0] if told else [], told[1:], add([], ended))))
+    after = values(summed(GatheredMetrics(told[0] if told else [], told[1:], add_counts([], ended))))
     assert after == before
 
 
@@ -65,10 +65,10 @@ def test_a_count_does_not_go_back_when_a_worker_ends(living: list[dict[str, int]
     ],
 )
 def test_a_gauge_follows_its_rule(name: str, expected: float) -> None:
-    found = summed(Gathered([family(name, "gauge", x=5)], [[family(name, "gauge", x=2)]], []))
+    found = summed(GatheredMetrics([family(name, "gauge", x=5)], [[family(name, "gauge", x=2)]], []))
     assert values(found) == {(name, "x"): expected}
 
 
 def test_a_gauge_that_another_alone_has_is_shown() -> None:
     own, other = [family("wall", "gauge", a=0)], [family("wall", "gauge", b=1), family("models", "gauge", c=3)]
-    assert values(summed(Gathered(own, [other], []))) == {("wall", "a"): 0, ("wall", "b"): 1, ("models", "c"): 3}
+    assert values(summed(GatheredMetrics(own, [other], []))) == {("wall", "a"): 0, ("wall", "b"): 1, ("models", "c"): 3}

@@ -29,9 +29,9 @@ def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> N
     parents, workers = ConnectionCounts(os.dup(descriptor)), [ConnectionCounts(os.dup(descriptor)) for _ in counts]
     os.close(descriptor)
     for number, (connection_counts, each) in enumerate(zip(workers, counts, strict=True), start=1):
-        connection_counts.write(number, each or 0)
+        connection_counts.set(number, each or 0)
         if each is None:
-            parents.leave(number)  # its process has ended
+            parents.clear(number)  # its process has ended
     serving = [each for each in counts if each is not None]
     for number, each in enumerate(counts, start=1):
         if each is not None:
@@ -40,9 +40,9 @@ def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> N
 
 def test_a_worker_that_has_not_begun_counts_for_nothing() -> None:
     connection_counts = ConnectionCounts(ConnectionCounts.create(2))
-    connection_counts.write(1, 100)
+    connection_counts.set(1, 100)
     assert not connection_counts.is_ahead(1)
-    connection_counts.write(2, 0)
+    connection_counts.set(2, 0)
     assert connection_counts.is_ahead(1)
 
 

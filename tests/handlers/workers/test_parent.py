@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from process import DaemonProcess, Home
 from service_manager import Manager, listening
 
-from handlers.workers.parent import FINAL, START_TRIES, how, worst
+from handlers.workers.parent import FINAL, START_TRIES, describe_status, worst_status
 from upstream.arena import Arena
 
 #: A worker says that it is ready and sleeps until SIGTERM; `fate` is what a test makes of it. The rest is the parent.
@@ -321,7 +321,7 @@ async def noted(parent: DaemonProcess, text: str, workers: int) -> None:
 @a_share(of=20)
 @given(st.lists(st.integers(-64, 255)))
 def test_the_worst_is_one_of_them_and_0_only_if_all_are(statuses: list[int]) -> None:
-    found = worst(statuses)
+    found = worst_status(statuses)
     assert (found == 0) == (not any(statuses))
     assert found in statuses or (found == 1 and min(statuses) < 0) or not statuses
 
@@ -340,11 +340,11 @@ def test_the_worst_is_one_of_them_and_0_only_if_all_are(statuses: list[int]) -> 
     ],
 )
 def test_which_is_the_worst(statuses: list[int], expected: int) -> None:
-    assert worst(statuses) == expected
+    assert worst_status(statuses) == expected
 
 
 @pytest.mark.parametrize(
     ("status", "words"), [(0, "with status 0"), (-9, "by SIGKILL"), (-40, "by signal 40"), (78, "with status 78")]
 )
 def test_a_status_in_words(status: int, words: str) -> None:
-    assert how(status) == words
+    assert describe_status(status) == words

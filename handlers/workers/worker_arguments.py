@@ -1,4 +1,4 @@
-"""A worker's place: what its parent tells it when it starts, in one variable of the environment."""
+"""The arguments of a worker, which its parent passes in one variable of the environment."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import socket
 from collections.abc import MutableMapping
 from typing import Final, NamedTuple, Self
 
-#: The variable; it has no section's form, so that the configuration does not read it.
+#: The variable; unlike the configuration's, its name has no section.
 VARIABLE: Final = "LMARENA_BRIDGE_PLACE"
-#: The variable with the state folder, which the parent holds.
+#: The configuration's variable with the state folder, which the parent has locked.
 STATE_DIR: Final = "LMARENA_BRIDGE_SERVER__STATE_DIR"
 
 
-class WorkerPlace(NamedTuple):
-    """The worker's number, from 1; the descriptors of its link to the parent, of the counts of connections,
-    and of the sockets.
+class WorkerArguments(NamedTuple):
+    """The worker's number, from 1; descriptors: of the link to its parent, `ConnectionCounts`, the listening sockets.
 
-    The parent expects a sign of life every `watchdog_seconds`. The `setup_code` is that of all workers.
+    The parent expects a sign of life every `watchdog_seconds`. All workers have the same `setup_code`.
     """
 
     number: int
@@ -33,7 +32,7 @@ class WorkerPlace(NamedTuple):
 
     @classmethod
     def inherited(cls, environ: MutableMapping[str, str]) -> Self | None:
-        """Read the variable and unset it; None for a process without a parent of ours. Raises ValueError."""
+        """Read and unset the variable; None in a process that no parent has started. Raises ValueError."""
         text = environ.pop(VARIABLE, "")
         if not text:
             return None
@@ -42,12 +41,12 @@ class WorkerPlace(NamedTuple):
             int(number), int(link), int(connection_counts), tuple(map(int, sockets.split(","))), float(seconds), code
         )
 
-    def open(self) -> list[socket.socket]:
-        """The listening sockets, which no child process inherits."""
+    def open_sockets(self) -> list[socket.socket]:
+        """The listening sockets; child processes do not inherit them."""
         return [_opened(descriptor) for descriptor in self.sockets]
 
     def open_link(self) -> socket.socket:
-        """This end of the link."""
+        """The worker's end of the link."""
         return _opened(self.link)
 
 
