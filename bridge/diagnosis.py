@@ -21,9 +21,9 @@ from upstream.protocol.errors import (
 
 #: The command that adds or renews an account, as advice names it.
 ADD_ACCOUNT: Final = "lmarena-bridge accounts add"
-#: How long to wait, for people, and for programs, which see the header.
-AS_LONG: Final = "as long as the error says or the account's cooldown lasts"
-AS_LONG_AS_SENT: Final = "as long as Retry-After says"
+#: How long to wait, in advice for the operator, and in advice for the caller, who has the header.
+HOW_LONG: Final = "as long as the error says or the account's cooldown lasts"
+HOW_LONG_BY_HEADER: Final = "as long as Retry-After says"
 
 
 class Advice(NamedTuple):
@@ -55,8 +55,8 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     ),
     Reason.RECAPTCHA: Advice(
         "the site demands a human in a browser for this request, or doubts that a human uses the account",
-        f"wait {AS_LONG}, or add another account; the bridge does not bypass the check",
-        f"Wait {AS_LONG_AS_SENT}, or add another account; the bridge does not bypass the check.",
+        f"wait {HOW_LONG}, or add another account; the bridge does not bypass the check",
+        f"Wait {HOW_LONG_BY_HEADER}, or add another account; the bridge does not bypass the check.",
     ),
     Reason.GUEST: Advice(
         "the session is a guest's, and guests may not choose a model",
@@ -88,8 +88,8 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
     ),
     Reason.RATE_LIMITED: Advice(
         "a key, an account or the whole daemon is at its limit",
-        f"wait {AS_LONG}; add an account, or raise the key's requests per minute",
-        f"Wait {AS_LONG_AS_SENT}.",
+        f"wait {HOW_LONG}; add an account, or raise the key's requests per minute",
+        f"Wait {HOW_LONG_BY_HEADER}.",
     ),
     Reason.MODERATED: Advice("the site's moderation refused the prompt", "change the prompt", "Change the prompt."),
     Reason.REJECTED: Advice(
@@ -140,22 +140,22 @@ ADVICE: Final[Mapping[Reason, Advice]] = {
 
 #: The limits that the bridge itself sets, as opposed to the site's.
 _OWN_LIMIT: Final = ADVICE[Reason.RATE_LIMITED]._replace(
-    why="a key or the whole daemon is at its limit", now=f"wait {AS_LONG}, or raise the key's limits"
+    why="a key or the whole daemon is at its limit", now=f"wait {HOW_LONG}, or raise the key's limits"
 )
 _SITES_LIMIT: Final = ADVICE[Reason.RATE_LIMITED]._replace(
-    why="every account that may answer is at its limit", now=f"wait {AS_LONG}, or add an account"
+    why="every account that may answer is at its limit", now=f"wait {HOW_LONG}, or add an account"
 )
 
 
 def advice_after(reason: Reason, *, refused_here: bool) -> Advice:
-    """Why a request failed, and what to do now; `refused_here` says that a rule of the bridge itself refused it."""
+    """Why a request failed, and what to do now; `refused_here` means that the bridge itself refused it."""
     if reason is Reason.RATE_LIMITED:
         return _OWN_LIMIT if refused_here else _SITES_LIMIT
     return ADVICE[reason]
 
 
-#: A clock that differs from the site's.
-CLOCK: Final = Advice(
+#: What to do if this machine's clock differs from the site's.
+CLOCK_ADVICE: Final = Advice(
     "this machine's clock is wrong",
     "set the clock by NTP; meanwhile the bridge corrects its ids",
     "The operator must correct the clock of the bridge's machine.",
@@ -169,7 +169,7 @@ _UPLOAD: Final = Advice(
 
 #: Errors for which there is more specific advice than their word has.
 _CASES: Final[Mapping[type[UpstreamError], Advice]] = {
-    CircuitOpen: Advice("several requests in a row failed", f"wait {AS_LONG}", f"Wait {AS_LONG_AS_SENT}."),
+    CircuitOpen: Advice("several requests in a row failed", f"wait {HOW_LONG}", f"Wait {HOW_LONG_BY_HEADER}."),
     UploadFailed: _UPLOAD,
     DownloadFailed: _UPLOAD,
     StaleModel: Advice(
@@ -177,7 +177,7 @@ _CASES: Final[Mapping[type[UpstreamError], Advice]] = {
         "choose a model that `lmarena-bridge models` lists",
         "GET /v1/models lists the available models.",
     ),
-    IdsRefused: CLOCK,
+    IdsRefused: CLOCK_ADVICE,
 }
 
 
@@ -189,22 +189,22 @@ def advice_on(error: UpstreamError) -> Advice:
     return _CASES.get(type(error), ADVICE[error.reason])
 
 
-def told(error: UpstreamError, advice: Advice | None = None) -> str:
+def explain(error: UpstreamError, advice: Advice | None = None) -> str:
     """A text for the operator: what went wrong and what to do now, by `advice` or else by `advice_on(error)`."""
-    return f"{stopped(error.message)} {sentence((advice or advice_on(error)).now)}"
+    return f"{with_full_stop(error.message)} {sentence((advice or advice_on(error)).now)}"
 
 
 def with_wait(text: str, wait: str) -> str:
     """Put `wait`, a time in words, in place of the phrase that refers to the error, the cooldown or the header."""
-    return text.replace(AS_LONG, wait).replace(AS_LONG_AS_SENT, wait)
+    return text.replace(HOW_LONG, wait).replace(HOW_LONG_BY_HEADER, wait)
 
 
 def sentence(clause: str) -> str:
     """Make a sentence of a clause: capitalise it, and end it with a full stop unless it ends with a stop."""
-    return stopped(clause[:1].upper() + clause[1:])
+    return with_full_stop(clause[:1].upper() + clause[1:])
 
 
-def stopped(text: str) -> str:
+def with_full_stop(text: str) -> str:
     """`text` with a full stop at its end, unless it already ends like a sentence."""
     return text if text.endswith(_STOPS) else f"{text}."
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-from bridge.diagnosis import advice_on, stopped, with_wait
+from bridge.diagnosis import advice_on, with_full_stop, with_wait
 from bridge.headers import REASON, SHOULD_RETRY
 from upstream.accounts import DEFAULT_COOLDOWN_SECONDS
 from upstream.protocol.errors import (
@@ -72,7 +72,7 @@ class ApiError(Exception):
 
     @property
     def refused_here(self) -> bool:
-        """Whether a rule of the bridge itself refused the request, so that it says nothing about the site's health."""
+        """Whether the bridge itself refused the request, so that the error says nothing about the site's health."""
         return not self.of_site and (self.status < 500 or self.code in ("overloaded", "ended_by_owner"))
 
 
@@ -94,7 +94,7 @@ def context_exceeded(why: str, tokens: int, max_tokens: int) -> ContextExceeded:
     return ContextExceeded(400, "context_length_exceeded", message, "messages", tokens=tokens, max_tokens=max_tokens)
 
 
-def not_there(message: str, param: str | None = None) -> ApiError:
+def not_found(message: str, param: str | None = None) -> ApiError:
     """404: something that does not exist, or that belongs to another key."""
     return ApiError(404, "not_found", message, param)
 
@@ -305,8 +305,8 @@ def answers_too_large() -> ApiError:
 
 def may_fall_back(error: ApiError) -> bool:
     """Whether another model may answer in place of this one, which is missing, on cooldown or failing."""
-    ours = error.code in ("overloaded", "ended_by_owner", "internal_error")
-    return not ours and (error.status in (404, 429, 502, 503, 504) or error.code == "upstream_rejected")
+    own = error.code in ("overloaded", "ended_by_owner", "internal_error")
+    return not own and (error.status in (404, 429, 502, 503, 504) or error.code == "upstream_rejected")
 
 
 def ended_by_owner() -> ApiError:
@@ -332,9 +332,9 @@ def internal_error() -> ApiError:
 
 def from_upstream(error: UpstreamError) -> ApiError:
     """Translate an upstream error for the caller, with advice. A 401 or 403 of the site is never passed on as one."""
-    status, code = _meaning(error)
+    status, code = _status_and_code(error)
     retry_after = _retry_after(error)
-    message = f"{stopped(error.message)} {advice_on(error).caller}"
+    message = f"{with_full_stop(error.message)} {advice_on(error).caller}"
     return ApiError(
         status,
         code,
@@ -356,8 +356,7 @@ def _retry_after(error: UpstreamError) -> float | None:
     return None
 
 
-def _meaning(error: UpstreamError) -> tuple[int, str]:
-    """The status and the code."""
+def _status_and_code(error: UpstreamError) -> tuple[int, str]:
     match error:
         case Challenge() | Blocked() | RecaptchaRequired() | PromptFailed():
             return 503, "upstream_challenge"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bridge.accounts.status import Condition, FailedRenewal, judge
-from bridge.diagnosis import ADVICE, CLOCK, sentence
+from bridge.diagnosis import ADVICE, CLOCK_ADVICE, sentence
 from bridge.log import event
 from upstream.accounts import AccountPool
 from upstream.protocol.catalog import Catalog
@@ -89,7 +89,7 @@ def examine(
     if state:
         troubles.append(Trouble("state", Reason.STATE, state, to_do=ADVICE[Reason.STATE].now))
     if skew:
-        troubles.append(Trouble("clock", Reason.REJECTED, clock_difference(skew), to_do=CLOCK.now))
+        troubles.append(Trouble("clock", Reason.REJECTED, clock_difference(skew), to_do=CLOCK_ADVICE.now))
     return Health(catalog is not None and usable and wall is None, tuple(troubles))
 
 

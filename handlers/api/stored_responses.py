@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bridge.dialects.responses.listed import listed_items, page_of
 from bridge.dialects.responses.stored import Stored
-from bridge.errors import ApiError, invalid_request, not_there
+from bridge.errors import ApiError, invalid_request, not_found
 from bridge.headers import REASON
 from handlers.request.answers import json_response
 from handlers.request.appkeys import KEY, RESPONSES, SHARED_RESPONSES
@@ -55,7 +55,7 @@ async def _find(request: web.Request) -> Stored:
         await shared.fetch(request[KEY].id, (id_,))
     stored: Stored | None = request.app[RESPONSES].find(request[KEY].id, id_)
     if stored is None:
-        raise not_there(f"Response with id '{id_[:100]}' not found.", "response_id")
+        raise not_found(f"Response with id '{id_[:100]}' not found.", "response_id")
     return stored
 
 
@@ -66,4 +66,4 @@ async def no_websocket(_: web.Request) -> web.Response:
 
 async def no_compaction(_: web.Request) -> web.Response:
     """POST /responses/compact."""
-    raise not_there("The bridge does not compact conversations: let your client do it, by a request of its own.")
+    raise not_found("The bridge does not compact conversations: let your client do it, by a request of its own.")

@@ -13,7 +13,7 @@ from bridge.accounts.enrolment import find_account
 from bridge.accounts.renewals import CALL_SECONDS, check_login
 from bridge.accounts.status import Condition, judge
 from bridge.config.schema import Config
-from bridge.diagnosis import ADD_ACCOUNT, told
+from bridge.diagnosis import ADD_ACCOUNT, explain
 from bridge.state.documents import StateFolder
 from bridge.state.state import State
 from handlers.commands.completion import complete_account
@@ -60,7 +60,7 @@ def test_account(label: str, as_json: bool) -> None:
         what = "; ".join(finding.clause for finding in status.findings) or "the site accepts its login"
         click.echo(f"{account.label!r}, after {milliseconds} ms: {what}.")
     if tested.error is not None:
-        raise click.ClickException(f"{account.label!r}, after {milliseconds} ms: {told(tested.error)}")
+        raise click.ClickException(f"{account.label!r}, after {milliseconds} ms: {explain(tested.error)}")
     if status.condition not in (Condition.USABLE, Condition.PAUSED, Condition.ENDING):
         raise click.exceptions.Exit(1)
 

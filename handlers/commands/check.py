@@ -15,7 +15,7 @@ import click
 
 from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
-from bridge.diagnosis import CLOCK, sentence
+from bridge.diagnosis import CLOCK_ADVICE, sentence
 from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
@@ -229,7 +229,7 @@ def _site(sources: Sources, arena: ArenaClient, config: Config) -> CheckLine:
 
 def _clock(arena: ArenaClient) -> CheckLine:
     if skew := arena.clock.skew:
-        return CheckLine(Verdict.WORTH_A_LOOK, "clock", sentence(f"{clock_difference(skew)}: {CLOCK.now}"))
+        return CheckLine(Verdict.WORTH_A_LOOK, "clock", sentence(f"{clock_difference(skew)}: {CLOCK_ADVICE.now}"))
     return CheckLine(Verdict.GOOD, "clock", f"within {TOLERANCE_SECONDS:g} s of LMArena's")
 
 

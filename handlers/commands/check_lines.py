@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from bridge.diagnosis import ADVICE, told
+from bridge.diagnosis import ADVICE, explain
 from upstream.protocol.errors import Reason, TimedOut, Unreachable, UpstreamError
 
 
@@ -29,4 +29,4 @@ class CheckLine:
 def advice(failure: UpstreamError) -> str:
     """What went wrong, and what the operator should do now."""
     silent = isinstance(failure, Unreachable | TimedOut)  # the site, not a model, did not answer
-    return told(failure, ADVICE[Reason.UNREACHABLE] if silent else None)
+    return explain(failure, ADVICE[Reason.UNREACHABLE] if silent else None)

@@ -11,7 +11,7 @@ import click
 
 from bridge import log
 from bridge.config.schema import Config
-from bridge.diagnosis import told
+from bridge.diagnosis import explain
 from bridge.models import Models
 from bridge.state.documents import StateFolder
 from bridge.state.model_news import ModelNews, difference, kept_news
@@ -133,7 +133,7 @@ async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, C
                 await found.refresh()
             latest = await news.read()
     if found.failure is not None:
-        raise click.ClickException(told(found.failure))
+        raise click.ClickException(explain(found.failure))
     if found.catalog is None:
         raise click.ClickException("LMArena lists no model.")
     return before, found.catalog, state.admin.favourites, latest

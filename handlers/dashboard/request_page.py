@@ -10,7 +10,7 @@ from aiohttp import web
 from bridge.access.logins import Login
 from bridge.activity.entry import Entry
 from bridge.activity.explanations import advice_for, bug_report, conversation_of
-from bridge.errors import not_there
+from bridge.errors import not_found
 from bridge.state.documents import StateError
 from handlers.dashboard.activity import KEPT
 from handlers.dashboard.instances import INSTANCES
@@ -38,7 +38,7 @@ async def request_page(request: web.Request, login: Login) -> web.StreamResponse
         except OSError as error:
             raise StateError(f"the kept requests cannot be read: {error.strerror}") from None
     if entry is None:
-        raise not_there(f"No request {request_id} is kept: it is too long ago, or its id is another one.")
+        raise not_found(f"No request {request_id} is kept: it is too long ago, or its id is another one.")
     shown = {
         "entry": entry,
         "running": running,
@@ -58,6 +58,6 @@ async def download(request: web.Request, _: Login) -> web.StreamResponse:
     recorder = request.app[RECORDER]
     material = recorder.kept(request.match_info["id"])
     if material is None:
-        raise not_there("This request's bytes are not kept: it is too long ago, or recording.keep_mb is 0.")
+        raise not_found("This request's bytes are not kept: it is too long ago, or recording.keep_mb is 0.")
     headers = {"Content-Disposition": f'attachment; filename="{_FILE_NAME}"'}
     return web.Response(body=await recorder.make(material), content_type="application/json", headers=headers)

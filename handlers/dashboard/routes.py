@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bridge.access.logins import Logins, SetupCode
 from bridge.access.throttle import Throttle
-from bridge.errors import not_there
+from bridge.errors import not_found
 from bridge.state.documents import StateFolder
 from handlers.dashboard import (
     accounts,
@@ -101,7 +101,7 @@ async def no_page(request: web.Request) -> web.StreamResponse:
     if allowed:
         raise web.HTTPMethodNotAllowed(request.method, allowed)
     await request.app[pages.TEMPLATES].compile()
-    error = not_there(f"There is no page at {request.path[:200]}.")
+    error = not_found(f"There is no page at {request.path[:200]}.")
     request[RECORD].fail(error)
     return await pages.problem(request, current_login(request), error)
 

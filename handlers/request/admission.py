@@ -10,7 +10,7 @@ from bridge.access.budgets import BudgetExceeded
 from bridge.access.keys import ApiKey
 from bridge.access.limits import LimitExceeded, SharedLimits, Slot
 from bridge.config.schema import Config
-from bridge.diagnosis import AS_LONG_AS_SENT
+from bridge.diagnosis import HOW_LONG_BY_HEADER
 from bridge.errors import ApiError, budget_exceeded, overloaded
 from handlers.request.appkeys import API, BODIES, BUDGETS, CALL_QUEUE, DRAIN, LIMITER, RECORD, SHARED_LIMITS, TIMERS
 from handlers.request.budget import Hold
@@ -100,7 +100,7 @@ def _refusal(request: web.Request, error: LimitExceeded) -> ApiError:
     return ApiError(
         429,
         "rate_limit_exceeded",
-        f"This API key may make {error.limit} {what}. Wait {AS_LONG_AS_SENT}.",
+        f"This API key may make {error.limit} {what}. Wait {HOW_LONG_BY_HEADER}.",
         reason=Reason.RATE_LIMITED,
         retry_after=error.retry_after,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.diagnosis import ADVICE, CLOCK, advice_after, advice_on, sentence, stopped, told
+from bridge.diagnosis import ADVICE, CLOCK_ADVICE, advice_after, advice_on, explain, sentence, with_full_stop
 from bridge.errors import from_upstream, message_in_stream
 from upstream.protocol.errors import (
     IdsRefused,
@@ -30,7 +30,7 @@ def test_every_reason_has_its_advice_and_its_row_in_the_table() -> None:
 
 
 def test_clauses_are_for_the_operator_and_sentences_for_callers() -> None:
-    for advice in (*ADVICE.values(), CLOCK):
+    for advice in (*ADVICE.values(), CLOCK_ADVICE):
         assert not advice.why.endswith(".")
         assert not advice.now.endswith(".")
         assert advice.caller == sentence(advice.caller)
@@ -39,7 +39,7 @@ def test_clauses_are_for_the_operator_and_sentences_for_callers() -> None:
 def test_what_is_known_beyond_the_word_is_said() -> None:
     assert advice_on(Moderated("no")) == ADVICE[Reason.MODERATED]
     assert advice_on(ModelFailed("no")) == ADVICE[Reason.UPSTREAM_ERROR]
-    assert advice_on(IdsRefused("no")) == CLOCK
+    assert advice_on(IdsRefused("no")) == CLOCK_ADVICE
     assert "text alone" in advice_on(UploadFailed("no")).now
     moved = advice_on(Redirected("no", origin="https://new.example"))
     assert 'upstream.base_url = "https://new.example"' in moved.now
@@ -60,8 +60,8 @@ def test_an_error_ends_with_what_its_reader_can_do(message: str) -> None:
 
 
 def test_advice_to_the_operator_names_what_only_the_operator_can_do() -> None:
-    assert told(Moderated("No")) == "No. Change the prompt."
-    assert told(Moderated("No."), CLOCK) == "No. Set the clock by NTP; meanwhile the bridge corrects its ids."
+    assert explain(Moderated("No")) == "No. Change the prompt."
+    assert explain(Moderated("No."), CLOCK_ADVICE) == "No. Set the clock by NTP; meanwhile the bridge corrects its ids."
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_advice_to_the_operator_names_what_only_the_operator_can_do() -> None:
     ],
 )
 def test_sentences(text: str, with_stop: str, whole: str) -> None:
-    assert (stopped(text), sentence(text)) == (with_stop, whole)
+    assert (with_full_stop(text), sentence(text)) == (with_stop, whole)
 
 
 def test_where_no_header_tells_the_seconds_the_text_does() -> None:
