@@ -196,20 +196,18 @@ class ArenaClient:
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, trying all known paths. Raises as `open` does."""
         first = self.page_path
-        missing: NotFound | None = None
-        for path in dict.fromkeys((first, *PAGE_PATHS)):
+        paths = list(dict.fromkeys((first, *PAGE_PATHS)))
+        while True:
+            path = paths.pop(0)
             try:
                 page = await self._page_at(path, credentials, timeout)
-            except NotFound as error:
-                missing = error
+            except NotFound:
+                if not paths:
+                    raise
                 continue
             if path != first and self.page_path == first:  # no redirect has changed it meanwhile
                 self.page_path = path
             return page
-        try:
-            raise missing or NotFound("LMArena's page is at none of its known paths.")
-        finally:
-            del missing  # the error's traceback refers to this frame, which must not refer to the error
 
     async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
         response, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES, is_page=True)
@@ -218,7 +216,7 @@ class ArenaClient:
             if isinstance(found, NotFound):
                 raise found
         finally:
-            del found  # as in `page`
+            del found  # the error's traceback refers to this frame, which must not refer to the error
         return body.decode("utf-8", "replace")
 
     async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
@@ -271,7 +269,7 @@ class ArenaClient:
                 return None
             raise self._handled(wall, response.origin, credentials)
         finally:
-            del wall  # as in `page`
+            del wall  # as in `_page_at`
 
     async def _get(
         self,

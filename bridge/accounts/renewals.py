@@ -211,7 +211,7 @@ class Renewals:
         login = self._login(account)
         if login.call is None:
             now = self._client.clock()
-            if not must_renew(account.session, now) or not login.renewal.may_ask(now):
+            if not must_renew(account.session, now) or not login.renewal.may_call(now):
                 return account  # need not be renewed, or that failed a moment ago
             self._start(login)
         await self._wait_for_call(login)
@@ -226,7 +226,7 @@ class Renewals:
         current = self._pool.get(account.user_id)
         if current is not None and not current.expired and current.session.value == account.session.value:
             login = self._login(current)
-            if login.call is None and (login.renewal.failure is None or login.renewal.may_ask(self._client.clock())):
+            if login.call is None and (login.renewal.failure is None or login.renewal.may_call(self._client.clock())):
                 login.doubted = True
                 self._start(login)
             await self._wait_for_call(login)
@@ -323,7 +323,7 @@ class Renewals:
         return account if account is not None and login.is_of(account) else None
 
     def _start(self, login: _Login) -> None:
-        login.renewal = login.renewal.asked(self._client.clock())
+        login.renewal = login.renewal.pending(self._client.clock())
         login.call = self._tasks.spawn(self._renew(login), name=f"renew {login.label}")
         login.call_began = asyncio.get_running_loop().time()
         login.call.add_done_callback(lambda _: self._ended(login))

@@ -46,6 +46,10 @@ class Session:
         starts = range(0, len(self.cookie_value), tokens.PIECE_CHARS)
         return {f"{COOKIE}.{n}": self.cookie_value[at : at + tokens.PIECE_CHARS] for n, at in enumerate(starts)}
 
+    def rotate(self, *, pieces: bool = False) -> None:
+        """Make the next answer set a new cookie; the old one is then no longer valid."""
+        self.rotation = "pieces" if pieces else "whole"
+
 
 @dataclass(frozen=True, slots=True)
 class _ReplacedCookie:
@@ -78,10 +82,6 @@ class Accounts:
         session = Session(user_id, email, expires_at, value, guest=guest, consented=consented, renewable=renewable)
         self._sessions[value] = session
         return session
-
-    def expire(self, session: Session) -> None:
-        """End the session: its cookie is no longer valid and cannot be renewed."""
-        session.alive = False
 
     def recognise(self, cookies: Mapping[str, str], now: float) -> Session:
         """The session of these cookies, whose access token must not have expired.

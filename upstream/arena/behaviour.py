@@ -70,29 +70,29 @@ def answer(turn: Turn, *, pace: float, picture: Callable[[str], str], heartbeats
 
 
 def _lines(turn: Turn, picture: Callable[[str], str]) -> Iterator[Line]:
-    before, said, text = turn.prompt.partition(_SAY)
-    asked = {match[1]: match[2] for match in _DIRECTIVE.finditer(before)}
-    if "think" in asked or "thinking" in turn.model.public_name:
+    before, say, text = turn.prompt.partition(_SAY)
+    directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(before)}
+    if "think" in directives or "thinking" in turn.model.public_name:
         yield from (Line("ag", thought) for thought in ("", *_words(_THOUGHTS)))
-    if "fail" in asked:
+    if "fail" in directives:
         yield Line("a3", "An error occurred")
         return
-    if "draw" in asked or turn.model.modality == "image":
+    if "draw" in directives or turn.model.modality == "image":
         seen = " ".join((turn.prompt, *(each["sha256"] for each in turn.messages[-1].attachments)))
-        links = [picture(f"{number} {seen}") for number in range(min(int(asked.get("draw") or 1), _PICTURES))]
+        links = [picture(f"{number} {seen}") for number in range(min(int(directives.get("draw") or 1), _PICTURES))]
         if links:
             yield Line("a2", [{"type": "image", "image": link, "mimeType": "image/png"} for link in links])
-    if said:
+    if say:
         deltas = _words(text)
-    elif "echo" in asked:
+    elif "echo" in directives:
         deltas = _words(_json([message.shown() for message in turn.messages]))
-    elif asked.get("count"):
-        deltas = [f"{number} " for number in range(1, int(asked["count"]) + 1)]
+    elif directives.get("count"):
+        deltas = [f"{number} " for number in range(1, int(directives["count"]) + 1)]
     elif turn.model.modality == "image":
         deltas = []
     else:
         deltas = _words(_friendly(turn))
-    cites = "cite" in asked or turn.model.modality == "search"
+    cites = "cite" in directives or turn.model.modality == "search"
     yield from _cited(deltas) if cites else (Line("a0", delta) for delta in deltas)
     yield Line("ad", {"finishReason": "stop"})
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Final, TypeAlias, assert_never
 
 from upstream.arena import replies, stream_faults
-from upstream.arena.accounts import Session
 from upstream.arena.calls import Call
 from upstream.arena.replies import Issue, RefusedError, Reply
 from upstream.arena.steps import Abort, Close, Flow
@@ -51,14 +50,9 @@ Fault: TypeAlias = Refusal | StreamChange | CallChange
 ChangeStream: TypeAlias = Callable[[Flow], Flow]
 
 
-def rotate(session: Session, *, pieces: bool = False) -> None:
-    """Make the next answer set a new session cookie; the old one is then no longer valid."""
-    session.rotation = "pieces" if pieces else "whole"
-
-
 def _rotated(call: Call, *, pieces: bool = False) -> None:
     if call.session is not None:
-        rotate(call.session, pieces=pieces)
+        call.session.rotate(pieces=pieces)
 
 
 def _action_failed(call: Call, *, message: str = "Something went wrong") -> None:
@@ -109,7 +103,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "redirect": Refusal("a redirect; location, status", replies.redirect),
     "login_redirect": Refusal("302 to the page for logging in; next", replies.login_redirect),
     "wrong_content_type": StreamChange("200 with another content_type", stream_faults.retyped),
-    "huge_header": StreamChange("a header of so many bytes; bytes", stream_faults.huge_header),
+    "huge_header": StreamChange("a very long header; bytes: its length", stream_faults.huge_header),
     "encoded": StreamChange("a content coding that was not requested; coding", stream_faults.encoded),
     "reset_before_headers": StreamChange("RST, no answer", lambda steps: stream_faults.before(steps, Abort())),
     "close_before_headers": StreamChange(
@@ -161,7 +155,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "put_unavailable": Refusal("503 XML, SlowDown", replies.storage_unavailable, "put"),
     "put_expired": Refusal("403 XML, the URL has expired", replies.url_expired, "put"),
     "put_forged": Refusal("403 XML, a different type or key than signed", replies.url_forged, "put"),
-    "huge_body": StreamChange("a picture of so many bytes, announced; bytes", stream_faults.huge_body, "get"),
+    "huge_body": StreamChange("a very large picture, with its length; bytes", stream_faults.huge_body, "get"),
     "endless_body": StreamChange(
         "a picture that does not end; bytes: the most sent", stream_faults.endless_body, "get"
     ),

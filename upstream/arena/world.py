@@ -14,7 +14,7 @@ from upstream.arena.accounts import Accounts, Session
 from upstream.arena.calls import Call
 from upstream.arena.deployment import Deployment
 from upstream.arena.evaluations import Evaluation, Turn
-from upstream.arena.faults import STREAM_KINDS, Faults, rotate
+from upstream.arena.faults import STREAM_KINDS, Faults
 from upstream.arena.models import Model, builtin_models, replaced_ids
 from upstream.arena.playback import Playback
 from upstream.arena.replies import Header, Issue, RefusedError
@@ -88,11 +88,11 @@ class World(Traits):
 
     def expire(self, session: Session) -> None:
         """End the session: its cookie is refused from now on, and cannot be renewed."""
-        self.accounts.expire(session)
+        session.alive = False
 
     def rotate(self, session: Session, pieces: bool = False) -> None:
         """Make the next answer to this session set a new cookie; the old one is then no longer valid."""
-        rotate(session, pieces=pieces)
+        session.rotate(pieces=pieces)
 
     def deploy(self) -> None:
         """Deploy the site again, with new script names and action ids."""

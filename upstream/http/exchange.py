@@ -192,7 +192,7 @@ class PooledExchanges:
         lease.close()
 
     async def finish(self) -> None:
-        """Wait for the heads of abandoned requests, at most `FINISH_SECONDS`."""
+        """Wait for the heads of abandoned requests, at most `FINISH_SECONDS`, and close their connections."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FINISH_SECONDS):
                 while self._abandoned:

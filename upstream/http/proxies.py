@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from upstream.http.exchange_types import NotSent
 
@@ -50,13 +50,16 @@ class Proxy:
 
 def parse_proxy(url: str) -> Proxy:
     """Read `scheme://[user:password@]host[:port]`. Raises ValueError, whose text does not quote the URL."""
-    parts = _split(url)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        if ":" in host:
+            host = str(ip_address(host))
+        elif not _HOST.fullmatch(host):
+            raise ValueError
+    except ValueError:
+        raise ValueError(_SHAPE) from None
     if parts.scheme not in SCHEMES or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(_SHAPE)
-    host = parts.hostname or ""
-    if ":" in host:
-        host = str(_address(host))
-    elif not _HOST.fullmatch(host):
         raise ValueError(_SHAPE)
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if parts.scheme.startswith("socks"):
@@ -68,7 +71,7 @@ def parse_proxy(url: str) -> Proxy:
             )
     elif ":" in user or not (user + password).isprintable():
         raise ValueError("a proxy's user name has no colon, and its password is one line")
-    return Proxy(parts.scheme, host, _port(parts) or SCHEMES[parts.scheme][0], user, password)
+    return Proxy(parts.scheme, host, port or SCHEMES[parts.scheme][0], user, password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,37 +155,16 @@ def _matches(exempt: str, host: str, port: int) -> bool:
     if exempt == "*":
         return True
     if exempt.startswith("["):
-        name, _, wanted = exempt[1:].partition("]")
-        wanted = wanted.removeprefix(":")
+        name, _, exempt_port = exempt[1:].partition("]")
+        exempt_port = exempt_port.removeprefix(":")
     elif exempt.count(":") == 1:
-        name, _, wanted = exempt.partition(":")
+        name, _, exempt_port = exempt.partition(":")
     else:
-        name, wanted = exempt, ""
-    if wanted and wanted != str(port):
+        name, exempt_port = exempt, ""
+    if exempt_port and exempt_port != str(port):
         return False
     try:
         return ip_address(host) in ip_network(name, strict=False)
     except ValueError:
         name = name.removeprefix("*").removeprefix(".")
         return bool(name) and (host == name or host.endswith(f".{name}"))
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:
-        raise ValueError(_SHAPE) from None
-
-
-def _port(parts: SplitResult) -> int | None:
-    try:
-        return parts.port
-    except ValueError:
-        raise ValueError(_SHAPE) from None
-
-
-def _address(host: str) -> object:
-    try:
-        return ip_address(host)
-    except ValueError:
-        raise ValueError(_SHAPE) from None

@@ -162,7 +162,7 @@ def is_stream(content_type: str) -> bool:
 
 
 def read_page(content_type: str, body: bytes) -> UpstreamError:
-    """Return the error for a 200 that is not a line stream: a wall before the site, or a change of the site."""
+    """Return the error for a 200 that is not a line stream: a wall in front of the site, or an unknown page."""
     text = body.decode("utf-8", "replace")
     if wall := _read_wall(200, {}, text):
         return wall

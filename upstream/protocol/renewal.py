@@ -36,11 +36,11 @@ CLOCK_SLACK_SECONDS: Final = 120.0
 class RenewalState:
     """The renewal state of one login after the calls so far; the default is before any call. Durations are in seconds.
 
-    `wait` is the time from `asked_at` to the next call, `wait_on_demand` the same if a request needs the account.
+    `wait` is the time from `called_at` to the next call, `wait_on_demand` the same if a request needs the account.
     `failing_since` and `failure` are None after a successful call; `failures` counts consecutive failures.
     """
 
-    asked_at: float = 0.0
+    called_at: float = 0.0
     wait: float = 0.0
     wait_on_demand: float = 0.0
     failing_since: float | None = None
@@ -54,31 +54,31 @@ class RenewalState:
             wait = min(wait, CONTRADICTED_SECONDS)
         return self._left(wait, now)
 
-    def may_ask(self, now: float) -> bool:
+    def may_call(self, now: float) -> bool:
         """Whether a call may be made for a request that needs the account."""
         return self._left(self.wait_on_demand, now) == 0.0
 
     def _left(self, wait: float, now: float) -> float:
-        if now < self.asked_at - CLOCK_SLACK_SECONDS:
+        if now < self.called_at - CLOCK_SLACK_SECONDS:
             return 0.0
-        return max(0.0, self.asked_at + wait - now)
+        return max(0.0, self.called_at + wait - now)
 
-    def asked(self, now: float) -> RenewalState:
+    def pending(self, now: float) -> RenewalState:
         """The state while a call is pending, and after one whose outcome is unknown."""
-        return replace(self, asked_at=now, wait=LEAST_WAIT_SECONDS)
+        return replace(self, called_at=now, wait=LEAST_WAIT_SECONDS)
 
     def failed(self, error: UpstreamError, now: float, *, longest: float = LONGEST_REPEAT_SECONDS) -> RenewalState:
         """The state after a failed call: the wait doubles with each, up to `longest` seconds.
 
         It is at least the site's own `Retry-After`, up to `LONGEST_RETRY_AFTER_SECONDS`.
         """
-        told = 0.0
+        retry_after = 0.0
         if isinstance(error, RateLimited | PromptFailed):
-            told = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER_SECONDS)
+            retry_after = min(error.retry_after or 0.0, LONGEST_RETRY_AFTER_SECONDS)
         return RenewalState(
             now,
-            max(told, min(longest, FIRST_REPEAT_SECONDS * 2 ** min(self.failures, 20))),
-            max(told, FIRST_REPEAT_SECONDS),
+            max(retry_after, min(longest, FIRST_REPEAT_SECONDS * 2 ** min(self.failures, 20))),
+            max(retry_after, FIRST_REPEAT_SECONDS),
             now if self.failing_since is None else self.failing_since,
             error,
             self.failures + 1,

@@ -63,7 +63,7 @@ _KNOWN_TAGS: Final = frozenset({*_DELTA_TAGS, *READERS, *_SKIPPED_TAGS, _EXPLAIN
 
 
 class Wire:
-    """Parses one answer. Call `close` in the end to release its share of `memory_budget`."""
+    """Parses one answer. Call `close` at the end, to release its share of `memory_budget`."""
 
     def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES, memory_budget: MemoryBudget | None = None) -> None:
         self._max_line_bytes = max_line_bytes

@@ -64,7 +64,7 @@ def test_a_check_is_never_later_than_every() -> None:
 
 def test_an_unchecked_login_is_due_immediately() -> None:
     assert RenewalState().due_in(NOW) == 0
-    assert RenewalState().may_ask(NOW)
+    assert RenewalState().may_call(NOW)
 
 
 def test_an_hour_that_the_site_renews_in_its_last_five_minutes_takes_three_calls() -> None:
@@ -91,8 +91,8 @@ def test_a_read_may_renew_a_token_in_its_last_third(age: float, may: bool) -> No
 
 def test_a_request_does_not_repeat_at_once_a_call_that_renewed_nothing() -> None:
     state = renewed(session(age=3570), NOW, EVERY)
-    assert not state.may_ask(NOW + LEAST_WAIT_SECONDS - 1)
-    assert state.may_ask(NOW + LEAST_WAIT_SECONDS)
+    assert not state.may_call(NOW + LEAST_WAIT_SECONDS - 1)
+    assert state.may_call(NOW + LEAST_WAIT_SECONDS)
 
 
 def test_an_account_marked_expired_with_a_valid_login_is_checked_soon() -> None:
@@ -134,8 +134,8 @@ def test_the_sites_retry_after_applies_to_requests_too(
 ) -> None:
     state = RenewalState().failed(kind("slower", retry_after=told), NOW)
     assert state.due_in(NOW) == wait
-    assert not state.may_ask(NOW + wait - 1)
-    assert state.may_ask(NOW + wait)
+    assert not state.may_call(NOW + wait - 1)
+    assert state.may_call(NOW + wait)
 
 
 def test_requests_may_check_again_long_before_the_schedule() -> None:
@@ -143,15 +143,15 @@ def test_requests_may_check_again_long_before_the_schedule() -> None:
     for _ in range(9):
         state = state.failed(TimedOut("no"), NOW)
     assert state.due_in(NOW) == LONGEST_REPEAT_SECONDS
-    assert not state.may_ask(NOW + FIRST_REPEAT_SECONDS - 1)
-    assert state.may_ask(NOW + FIRST_REPEAT_SECONDS)
+    assert not state.may_call(NOW + FIRST_REPEAT_SECONDS - 1)
+    assert state.may_call(NOW + FIRST_REPEAT_SECONDS)
 
 
 def test_a_pending_call_keeps_the_known_state() -> None:
     failed = RenewalState().failed(ServerFailed("no"), NOW)
-    asked = failed.asked(NOW + 10)
-    assert (asked.failure, asked.failing_since, asked.failures) == (failed.failure, NOW, 1)
-    assert asked.due_in(NOW + 10) == LEAST_WAIT_SECONDS
+    pending = failed.pending(NOW + 10)
+    assert (pending.failure, pending.failing_since, pending.failures) == (failed.failure, NOW, 1)
+    assert pending.due_in(NOW + 10) == LEAST_WAIT_SECONDS
 
 
 # Properties
