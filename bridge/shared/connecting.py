@@ -65,6 +65,8 @@ async def _log_in(connection: RedisConnection, address: RedisAddress) -> None:
             raise ConnectionFailed(f"{reply}")
     fields = _info(replies[-1])
     connection.run_id = fields.get("run_id", "")
+    uptime = fields.get("uptime_in_seconds", "")
+    connection.uptime = float(uptime) if uptime.isdecimal() else 0.0
     connection.version = fields.get("valkey_version") or fields.get("redis_version", "")
 
 

@@ -84,7 +84,8 @@ class _Exchange:
 class RedisConnection(asyncio.Protocol):
     """A connection. It fails for good if replies take longer than `timeout` seconds; its owner must close it then.
 
-    `run_id` identifies the run of the server: it changes whenever the server starts. `connect` sets it and `version`.
+    `run_id` identifies the run of the server: it changes whenever the server starts. `connect` sets it, `version`, and
+    `uptime`: how long the server had been running when it was asked, in seconds.
     """
 
     _transport: asyncio.Transport
@@ -92,6 +93,7 @@ class RedisConnection(asyncio.Protocol):
     def __init__(self, timeout: float) -> None:
         self.run_id = ""
         self.version = ""
+        self.uptime = 0.0
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._reader = Reader(replyError=_Refusal)

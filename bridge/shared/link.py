@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import socket
@@ -63,6 +64,8 @@ class LinkSettings(NamedTuple):
     prefix: str = "lmab:"
     timeout: float = 1.0
     connect_timeout: float = 5.0
+    #: For how long a server that has just started may lack what others are about to write to it again.
+    settling: float = 5.0
 
 
 class _Group(NamedTuple):
@@ -87,6 +90,7 @@ class Link:
         #: The run ID and the version of the server that was reached last.
         self.run_id = ""
         self.version = ""
+        self._settled_at = math.inf  # when that server has everything that others know
         self._clock = clock
         self._tasks = TaskOwner()
         self._queued: list[_Group] = []
@@ -131,6 +135,11 @@ class Link:
         """Whether all processes that were alive when Redis answered last use this one's state folder."""
         folder = folder_of(self.settings.instance)
         return bool(self.alive) and all(folder_of(name) == folder for name in self.alive)
+
+    @property
+    def settling(self) -> float:
+        """For how many seconds the server may still lack what others wrote to it before it started."""
+        return max(0.0, self._settled_at - self._clock())
 
     async def started(self) -> None:
         """Wait for the first connection, for at most `connect_timeout`; after that the daemon serves alone."""
@@ -254,6 +263,9 @@ class Link:
     async def _serve(self, connection: RedisConnection) -> None:
         """Let commands use this connection, and report that this process is alive. Raises ConnectionFailed."""
         await self._report_alive(connection)  # this writes: a server that refuses writes cannot be used
+        if connection.run_id != self.run_id:
+            uptime = 0.0 if self.run_id else connection.uptime  # after a failover, others have just moved too
+            self._settled_at = self._clock() - uptime + self.settings.settling
         self.run_id, self.version = connection.run_id, connection.version
         self._connection = connection
         self._wake.clear()

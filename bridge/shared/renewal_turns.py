@@ -42,8 +42,6 @@ from upstream.accounts import Account, digest
 LOCK_SECONDS: Final = CALL_SECONDS + 30.0
 #: How long after acquiring the lock a call may begin, in seconds: the process may have been frozen in between.
 BEGIN_SECONDS: Final = 15.0
-#: How long after a restart of Redis no lock is acquired, in seconds, so that its holders can acquire theirs again.
-SETTLE_SECONDS: Final = 2.0
 #: The pause between two attempts to acquire a lock, in seconds.
 RETRY_SECONDS: Final = 0.1
 #: How long another process may take to save a cookie that has just replaced this one's, in seconds.
@@ -65,7 +63,6 @@ class RedisTurns:
         self._copies = copies
         self._clock = clock
         self._held: dict[str, str] = {}  # the token of each lock that this process holds
-        self._run_id = link.run_id  # of a Redis that is known to have all locks
         link.on_reconnect(self._reacquire)
 
     @asynccontextmanager
@@ -112,12 +109,14 @@ class RedisTurns:
         return RenewalTurn(may_call=not is_checked, is_checked=is_checked, check=found)
 
     async def _acquire(self, lock: str, token: str) -> float:
-        """Wait for the lock; return when the successful attempt began. Raises SharedStateDown and CommandRefused."""
+        """Wait for the lock; return when the successful attempt began. Raises SharedStateDown and CommandRefused.
+
+        While Redis is settling, none is acquired: the holders of locks that it has lost acquire theirs again.
+        """
         while True:
-            run_id = self._link.run_id
-            if self._run_id not in ("", run_id):
-                await asyncio.sleep(SETTLE_SECONDS)
-            self._run_id = run_id
+            if settling := self._link.settling:
+                await asyncio.sleep(settling)
+                continue  # it may have started once more
             began = self._clock()
             if await self._link.call(_lock_command(lock, token)):
                 self._held[lock] = token

@@ -64,7 +64,7 @@ class Redis:
         self._made += 1
         name = f"process-{self._made}"
         instance = instance_name(str(copies or self.path / name))
-        settings = LinkSettings(instance, "test:", timeout, connect_timeout)
+        settings = LinkSettings(instance, "test:", timeout, connect_timeout, settling=0.5)
         link = await self._stack.enter_async_context(linked(self.server.address, settings))
         folder = StateFolder(copies or self.path / name)
         folder.prepare()

@@ -152,6 +152,25 @@ async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer
         assert link.run_id != before
 
 
+async def test_a_server_that_has_just_started_is_settling(server: RedisServer) -> None:
+    """For a process that finds it so, and for one that has seen the run before it."""
+    settings = LinkSettings("one", "test:", PATIENCE, 20.0, settling=600.0)
+    async with linked(server.address, settings) as link:
+        await link.started()
+        assert 500.0 < link.settling <= 600.0
+        await server.kill()
+        await eventually(lambda: not link.usable, within=20)
+        await server.start()
+        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+        before = link.settling
+        assert 500.0 < before <= 600.0
+        await asyncio.sleep(0.01)
+        assert link.settling < before
+    async with linked(server.address, settings._replace(settling=0.0)) as link:
+        await link.started()
+        assert link.settling == 0.0
+
+
 async def test_a_server_that_takes_no_writes_is_of_no_use(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()

@@ -230,6 +230,20 @@ async def test_a_lock_that_redis_has_lost_is_taken_again(keepers: Keepers) -> No
     assert kept(session)
 
 
+async def test_a_process_that_finds_a_redis_just_started_waits_for_the_holders_of_lost_locks(keepers: Keepers) -> None:
+    session = await sign_in(keepers, expires_in=-10.0)
+    one = await keepers.start()
+    await keepers.redis.lose(one.process)
+    two = await keepers.start()
+    async with TaskOwner() as tasks:
+        looking = tasks.spawn(two.look(), name="look")
+        while two.process.link.settling:
+            assert keepers.asked == 0
+            await asyncio.sleep(0)
+        await asyncio.wait((looking,))
+    assert session.refreshes == 1
+
+
 @pytest.mark.parametrize("at", ["waiting", "reading", "refused"])
 async def test_a_turn_that_comes_to_nothing_leaves_no_lock(at: str, keepers: Keepers) -> None:
     """Otherwise the requests of all processes would wait for a renewal until the lock ends, for minutes."""
