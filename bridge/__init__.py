@@ -1,6 +1,6 @@
-"""The translation and the rules: OpenAI's world on one side, LMArena's on the other."""
+"""The bridge itself, between its callers' APIs and LMArena: translation, access control, accounts and state."""
 
 __version__ = "0.1.0"
 
-#: The Server header of every answer, without versions.
+#: The value of the Server header in every answer.
 SERVER = "lmarena-bridge"

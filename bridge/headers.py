@@ -1,6 +1,6 @@
-"""Names of the headers of an answer that aiohttp's `hdrs` has not (docs/behaviour.md, "Headers about an answer").
+"""Names of response headers that aiohttp's `hdrs` does not have (docs/behaviour.md, "Headers about an answer").
 
-They are `istr`: from a plain name, a table of headers makes two strings of its own for every answer.
+They are `istr`, because multidict makes two new strings of a plain `str` for every answer.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ EVALUATION: Final[str] = istr("x-bridge-evaluation")
 MODEL: Final[str] = istr("x-bridge-model")
 IGNORED: Final[str] = istr("x-bridge-ignored")
 TOOLS: Final[str] = istr("x-bridge-tools")
-#: SDKs do not repeat a request by themselves where it is `false`.
+#: If it is `false`, SDKs do not repeat the request by themselves.
 SHOULD_RETRY: Final[str] = istr("x-should-retry")
 
-#: What a key may ask in a minute: the limit, what remains of it, and when all of it is there again.
+#: A key's requests per minute: the limit, what remains of it, and when all of it is available again.
 OPENAI_LIMITS: Final[tuple[str, ...]] = (
     istr("x-ratelimit-limit-requests"),
     istr("x-ratelimit-remaining-requests"),
@@ -34,9 +34,9 @@ ANTHROPIC_LIMITS: Final[tuple[str, ...]] = (
     istr("anthropic-ratelimit-requests-reset"),
 )
 
-#: What an answer says of itself, besides its reason.
+#: What an answer says about itself, besides its reason.
 ABOUT_ANSWER: Final = (CONVERSATION, EVALUATION, MODEL, IGNORED, TOOLS)
 
 CONTENT_TYPE_OPTIONS: Final[str] = istr("X-Content-Type-Options")
-#: nginx sends on what it is sent at once if it is `no`.
+#: If it is `no`, nginx forwards an answer without buffering it.
 BUFFERING: Final[str] = istr("X-Accel-Buffering")

@@ -1,4 +1,4 @@
-"""The daemon's health: what works, what is degraded, and why, in the vocabulary of diagnosis. No secrets."""
+"""The daemon's health: what works and what does not, and why, in the vocabulary of diagnosis. It has no secrets."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _logger = logging.getLogger(__name__)
 class Trouble(NamedTuple):
     """One problem: the affected part, the word of diagnosis, and what has happened.
 
-    `label` is an account's label, often an e-mail address, and must be shown to the operator only; `part` has its
-    number instead. `to_do` is '' if there is nothing to add to `bridge.diagnosis.ADVICE`.
+    `label` is an account's label, often an e-mail address, which may be shown to the operator only; `part` has the
+    account's number instead. `to_do` is '' if there is nothing to add to `bridge.diagnosis.ADVICE`.
     """
 
     part: str
@@ -36,16 +36,16 @@ class Trouble(NamedTuple):
 
     @property
     def message(self) -> str:
-        """What has happened, and what to do, as a sentence."""
+        """What has happened and what to do, as a sentence."""
         return sentence(f"{self.what}: {self.to_do}" if self.to_do else self.what)
 
     def to_json(self) -> dict[str, str]:
-        """Plain values, as `/health` shows them publicly."""
+        """Plain values for `/health`, which is public."""
         return {"part": self.part, "reason": self.reason.value, "message": self.message}
 
 
 class Health(NamedTuple):
-    """`serving` is whether a chat could be answered now."""
+    """The state of the daemon; `serving` is whether a chat could be answered now."""
 
     serving: bool
     troubles: tuple[Trouble, ...]
@@ -63,24 +63,25 @@ def examine(
     skew: float,
     state: str = "",
 ) -> Health:
-    """Examine every part.
+    """Find the problems of every part.
 
-    `failing` says by user id whether the renewal of a login fails. `now` is unix time in seconds by this machine's
-    clock, `skew` the seconds that the site's clock is ahead of it, 0 where that is tolerable. `state` says why the
-    shared state cannot be used, '' where it can, or is in files.
+    `failing` returns, for a user id, why the renewal of the login fails. `wall` and `outage` are the gate's: why the
+    site demands a human, and why it fails. `now` is unix time in seconds by this machine's clock, `skew` the seconds
+    that the site's clock is ahead of it, 0 if that is tolerable. `state` says why the shared state cannot be used, ''
+    if it can, or if the state is in files.
     """
     usable = bool(pool.usable("chat"))
     troubles = [
         Trouble(f"account {number}", finding.reason, finding.what, account.label, finding.to_do)
         for number, account in enumerate(pool, 1)
         for finding in judge(account, now, now + skew, failing(account.user_id)).findings
-        if finding.condition is not Condition.PAUSED or not usable  # which its owner wants, while others answer
+        if finding.condition is not Condition.PAUSED or not usable  # a pause is no problem while others answer
     ]
     if not len(pool):
         to_do = ADVICE[Reason.NO_ACCOUNT].now
         troubles.append(Trouble("accounts", Reason.NO_ACCOUNT, "no account", to_do=to_do))
     if catalog is None:
-        why = f"{models_failure}" if models_failure else "The first reading is under way."
+        why = str(models_failure) if models_failure else "The first reading is under way."
         reason = models_failure.reason if models_failure else Reason.UNREACHABLE
         troubles.append(Trouble("models", reason, f"No list of models yet. {why}"))
     elif models_failure is not None:
@@ -94,7 +95,7 @@ def examine(
 
 
 class TroubleLog:
-    """Logs each problem when it begins and when it ends, not at every request that is affected."""
+    """Logs each problem when it begins and when it ends, rather than for every request that it affects."""
 
     def __init__(self, examine: Callable[[], Health]) -> None:
         self._examine = examine
@@ -112,5 +113,5 @@ class TroubleLog:
 
 
 def clock_difference(skew: float) -> str:
-    """Say that this machine's clock is wrong. `skew`: the seconds that the site's clock is ahead of it."""
+    """A clause that says how wrong this machine's clock is. `skew` is as for `examine`."""
     return f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} LMArena's"

@@ -1,7 +1,7 @@
 """Logging: text or JSON lines on stderr, with the request id and without secrets.
 
-One handler on the root logger serves every logger, including aiohttp's. Its filter rewrites each record before a
-formatter sees it, so that nothing bypasses the redaction.
+One handler on the root logger handles every logger's records, including aiohttp's. Its filter rewrites each record
+before a formatter sees it, so that nothing bypasses the redaction.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# The label before a secret stays readable and tells what was hidden; secrets with a typical form need none.
+# The label before a secret stays readable and says what was hidden; secrets with a typical form need no label.
 _SECRET = re.compile(
     r"""
     (?P<label> (?i: \b bearer (?: \s | %20 )+
@@ -58,14 +58,14 @@ def configure(
 ) -> None:
     """Log records of `level` and above to `stream` (stderr). A second call replaces what the first set up.
 
-    With `threaded`, a thread writes, so that logging never waits for the stream's reader; lines beyond a bound are
-    dropped and counted. A `worker` names itself in each line, and shares the stream with others: a write is a few whole
-    lines. Call `flush` at the end. Raises ValueError for an unknown level.
+    With `threaded`, a thread writes, so that logging never waits for the stream's reader; lines beyond a limit are
+    dropped and counted. `worker` is the number of a process that shares the stream with others: it is in each line, and
+    each write has whole lines only. Call `flush` at the end. Raises ValueError for an unknown level.
     """
     stream = stream or sys.stderr
     journal = _is_journal(stream, environ)
     formatter = _formatter(format, stream, journal=journal, worker=worker)
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not shown, so not looked up
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not in the lines: saves look-ups
     root = logging.getLogger()
     root.setLevel(level.upper())
     handler = next(iter(_ours()), None)
@@ -77,7 +77,7 @@ def configure(
         handler = _Handler(stream, threaded=threaded, shared=worker is not None)
         handler.addFilter(Redactor())
         root.addHandler(handler)
-    handler.setFormatter(formatter)  # on the existing handler, which keeps the lines in order
+    handler.setFormatter(formatter)  # an existing handler is kept, so that lines stay in order
     if threaded:  # Python's own messages go to the log
         logging.captureWarnings(capture=True)
         sys.unraisablehook = _log_unraisable
@@ -118,7 +118,7 @@ def _log_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def bind_request_id(value: str) -> Token[str]:
-    """Add `value` to every line logged by this context and by tasks started from it."""
+    """Add `value` to every line that is logged in this context and by tasks started from it."""
     return request_id.set(value)
 
 
@@ -129,7 +129,7 @@ def event(logger: logging.Logger, level: int, message: str, /, **fields: object)
 
 
 class _Event(logging.LogRecord):
-    """A record without its place in the code, which is not shown and slow to find."""
+    """A record without its place in the code, which is slow to find and not in the lines."""
 
     _blank = vars(logging.LogRecord("", 0, "", 0, "", None, None))
 
@@ -141,7 +141,7 @@ class _Event(logging.LogRecord):
 
 
 def redact(text: str) -> str:
-    """`text` with each secret in it replaced by `[secret:<length>]`; redacting twice changes nothing."""
+    """`text` with each secret replaced by `[secret:<length>]`; idempotent."""
     return _SECRET.sub(_marker, text) if _may_hold_secret(text) else text
 
 
@@ -175,7 +175,7 @@ def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """The bridge's handler; its class tells it from handlers of others."""
+    """The bridge's handler; its class distinguishes it from other handlers."""
 
     def __init__(self, stream: TextIO, *, threaded: bool, shared: bool) -> None:
         super().__init__(stream)
@@ -191,7 +191,7 @@ class _Handler(logging.StreamHandler[TextIO]):
                 return
             self.stream.write(self.format(record) + "\n")
             self.stream.flush()
-        except Exception:  # noqa: BLE001 — as in StreamHandler: a failing log must not stop the caller
+        except Exception:  # noqa: BLE001 — as in StreamHandler: a failing log must not affect the caller
             self.handleError(record)
 
     def flush(self) -> None:
@@ -199,11 +199,11 @@ class _Handler(logging.StreamHandler[TextIO]):
         if self._writer is not None:
             self._writer.flush(self._lost)
         else:
-            with suppress(OSError):  # otherwise a command would end with a traceback
+            with suppress(OSError):  # a command must not end with a traceback
                 super().flush()
 
     def close(self) -> None:
-        """Stop the thread after the pending lines."""
+        """Stop the thread once it has written the pending lines."""
         if self._writer is not None:
             self._writer.close()
         logging.Handler.close(self)  # StreamHandler.close would flush again
@@ -218,9 +218,9 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class Redactor(logging.Filter):
-    """Turns a record into plain, redacted text: message, exception, stack, fields and request id.
+    """Converts a record to plain, redacted text: message, exception, stack, fields and request id.
 
-    The record itself is changed, so later handlers see no secrets either.
+    The record itself is changed, so that later handlers see no secrets either.
     """
 
     _formatter = logging.Formatter()
@@ -232,7 +232,7 @@ class Redactor(logging.Filter):
         if not _PLAIN_TYPES.issuperset(map(type, fields.values())):
             fields = {name: _plain(value) for name, value in fields.items()}
         bound = request_id.get()
-        # A value is redacted together with its name, which may be the label that marks a secret.
+        # A value is redacted together with its name, which may be the label of a secret.
         if _may_hold_secret(f"{message} {bound} {fields}"):
             message, bound = redact(message), redact(bound)
             fields = {name: _redacted(name, value) for name, value in fields.items()}
@@ -261,7 +261,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def _parse_error(error: BaseException | None) -> str | None:
-    """The name of aiohttp's parse error in a chain of exceptions. Compared by name, to import no HTTP library here."""
+    """The name of aiohttp's parse error in a chain of exceptions; found by name, to import no HTTP library."""
     while error is not None:
         if any(cls.__name__ == "BadHttpMessage" for cls in type(error).__mro__):
             return type(error).__name__

@@ -12,9 +12,9 @@ from upstream.protocol.printable import replaced
 
 Plain: TypeAlias = str | int | float | bool | None
 
-# journald accepts 48 KiB per line, but people read these records; a traceback of about 60 lines fits.
+# journald accepts 48 KiB per line, but people read these lines; a traceback of about 60 lines fits.
 MAX_RECORD_CHARS = 8192
-# Parts of a record that are no longer than this are not cut.
+# Texts of a JSON line that are no longer than this are not cut.
 _MIN_CUT_CHARS = 64
 
 # sd-daemon(3): a line may begin with its syslog priority.
@@ -24,7 +24,7 @@ _PRIORITY = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERRO
 class JsonFormatter(logging.Formatter):
     """One JSON object a line, all ASCII: time (ISO 8601, UTC), level, logger, message, request_id, then the fields.
 
-    In systemd's journal, which records the time itself, a line begins with `<6>` and has no time.
+    For systemd's journal, which records the time itself, a line begins with its priority, as `<6>`, and has no time.
     """
 
     def __init__(self, *, journal: bool, worker: int | None = None) -> None:
@@ -33,7 +33,7 @@ class JsonFormatter(logging.Formatter):
         self._worker: dict[str, Plain] = {} if worker is None else {"worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
-        """`record`, as `Redactor` left it."""
+        """Format a record that `Redactor` has rewritten."""
         stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         entry: dict[str, Plain] = {} if self._journal else {"time": stamp}
         entry |= {
@@ -57,7 +57,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:01 INFO  message key=value …` in local time; in systemd's journal `<6>INFO  message …`.
+    """`12:00:01 INFO  message key=value …` in local time; for systemd's journal `<6>INFO  message …`.
 
     Characters that could control a terminal or forge a line are escaped; a traceback is indented below its line.
     """
@@ -66,10 +66,10 @@ class TextFormatter(logging.Formatter):
         super().__init__()
         self._journal = journal
         self._worker = "" if worker is None else f" worker={worker}"
-        self._clock = 0, ""  # the last second and its text: formatting it is slow
+        self._last_time = 0, ""  # the last second and its text: formatting it is slow
 
     def format(self, record: logging.LogRecord) -> str:
-        """`record`, as `Redactor` left it."""
+        """Format a record that `Redactor` has rewritten."""
         bound = getattr(record, "request_id", "")
         fields = ({"request_id": bound} if bound else {}) | getattr(record, "fields", {})
         values = "".join(
@@ -83,10 +83,10 @@ class TextFormatter(logging.Formatter):
         return "\n".join(_priority(record) + line for line in _cut(text, MAX_RECORD_CHARS).split("\n"))
 
     def time_of(self, second: int) -> str:
-        """A second as local time of day."""
-        if self._clock[0] != second:
-            self._clock = second, time.strftime("%H:%M:%S", time.localtime(second))
-        return self._clock[1]
+        """The local time of day of a unix second."""
+        if self._last_time[0] != second:
+            self._last_time = second, time.strftime("%H:%M:%S", time.localtime(second))
+        return self._last_time[1]
 
 
 def _priority(record: logging.LogRecord) -> str:
@@ -111,7 +111,7 @@ def escaped(text: str) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    """Cut a text to `limit` characters: its beginning, and a quarter for its end, where a traceback names the error."""
+    """Cut a text to `limit` characters; a quarter of them is for its end, where a traceback names the error."""
     if len(text) <= limit:
         return text
     mark = f" …[{len(text) - limit} more]… "

@@ -1,4 +1,4 @@
-"""The log as a person reads it on a terminal: a request is one coloured line, and trouble says what to do about it.
+"""The log as people read it on a terminal: each request is one coloured line, and failures come with advice.
 
 11:04:09  200 ok           gpt-6.1-mini  editor → demo  1.2 s, first after 0.3 s, 12 → 309 tokens  (req_1520…)
 11:04:11  503 recaptcha    gpt-6.1-mini  editor → demo  2 ms  the site wants a human …  (req_1521…)
@@ -17,9 +17,9 @@ from bridge.diagnosis import ADVICE
 from bridge.log_lines import Plain, TextFormatter, escaped
 from upstream.protocol.errors import Reason
 
-#: The logger of requests that have ended (`handlers.request.request_log`).
+#: The name of the logger of ended requests (`handlers.request.request_log`).
 REQUESTS: Final = "bridge.requests"
-#: The same advice is not repeated for this time, in seconds.
+#: The shortest time before the same advice is repeated, in seconds.
 ADVICE_SECONDS: Final = 60.0
 
 _RED: Final = "\033[31m"
@@ -27,33 +27,33 @@ _GREEN: Final = "\033[32m"
 _YELLOW: Final = "\033[33m"
 _DIM: Final = "\033[2m"
 _END: Final = "\033[0m"
-_OF_LEVEL: Final = {logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED, logging.DEBUG: _DIM}
+_COLOURS: Final = {logging.WARNING: _YELLOW, logging.ERROR: _RED, logging.CRITICAL: _RED, logging.DEBUG: _DIM}
 _INDENT: Final = " " * 10
-#: The width where a terminal does not tell its own.
+#: The width of a terminal that does not report its own.
 _COLUMNS: Final = 120
-#: At least so much of a message is shown, however narrow the terminal is.
+#: At least this much of a message is shown, however narrow the terminal is.
 _LEAST_CHARS: Final = 20
 
 
 class TerminalFormatter(TextFormatter):
-    """Formats for the terminal behind `descriptor`. `clock` gives seconds."""
+    """Formats for the terminal with this file descriptor. `clock` is monotonic, in seconds."""
 
     def __init__(
         self, descriptor: int, *, worker: int | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         super().__init__(journal=False, worker=worker)
         self._descriptor = descriptor
-        self._monotonic = clock
+        self._clock = clock
         self._advised: dict[str, float] = {}
 
     def format(self, record: logging.LogRecord) -> str:
-        """`record`, as `Redactor` left it."""
+        """Format a record that `Redactor` has rewritten."""
         fields: Mapping[str, Plain] = getattr(record, "fields", {})
         status = fields.get("status")
         if record.name == REQUESTS and isinstance(status, int):
             return self._request(record, fields, status)
         text = super().format(record)
-        colour = _OF_LEVEL.get(record.levelno)
+        colour = _COLOURS.get(record.levelno)
         if colour is None:
             return text
         return text.replace(record.levelname, f"{colour}{record.levelname}{_END}", 1)
@@ -61,8 +61,8 @@ class TerminalFormatter(TextFormatter):
     def _request(self, record: logging.LogRecord, fields: Mapping[str, Plain], status: int) -> str:
         reason = str(fields.get("reason", ""))
         colour = _GREEN if status < 400 and reason == Reason.OK else _RED if status >= 500 else _YELLOW
-        asked = fields.get("model") or record.getMessage()
-        parts = [str(asked), _route(fields), _times(fields), _tokens(fields)]
+        subject = fields.get("model") or record.getMessage()
+        parts = [str(subject), _route(fields), _times(fields), _tokens(fields)]
         shown = "  ".join(escaped(part) for part in parts if part)
         tail = f"  ({escaped(str(getattr(record, 'request_id', '')))})"
         head = f"{self.time_of(int(record.created))}  "
@@ -76,8 +76,8 @@ class TerminalFormatter(TextFormatter):
         return f"{line}\n{_INDENT}{_DIM}now: {advice}{_END}" if advice else line
 
     def _advice(self, reason: str, status: int) -> str:
-        """What to do about a failure of the site's side; '' where that was said a moment ago."""
-        now = self._monotonic()
+        """What to do about a failure; '' if there is no need, or the log has said it a moment ago."""
+        now = self._clock()
         if status < 500 or now < self._advised.get(reason, -ADVICE_SECONDS) + ADVICE_SECONDS:
             return ""
         self._advised[reason] = now
@@ -86,12 +86,12 @@ class TerminalFormatter(TextFormatter):
     def _columns(self) -> int:
         try:
             return os.get_terminal_size(self._descriptor).columns or _COLUMNS
-        except OSError:  # no terminal any more
+        except OSError:  # the terminal is gone
             return _COLUMNS
 
 
 def _route(fields: Mapping[str, Plain]) -> str:
-    """Whose request it was, and with which account it was answered."""
+    """The key of a request, and the account that answered it."""
     return " → ".join(str(fields[name]) for name in ("key", "account") if fields.get(name))
 
 

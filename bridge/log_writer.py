@@ -1,4 +1,4 @@
-"""Writes log lines to a descriptor in a dedicated thread, so that logging never waits for the reader."""
+"""Writes log lines to a file descriptor in a dedicated thread, so that logging never waits for the reader."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
 
-#: How many bytes may wait for the reader; further lines are dropped and counted.
+#: The most bytes that wait for the reader; further lines are dropped and counted.
 MAX_WAITING_BYTES: Final = 1024 * 1024
 #: How long `flush` waits for a reader that makes no progress, and in total, in seconds.
 STALLED_SECONDS: Final = 0.5
 FLUSH_SECONDS: Final = 5.0
-#: How long lines are batched before they are written, in seconds: each wake-up of the thread takes the interpreter lock
-#: from the event loop, which costs more than the line.
+#: How long lines are collected before they are written, in seconds: each time the thread wakes up, it takes the
+#: interpreter lock from the event loop, which costs more than the line.
 GATHER_SECONDS: Final = 0.01
-#: How many bytes are written at once; of several processes that share a pipe, so many that the kernel keeps together.
+#: The most bytes of one write. If processes share a pipe, it is the number that the kernel writes atomically.
 _BATCH_BYTES: Final = 64 * 1024
 _SHARED_BATCH_BYTES: Final = select.PIPE_BUF
 
@@ -26,10 +26,10 @@ _Item: TypeAlias = bytes | threading.Event | None
 
 
 class Writer:
-    """Writes lines in order. When the reader is too slow, lines are dropped, and replaced by a line with their number.
+    """Writes lines in order. If the reader is too slow, lines are dropped and replaced by a line with their number.
 
     Calls of `write` and `flush` must be serialized, as logging's handlers do. No lock is shared with the thread, since
-    an object that is garbage-collected there may log too; so each counter is changed on one side only.
+    objects that are garbage-collected there may log; so each counter is changed on one side only.
     """
 
     def __init__(self, descriptor: int, *, shared: bool = False) -> None:
@@ -37,14 +37,14 @@ class Writer:
         self._batch_bytes = _SHARED_BATCH_BYTES if shared else _BATCH_BYTES
         self._queue: SimpleQueue[_Item] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._taken = 0  # bytes, changed by callers
-        self._dropped = 0  # lines without room, changed by callers
+        self._queued = 0  # bytes, changed by callers
+        self._dropped = 0  # lines for which there was no room, changed by callers
         self._reported = 0  # lost lines that were reported, changed by callers
         self._dropping = False
         self._stalled_at = -1
-        self._done = 0  # bytes written or given up, changed by the thread
+        self._done = 0  # bytes written or lost, changed by the thread
         self._failed = 0  # lines that the descriptor refused, changed by the thread
-        self._cut = False  # whether the last line is incomplete; used by the thread only
+        self._is_cut = False  # whether the last line was written in part; used by the thread only
 
     @property
     def lost(self) -> int:
@@ -52,9 +52,9 @@ class Writer:
         return self._dropped + self._failed
 
     def write(self, line: Callable[[], bytes], lost: Callable[[int], bytes]) -> None:
-        """Queue a line, which must end in a line break. `lost` makes the line that reports how many are missing."""
-        # After a loss, half of the room must be free first, so that losses come in one gap and not in many.
-        if self._taken - self._done > (MAX_WAITING_BYTES // 2 if self._dropping else MAX_WAITING_BYTES):
+        """Queue a line, which must end in a line break. `lost` formats the line that reports how many are missing."""
+        # After a loss, half of the room must be free first, so that there is one gap and not many.
+        if self._queued - self._done > (MAX_WAITING_BYTES // 2 if self._dropping else MAX_WAITING_BYTES):
             self._dropping = True
             self._dropped += 1
             return
@@ -88,7 +88,7 @@ class Writer:
             self._put(lost(missing))
 
     def _put(self, line: bytes) -> None:
-        self._taken += len(line)
+        self._queued += len(line)
         self._queue.put(line)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -123,7 +123,7 @@ class Writer:
         return lines, item
 
     def _batches(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Whole lines that are written together: more than one only up to `_batch_bytes`."""
+        """Join lines to batches of at most `_batch_bytes`; a longer line is a batch by itself."""
         batch: list[bytes] = []
         size = 0
         for line in lines:
@@ -136,18 +136,18 @@ class Writer:
             yield b"".join(batch)
 
     def _write(self, data: bytes) -> None:
-        whole = b"\n" + data if self._cut else data
+        whole = b"\n" + data if self._is_cut else data
         rest = memoryview(whole)
         try:
             while rest:
                 try:
                     rest = rest[os.write(self._descriptor, rest) :]
-                except BlockingIOError:  # another process that shares the descriptor made it non-blocking
+                except BlockingIOError:  # another process with the same file has made it non-blocking
                     waiting = select.poll()
                     waiting.register(self._descriptor, select.POLLOUT)
                     waiting.poll()
-        except OSError:  # the reader has gone, the disk is full, …: the next write may succeed
+        except OSError:  # the reader is gone, the disk is full, …: the next write may succeed
             self._failed += bytes(rest).count(b"\n")
         if written := len(whole) - len(rest):
-            self._cut = whole[written - 1 : written] != b"\n"
+            self._is_cut = whole[written - 1 : written] != b"\n"
         self._done += len(data)

@@ -1,4 +1,4 @@
-"""The catalog of models: read at start and every `refresh_minutes`, and searched for each request."""
+"""The catalog of models: read at the start and every `refresh_minutes`, and searched for each request."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from upstream.protocol.errors import ProtocolViolated, TimedOut, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import Model, ModelList, merged, read_catalog
 
-#: How soon a failed reading is retried, in seconds; doubling, up to `refresh_minutes`.
+#: How soon the first failed reading is retried, in seconds; the time doubles, up to `refresh_minutes`.
 FIRST_REPEAT_SECONDS: Final = 5.0
 #: The timeout of reading each of the two lists, as a share of the time that a request waits for both.
 SHARE_OF_WAIT: Final = 0.5
 #: An unknown name causes another reading at most this often, in seconds.
 UNKNOWN_NAME_SECONDS: Final = 60.0
-#: From how many unreadable entries for each model on the log warns: the site may have changed.
+#: If there are more unreadable entries than this for each model, the log warns: the site may have changed.
 UNREADABLE_SHARE: Final = 0.1
 
 #: The order of the list of models.
@@ -45,9 +45,9 @@ _logger = logging.getLogger(__name__)
 
 
 class Models:
-    """The catalog in memory, and its periodic refresh. `clock` is monotonic.
+    """The catalog in memory, and its periodic refresh. `clock` is monotonic, in seconds.
 
-    `on_change` is told the former list and the present one when a reading has changed it, but not of the first one.
+    `on_change` is called with the old and the new list when a reading has changed it, but not for the first reading.
     """
 
     def __init__(
@@ -77,14 +77,14 @@ class Models:
 
     @property
     def next_reading(self) -> float | None:
-        """The seconds until the list is read again; None while that is under way."""
+        """The seconds until the list is read again; None while it is being read."""
         return None if self._due is None or self._is_reading else max(0.0, self._due - self._clock())
 
     async def load(self) -> None:
-        """Load the models saved by the last run, so that the daemon is ready without the site."""
+        """Load the models that the last run saved, so that the daemon is ready without the site."""
         models = await self._document.load()
         if models:
-            self._show(models)
+            self._set_catalog(models)
 
     async def keep_fresh(self) -> None:
         """Read the list periodically, until cancelled."""
@@ -101,17 +101,17 @@ class Models:
             await set_within(self._wake, wait)
 
     def wake(self) -> None:
-        """Read the list now, because the configuration has changed, for example."""
+        """Have the list read now, for example because the configuration has changed."""
         self._wake.set()
 
-    async def read_now(self) -> None:
-        """Have the list read, and wait for that, at most `connect_timeout`."""
+    async def read_now(self) -> bool:
+        """Have the list read now, and wait for that, at most `connect_timeout`; return whether that was enough."""
         self.wake()
-        await self._next_reading()
+        return await self._next_reading()
 
     @property
     def age(self) -> float | None:
-        """The seconds since the list was read; None where this run has not read it yet."""
+        """The seconds since the list was read; None if this run has not read it yet."""
         return None if self._read_at is None else self._clock() - self._read_at
 
     async def refresh(self) -> None:
@@ -123,19 +123,19 @@ class Models:
             timeout = self._config().upstream.connect_timeout * SHARE_OF_WAIT
             found = await read_list(self._client, timeout=timeout)
         except UpstreamError as error:
-            failure = error.with_traceback(None)  # which holds this frame
+            failure = error.with_traceback(None)  # breaks a reference cycle: the traceback refers to this frame
         finally:
             self._is_reading = False
         async with self._read:
             self.failure = failure
             if found is not None:
                 self._read_at = self._clock()
-                await self._keep(found)
+                await self._use(found)
             else:
                 _logger.warning("the list of models cannot be read: %s", failure)
             self._read.notify_all()
 
-    async def _keep(self, found: ModelList) -> None:
+    async def _use(self, found: ModelList) -> None:
         models, skipped = found
         changed = self.catalog is None or models != self.catalog.models
         if changed or skipped != self._skipped:
@@ -146,7 +146,7 @@ class Models:
         if changed:
             if self.catalog is not None:
                 self._on_change(self.catalog.models, models)
-            self._show(models)
+            self._set_catalog(models)
             self._saver.mark_changed()
             await self._saver.flush()
 
@@ -158,17 +158,17 @@ class Models:
         """Retry saving the list after failures, until cancelled."""
         await self._saver.keep()
 
-    def _show(self, models: tuple[Model, ...]) -> None:
+    def _set_catalog(self, models: tuple[Model, ...]) -> None:
         config = self._config().models
         self.catalog = Catalog(models, hide=config.hide, aliases=config.aliases)
 
-    def rehide(self) -> None:
+    def apply_config(self) -> None:
         """Apply a changed `models.hide` and `models.aliases`."""
         if self.catalog is not None:
-            self._show(self.catalog.models)
+            self._set_catalog(self.catalog.models)
 
     async def available(self) -> Catalog:
-        """Return the catalog, waiting for the first reading. Raises ApiError (503) if it does not come in time."""
+        """Return the catalog, if need be after the first reading. Raises ApiError (503) if there is none in time."""
         if self.catalog is None and self.failure is None:
             await self._next_reading()
         if self.catalog is None:
@@ -177,13 +177,14 @@ class Models:
         return self.catalog
 
     async def targets(self, name: str) -> Sequence[str]:
-        """The models that an alias stands for, in the order in which they are tried; empty where it is no alias."""
+        """The models that an alias stands for, in the order in which they are tried; empty if the name is no alias."""
         return (await self.available()).targets(name)
 
     async def compared(self, name: str) -> Sequence[str]:
-        """The models of `a+b`, to be asked side by side; empty where the whole name is a model's, or some part is none.
+        """The models that a name such as `a+b` lists, each to be asked the same; empty if it lists none.
 
-        Raises ApiError (503) without a catalog.
+        A name that is a model's or an alias's own lists none, nor does one with an unknown part. Raises ApiError (503)
+        without a catalog.
         """
         catalog = await self.available()
         if catalog.find_own(name) is not None or name in dict(catalog.exact_aliases()):
@@ -192,22 +193,21 @@ class Models:
         return parts if len(parts) > 1 and all(map(catalog.find, parts)) else ()
 
     async def resolve(self, name: str, key: ApiKey, *, aliases: bool = True) -> Model:
-        """Find the model that a request names, or with `aliases` False one by a name of its own.
+        """Find the model that a request names. If `aliases` is false, only models' own names count.
 
         Raises ApiError: 404, 403, or 503 without a catalog.
         """
         catalog = await self.available()
-        model = _found(catalog, name, aliases)
+        model = _find(catalog, name, aliases)
         if (
             model is None
             and catalog.withheld(name) is None
             and self._clock() - self._unknown_asked_at >= UNKNOWN_NAME_SECONDS
         ):
             self._unknown_asked_at = self._clock()
-            self.wake()
-            await self._next_reading()
+            await self.read_now()
             catalog = await self.available()
-            model = _found(catalog, name, aliases)
+            model = _find(catalog, name, aliases)
         if model is None:
             if catalog.withheld(name) is not None:
                 raise model_withheld(name)
@@ -225,8 +225,7 @@ class Models:
         if self._is_reading and self._is_current(name, stale, aliases):  # it may have begun before the refusal
             await self._next_reading()
         if self._is_current(name, stale, aliases):
-            self.wake()
-            failure = self.failure if await self._next_reading() else TimedOut("it has not answered yet.")
+            failure = self.failure if await self.read_now() else TimedOut("it has not answered yet.")
             if failure is not None and self._is_current(name, stale, aliases):
                 raise model_stale(name, failure.reason, failure.message)
         self._unknown_asked_at = self._clock()  # if the name is gone, `resolve` need not read the list again
@@ -235,29 +234,29 @@ class Models:
         return await self.resolve(name, key, aliases=aliases)
 
     def _is_current(self, name: str, model: Model, aliases: bool) -> bool:
-        """Whether the list still has the model with the same id and modality."""
-        found = None if self.catalog is None else _found(self.catalog, name, aliases)
+        """Whether the name still stands for a model with the same id and modality."""
+        found = None if self.catalog is None else _find(self.catalog, name, aliases)
         return found is not None and (found.id, found.modality) == (model.id, model.modality)
 
     def may_use(self, model: Model, key: ApiKey) -> bool:
-        """Whether a key may use a model. Stealth models need the right of the key and `models.stealth`."""
+        """Whether a key may use a model. Stealth models require both the key's right and `models.stealth`."""
         if model.stealth and not (key.stealth and self._config().models.stealth):
             return False
         return not key.models or key.allows(names_of(model))
 
     def visible(self, catalog: Catalog, key: ApiKey) -> list[tuple[str, Model]]:
-        """The models that a key may use, under their listed names: by modality, the best ranked first.
+        """The models that a key may use, with the names to list: by modality, the best ranked first.
 
-        Aliases that are plain names are listed too, each with the model that it means.
+        Aliases without wildcards are listed too, each with its model.
         """
         named = {**dict(catalog), **dict(catalog.exact_aliases())}
         return sorted(
             ((name, model) for name, model in named.items() if self.may_use(model, key)),
-            key=lambda listed: _place(listed[1]),
+            key=lambda listed: _sort_key(listed[1]),
         )
 
     async def _next_reading(self) -> bool:
-        """Wait for the next reading of the list, at most `connect_timeout`; return whether it came."""
+        """Wait for the end of the next reading, at most `connect_timeout`; return whether there was one."""
         try:
             async with asyncio.timeout(self._config().upstream.connect_timeout), self._read:
                 return await self._read.wait()
@@ -266,9 +265,9 @@ class Models:
 
 
 class Sources(NamedTuple):
-    """The results of reading the two sources of models: a list, None if the source has none, or an error.
+    """The results of reading the two sources of models: each is a list, None if the source has none, or an error.
 
-    `page` is the list on the page, `site_page` the page itself, None if it cannot be read.
+    `page` is the list on the page; `site_page` is the page itself, None if it cannot be read.
     """
 
     catalog: ModelList | UpstreamError | None
@@ -297,7 +296,7 @@ async def read_sources(client: ArenaClient, *, timeout: float) -> Sources:
 
     async def read_catalog_document() -> ModelList | None:
         body = await client.catalog(timeout=timeout)
-        # In a thread, so that no response of the site can block the event loop.
+        # In a thread, so that a large response cannot block the event loop.
         return None if body is None else await asyncio.to_thread(read_catalog, body)
 
     async def read_page() -> tuple[Page, ModelList | UpstreamError | None]:
@@ -319,11 +318,11 @@ async def _attempted(read: Callable[[], Awaitable[T]]) -> T | UpstreamError:
         return error
 
 
-def _found(catalog: Catalog, name: str, aliases: bool) -> Model | None:
+def _find(catalog: Catalog, name: str, aliases: bool) -> Model | None:
     return catalog.find(name) if aliases else catalog.find_own(name)
 
 
-def _place(model: Model) -> tuple[int, float]:
+def _sort_key(model: Model) -> tuple[int, float]:
     """The sort key of a model in the list; video models, which the bridge cannot use, come last."""
     rank = dict(model.rank_by_modality).get(model.modality, model.rank)
     return len(_MODALITIES) if model.video else _MODALITIES.index(model.modality), rank or math.inf

@@ -1,4 +1,4 @@
-"""Named tasks with an owner: all tasks are started here, so that none is lost and none outlives its owner."""
+"""Named tasks with an owner: all tasks are started here, so that none is lost or outlives its owner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _logger = logging.getLogger(__name__)
 
 
 class TaskOwner:
-    """Owns the tasks that it spawns: keeps references to them, logs their failures, cancels them in `aclose`."""
+    """Owns the tasks that it spawns: keeps references to them, logs their failures, and cancels them in `aclose`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -45,7 +45,7 @@ class TaskOwner:
         return task
 
     def every(self, seconds: float, action: Callable[[], Awaitable[None]], *, name: str) -> asyncio.Task[None]:
-        """Run `action` periodically, `seconds` after the start and after each run; the first error ends the task."""
+        """Run `action` repeatedly, `seconds` after the start and after the end of each run, until it raises."""
 
         async def repeat() -> None:
             while True:
@@ -70,7 +70,7 @@ class TaskOwner:
 
 
 async def set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait until an event is set, but no longer than `seconds`; return whether it was."""
+    """Wait until an event is set, but no longer than `seconds`; return whether it was set."""
     try:
         async with asyncio.timeout(seconds):
             return await event.wait()

@@ -266,7 +266,7 @@ def reload(app: web.Application, config: Config) -> None:
     app[SETTINGS].config = config
     use_clearance(app)
     app[RELAY].retries.max_attempts = config.upstream.max_attempts
-    app[MODELS].rehide()
+    app[MODELS].apply_config()
     app[MODELS].wake()
     app[RENEWALS].wake()
 
