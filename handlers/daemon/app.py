@@ -1,4 +1,4 @@
-"""The composition root: makes all objects that the app owns, in order, and closes them in reverse."""
+"""The composition root: makes all objects that the app owns, in order, and closes them in reverse order."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ _logger = logging.getLogger(__name__)
 
 #: How often health is examined for the log, in seconds.
 HEALTH_SECONDS = 5.0
-#: How often requests that wait for other processes' places ask for them, in seconds, besides when a call ends here.
+#: How often requests that wait for calls of other processes to end try again, in seconds; also when one ends here.
 QUEUE_SECONDS = 0.5
 
 
@@ -246,7 +246,7 @@ def build_app(
             owner.spawn(app[STATS].keep(), name="save statistics")
             owner.spawn(app[ACTIVITY_STORE].keep(), name="keep ended requests")
             owner.spawn(app[RECORDER].watch(), name="watch for recordings")
-            owner.spawn(app[RELOADING].keep(), name="end switches of the log")
+            owner.spawn(app[RELOADING].end_switches(), name="end switches of the log")
             owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
             owner.spawn(app[MODELS].save(), name="save models")
             owner.spawn(app[RENEWALS].keep(), name="renew accounts")
@@ -277,7 +277,7 @@ async def _unblock(queue: CallQueue) -> None:
 
 
 def _use_clearance(app: web.Application) -> None:
-    """Use a clearance that a command has stored: the site may let the bridge read its list of models again."""
+    """Use a clearance that a command has stored; the site may now let the bridge read its list of models."""
     use_clearance(app)
     app[MODELS].wake()
 
@@ -289,10 +289,10 @@ def _record_unknown_answer(recorder: Recorder, method: str, path: str, response:
 
 
 def _retention(config: Config) -> Retention:
-    """How much of ended requests is kept."""
+    """How long, and how many bytes of, ended requests are kept."""
     return Retention(config.log.keep_days, config.log.keep_mb * 1024 * 1024)
 
 
 def _warn_of_unknown(kind: str) -> None:
-    """Log each kind of unknown content once: the site may have changed."""
+    """Log a kind of unknown content, when it is first seen: the site may have changed."""
     _logger.warning("LMArena sends something that this version does not know, and skips: %s", kind)

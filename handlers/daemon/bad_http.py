@@ -1,4 +1,4 @@
-"""Limits of a request's head, and the answers to HTTP that is broken or too large. Pure functions."""
+"""Limits on a request's head, and the errors for HTTP that is broken or too large. No I/O."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from bridge.errors import ApiError
 #: can exceed the 8 KiB that most servers accept.
 MAX_TARGET_BYTES: Final = 8190
 MAX_FIELD_BYTES: Final = 64 * 1024
-#: The size and number of fields of a whole head.
+#: The largest head, and the most header fields in it.
 MAX_HEAD_BYTES: Final = 128 * 1024
 MAX_FIELDS: Final = 128
-#: Messages of aiohttp's errors that have no class of their own.
+#: The messages of aiohttp's errors that have no class of their own.
 _TOO_MANY: Final = "Too many headers received"
 _NO_HOST: Final = "Missing 'Host' header in request."
 _TWICE: Final = "Duplicate "
 
 _NAME: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,100}):")
 _ORIGIN: Final = re.compile(rb"\nOrigin:[ \t]*([!-~]{1,255})[ \t]*\r?\n", re.IGNORECASE)
-#: How many bytes are kept of a line, for its name, and of the last read, for an Origin that is split between two reads.
-_KEPT_OF_LINE: Final = 101
-_KEPT: Final = 300
+#: How many bytes are kept of a line, for the field's name, and of the last read, for an Origin that two reads split.
+_KEPT_LINE_BYTES: Final = 101
+_KEPT_READ_BYTES: Final = 300
 
 
 class UnfinishedHead:
-    """Remembers, in about 400 bytes, what the error needs if a head that arrives in several reads is too large."""
+    """Keeps, in about 400 bytes, what an error needs to say if a head that arrives in several reads is too large."""
 
     __slots__ = ("_last", "_line", "field", "origin")
 
@@ -43,22 +43,22 @@ class UnfinishedHead:
 
     def feed(self, data: bytes) -> None:
         """Process the next read."""
-        first, _, _ = data[:_KEPT_OF_LINE].partition(b"\n")
-        line = (self._line + first)[:_KEPT_OF_LINE]
+        first, _, _ = data[:_KEPT_LINE_BYTES].partition(b"\n")
+        line = (self._line + first)[:_KEPT_LINE_BYTES]
         name = _NAME.match(line)
         self.field = name[1].decode() if name is not None else None
         end = data.rfind(b"\n")
-        self._line = line if end < 0 else data[end + 1 : end + 1 + _KEPT_OF_LINE]
+        self._line = line if end < 0 else data[end + 1 : end + 1 + _KEPT_LINE_BYTES]
         seen = self._last + data
         for origin in _ORIGIN.finditer(seen):
             self.origin = origin[1].decode()
-        self._last = seen[-_KEPT:]
+        self._last = seen[-_KEPT_READ_BYTES:]
 
 
 def refusal(error: BadHttpMessage, field: str | None) -> ApiError:
-    """The answer to a head that cannot be parsed; `field` is the header field at which the parser failed.
+    """The error for a head that cannot be parsed; `field` is the header field at which the parser failed.
 
-    Nothing of the caller's bytes is quoted except the field's name, since they may contain a key.
+    Of the caller's bytes only the field's name is quoted, since the others may contain a key.
     """
     match error:
         case LineTooLong(args=(_, limit, _)) if limit == MAX_TARGET_BYTES:
@@ -69,11 +69,10 @@ def refusal(error: BadHttpMessage, field: str | None) -> ApiError:
             return headers_too_large(f"{what} is larger than {MAX_FIELD_BYTES} bytes.")
         case BadHttpMessage(message=message) if message == _TOO_MANY:
             return headers_too_large(f"The request has more than {MAX_FIELDS} header fields.")
-    message = f"The request is not valid HTTP{_what_is_wrong(error)}."
-    return ApiError(400, "invalid_http", message)
+    return ApiError(400, "invalid_http", f"The request is not valid HTTP{_explanation(error)}.")
 
 
-def _what_is_wrong(error: BadHttpMessage) -> str:
+def _explanation(error: BadHttpMessage) -> str:
     match error:
         case BadHttpMethod():
             return ": its method is unknown, or it is not HTTP at all (https to an http port?)"

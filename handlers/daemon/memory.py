@@ -1,6 +1,6 @@
-"""A full garbage collection when memory has grown, and seldom otherwise: old cycles are not collected in any other way.
+"""Full garbage collections when memory has grown, and now and then otherwise: nothing else collects old cycles.
 
-asyncio and aiohttp leave some: a closed connection is one, and so is a path that does not exist.
+asyncio and aiohttp leave such reference cycles: each closed connection, and each request for an unknown path.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-#: How often memory is checked, in seconds; a collection with thousands of open streams is slow.
+#: How often memory is checked, in seconds.
 COLLECT_SECONDS: Final = 1.0
-#: By how much it must have grown since the last collection: by half, and by 64 MiB at least.
+#: The least growth since the last collection that causes another; it must also have grown by half.
 _GROWN_BYTES: Final = 64 * 1024 * 1024
-#: What a running answer may take, which is no garbage: going through thousands of them holds the loop for long.
+#: Growth that each running answer explains: it is not garbage, and visiting thousands of them blocks the loop for long.
 _ANSWER_BYTES: Final = 96 * 1024
-#: How long a daemon with at most so many running answers collects nothing, in seconds.
+#: A daemon with at most so many running answers collects at least this often, in seconds.
 QUIET_SECONDS: Final = 600.0
 QUIET_ANSWERS: Final = 50
 
@@ -35,9 +35,9 @@ def resident_bytes() -> int:
 
 
 class GarbageCollector:
-    """Runs a full collection when memory has grown by more than running answers take, and now and then while few run.
+    """Runs a full collection when memory has grown more than running answers explain, and now and then while few run.
 
-    `resident` returns the memory in bytes, `running` the number of answers, `clock` seconds.
+    `resident` returns the memory in bytes, `running` the number of answers, `clock` the time in seconds.
     """
 
     def __init__(
@@ -46,20 +46,20 @@ class GarbageCollector:
         self._resident = resident
         self._running = running
         self._clock = clock
-        self._settled = resident()
+        self._baseline = resident()
         self._collected_at = clock()
 
     async def __call__(self) -> None:
-        """Check once."""
+        """Check memory, and collect if necessary."""
         before, running = self._resident(), self._running()
-        may_grow = max(_GROWN_BYTES, self._settled // 2) + running * _ANSWER_BYTES
-        if before > self._settled + may_grow or (self._is_due() and running <= QUIET_ANSWERS):
+        may_grow = max(_GROWN_BYTES, self._baseline // 2) + running * _ANSWER_BYTES
+        if before > self._baseline + may_grow or (self._is_due() and running <= QUIET_ANSWERS):
             began = self._clock()
             found = gc.collect()
-            self._settled, self._collected_at = self._resident(), self._clock()
+            self._baseline, self._collected_at = self._resident(), self._clock()
             _logger.debug("collected %d objects in %.0f ms", found, 1000 * (self._collected_at - began))
         else:
-            self._settled = min(self._settled, before)
+            self._baseline = min(self._baseline, before)
 
     def _is_due(self) -> bool:
         return self._clock() - self._collected_at >= QUIET_SECONDS

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-#: How long a manager that does not read may block the event loop, in seconds.
+#: How long a manager that does not read its socket may block the event loop, in seconds.
 _SEND_SECONDS: Final = 0.1
 #: How often the status is checked, in seconds; it is sent when it has changed.
 _STATUS_SECONDS: Final = 2.0
@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """Sends notifications to `address`, a socket's path or `@` and an abstract name; does nothing if it is empty.
+    """Sends notifications to the socket `address`, a path or `@` and an abstract name; does nothing if that is empty.
 
     The manager expects a watchdog message every `watchdog_seconds`, None for never.
     """
@@ -33,20 +33,20 @@ class Notifier:
     def inherited(cls, environ: MutableMapping[str, str]) -> Self:
         """Read the manager's variables, and unset them, so that no child process notifies in our name."""
         address, interval = environ.pop("NOTIFY_SOCKET", ""), environ.pop("WATCHDOG_USEC", "")
-        ours = environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        microseconds = int(interval) if ours and interval.isdecimal() else 0
+        for_us = environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        microseconds = int(interval) if for_us and interval.isdecimal() else 0
         return cls(address, microseconds / 1_000_000 or None)
 
     def ready(self) -> None:
-        """Tell that the daemon is ready, after its start or after `reloading`."""
+        """Notify that the daemon is ready, after its start or after `reloading`."""
         self.send("READY=1")
 
     def reloading(self) -> None:
-        """Tell that the configuration is being reloaded; `ready` must follow."""
+        """Notify that the configuration is being reloaded; `ready` must follow."""
         self.send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """Tell that shutdown has begun."""
+        """Notify that the shutdown has begun."""
         self.send("STOPPING=1")
 
     def status(self, line: str) -> None:
@@ -86,9 +86,9 @@ def _has_failed(task: asyncio.Task[Any]) -> bool:
 
 async def report_status(notifier: Notifier, status: Callable[[], str]) -> None:
     """Send `status()` whenever it has changed, until cancelled."""
-    told = ""
+    sent = ""
     while True:
-        if (line := status()) != told:
+        if (line := status()) != sent:
             notifier.status(line)
-            told = line
+            sent = line
         await asyncio.sleep(_STATUS_SECONDS)

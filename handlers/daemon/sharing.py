@@ -1,4 +1,4 @@
-"""What is shared through Redis, for the daemon and for commands: imported only where it is configured."""
+"""The state that is shared through Redis, for the daemon and for commands: imported only if it is configured."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def sharing_of(config: Config, folder: StateFolder) -> Sharing | None:
-    """What is shared, or None if the state is in files. Raises ConfigError without the client library."""
+    """What is shared, None if the state is in files. Raises ConfigError if the client library is missing."""
     if not config.redis.url.value:
         return None
     try:
-        from bridge.shared.sharing import Sharing  # which needs a library that most do without
+        from bridge.shared.sharing import Sharing  # which needs a library that is optional
     except ImportError as error:
         what = "needs the client library: pip install 'lmarena-bridge[redis]'"
         raise ConfigError(Problem(str(config.source or NO_PLACE), "redis.url", what)) from error

@@ -13,7 +13,7 @@ from bridge.config.schema import Config
 
 #: The first descriptor that a service manager passes: sd_listen_fds(3).
 _FIRST_INHERITED: Final = 3
-#: How long the program on a port that is taken may need to say who it is, in seconds.
+#: How long the program on a port that is taken may need to identify itself, in seconds.
 _PROBE_SECONDS: Final = 1.0
 
 
@@ -77,10 +77,10 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """The listening sockets that a service manager passes to us (sd_listen_fds(3)), if any.
+    """The listening sockets that a service manager has passed (sd_listen_fds(3)), if any.
 
-    Closing them closes our copies only: the manager's keep queueing connections. The variables are unset, so that no
-    child process uses them. Raises OSError for a descriptor that is not a socket.
+    Closing them closes this process's copies only: the manager's keep queueing connections. The variables are unset, so
+    that no child process uses them. Raises OSError for a descriptor that is not a socket.
     """
     pid, count, _ = (environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if pid != str(os.getpid()) or not count.isdecimal():
@@ -93,7 +93,7 @@ def inherited_sockets(environ: MutableMapping[str, str]) -> list[socket.socket]:
 
 
 def address(name: tuple[str, int] | tuple[str, int, int, int], *, secure: bool) -> str:
-    """A socket's address as a URL; of one that listens on every address, the URL for this machine."""
+    """The URL of a socket's address; for one that listens on every address, the URL on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name[0], name[0])  # noqa: S104 — it is looked up, not bound
     host = f"[{host}]" if ":" in host else host
     return f"{'https' if secure else 'http'}://{host}:{name[1]}"

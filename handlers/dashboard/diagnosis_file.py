@@ -65,7 +65,7 @@ def diagnosis(app: web.Application, process: Process, stats: Stats) -> dict[str,
             "seconds_to_next_reading": None if models.next_reading is None else round(models.next_reading),
         },
         "settings": {each.name: each.to_report() for each in shown(app[SETTINGS].config)},
-        "needs_restart": [change.name for change in reloading.waiting],
+        "needs_restart": [change.name for change in reloading.needing_restart],
         "state_bytes": _sizes(process.files),
         "endings": {
             f"last_{RECENT_MINUTES}_minutes": _endings(stats, "minute", RECENT_MINUTES),

@@ -14,8 +14,8 @@ from aiohttp import web
 from bridge.activity.entry import Entry
 from bridge.errors import ended_by_owner
 from bridge.health import Trouble
+from handlers.monitoring.combined_health import DOWN, combined_health
 from handlers.monitoring.health import report
-from handlers.monitoring.whole import DOWN, whole
 from handlers.request.activity import entry_of
 from handlers.request.appkeys import ACTIVITY, ACTIVITY_STORE, CALL_QUEUE, COOLDOWN_WAIT, DRAIN, RELAY, SHARING
 from handlers.workers.link import LINK
@@ -98,7 +98,7 @@ class Instances:
         told = [each for instance, value in found.reports.items() if (each := _read(instance, value)) is not None]
         troubles = [trouble for each in told for trouble in _new(each.degraded, known, each.name)]
         if (link := self._app.get(LINK)) is not None:
-            troubles += _new(whole(report(self._app), link.roster)["degraded"], known, "this machine")
+            troubles += _new(combined_health(report(self._app), link.roster)["degraded"], known, "this machine")
         troubles += [_silent(name) for name in sorted(found.missing)]
         return Others(
             [running for each in told for running in each.running],

@@ -121,7 +121,7 @@ async def _page(
         "asked": asked,
         "last": _without_secrets(reloading.last),
         "silent": [number for number, well in outcomes if well is None],
-        "waiting": reloading.waiting,
+        "waiting": reloading.needing_restart,
         "process": await process_of(app),
         "models": app[MODELS],
         "levels": LEVELS,
@@ -135,7 +135,7 @@ async def _page(
 def rows_of(app: web.Application) -> list[Row]:
     """Every setting in force, in the order of bridge.toml, with the clearance that was pasted where that counts."""
     config, clearance = app[SETTINGS].config, app[STATE].admin.clearance
-    waiting = {change.name: change.after for change in app[RELOADING].waiting}
+    waiting = {change.name: change.after for change in app[RELOADING].needing_restart}
     rows = [Row(setting, waiting.get(setting.name, "")) for setting in shown(config)]
     if clearance is None or not clearance.replaces(config.upstream.cf_clearance.value):
         return rows

@@ -1,4 +1,4 @@
-"""The metrics for Prometheus: the collectors that its library calls at each scrape."""
+"""The metrics for Prometheus: the collectors that its client library calls at each scrape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from handlers.workers.counts import Family
 from upstream.accounts import AccountPool
 from upstream.protocol.errors import Reason
 
-#: The states of an account, as far as chats are concerned.
+#: The states of an account, with regard to chats.
 _STATES: Final = (
     Condition.USABLE,
     Condition.COOLDOWN,
@@ -61,7 +61,7 @@ class Exposition:
         return generate_latest(self._registry)
 
     async def families(self) -> list[Family]:
-        """The same as plain values, as a worker tells them to its parent."""
+        """The current values of all metrics as plain values, as a worker reports them to its parent."""
         await self._measure_lag()
         return [
             (each.name, each.type, each.documentation, [(it.name, it.labels, it.value) for it in each.samples])
@@ -75,7 +75,7 @@ class Exposition:
 
 
 def text_of(families: Sequence[Family]) -> bytes:
-    """Families of plain values as text."""
+    """The text of families given as plain values."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_PlainCollector(families))
     return generate_latest(registry)
@@ -111,7 +111,7 @@ class CountsCollector(Collector):
 
 
 class DaemonCollector(Collector):
-    """The present state of the daemon."""
+    """Gauges of the daemon's current state."""
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
@@ -189,7 +189,7 @@ class DaemonCollector(Collector):
 
 
 def _accounts_by_state(pool: AccountPool) -> Samples:
-    """The number of accounts in each state, as far as chats are concerned."""
+    """The number of accounts in each state, with regard to chats."""
     now = time.time()
     obstacles = (judge(account, now, now).obstacle for account in pool)
     counted = Counter(Condition.USABLE if obstacle is None else obstacle.condition for obstacle in obstacles)
@@ -197,7 +197,7 @@ def _accounts_by_state(pool: AccountPool) -> Samples:
 
 
 def _requests_left(pool: AccountPool) -> Iterator[tuple[tuple[str, str], float]]:
-    """The requests left, as far as that is known, by account and modality."""
+    """How many requests are left, by account and modality, where that is known."""
     for number, account in enumerate(pool, 1):
         for kind in pool.limits(account.user_id):
             left = pool.requests_left(account.user_id, kind)
@@ -213,7 +213,7 @@ def _gauge(name: str, documentation: str, samples: Samples, *labels: str) -> Met
 
 
 class OwnProcessCollector(Collector):
-    """Memory, descriptors and CPU of this process, under the standard names of Prometheus clients.
+    """Memory, descriptors and CPU time of this process, under the standard names of Prometheus clients.
 
     The library's own collector reports nothing if it cannot read the machine's boot time, which a hardened systemd unit
     hides (ProcSubset=pid).
@@ -225,7 +225,7 @@ class OwnProcessCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read /proc; yields nothing without it."""
         try:
-            # After the name in brackets, which may contain anything: the first field here is proc(5)'s field 3, state.
+            # The name in brackets may contain anything; the first field after it is proc(5)'s field 3, the state.
             fields = (self._proc / "self/stat").read_text().rpartition(")")[2].split()
             descriptors = sum(1 for _ in (self._proc / "self/fd").iterdir())
         except OSError:

@@ -1,4 +1,4 @@
-"""What is degraded, of this process and of all workers together, as `/health`, the probes and the dashboard say it."""
+"""The health of this process, and of all workers together, for `/health`, the probes and the dashboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.health import Health, examine
-from handlers.monitoring.whole import DOWN, whole
+from handlers.monitoring.combined_health import DOWN, combined_health
 from handlers.request.appkeys import CLIENT, DRAIN, DRIFT, GATE, MODELS, RENEWALS, SHARING, STATE
 from handlers.workers.link import LINK
 from upstream.protocol.errors import Reason
@@ -18,21 +18,21 @@ from upstream.protocol.errors import Reason
 def health_of_all(app: web.Application) -> Mapping[str, Any]:
     """The body of `/health`: this process's health, or that of all workers together if it is one of several."""
     own, link = report(app), app.get(LINK)
-    return own if link is None else whole(own, link.roster)
+    return own if link is None else combined_health(own, link.roster)
 
 
 def report(app: web.Application) -> dict[str, Any]:
     """This process's health as plain values.
 
-    `unknown` counts, by kind, content from the site since the start that this version does not know
+    `unknown` counts by kind the content from the site that this version does not know, since the start
     (`upstream.protocol.drift`).
     """
-    models, found = app[MODELS], health_of(app)
-    reason = found.troubles[0].reason if found.troubles else Reason.OK
+    models, health = app[MODELS], health_of(app)
+    reason = health.troubles[0].reason if health.troubles else Reason.OK
     return {
-        "status": "ok" if not found.troubles else "degraded" if found.serving else DOWN,
+        "status": "ok" if not health.troubles else "degraded" if health.serving else DOWN,
         "reason": reason.value,
-        "degraded": [trouble.to_json() for trouble in found.troubles],
+        "degraded": [trouble.to_json() for trouble in health.troubles],
         "accounts": {"total": len(app[STATE].pool), "usable": len(app[STATE].pool.usable("chat"))},
         "models": len(models.catalog) if models.catalog is not None else 0,
         "answering": app[DRAIN].running,

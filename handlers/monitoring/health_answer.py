@@ -1,4 +1,4 @@
-"""GET /health: JSON for programs, a small page for a browser. It needs no key and shows no secrets."""
+"""GET /health: JSON for programs, a small page for browsers. It needs no key, and shows no secrets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aiohttp import web
 
 from bridge.headers import REASON
 from handlers.dashboard.pages import HEADERS, TEMPLATES, render
+from handlers.monitoring.combined_health import DOWN
 from handlers.monitoring.health import health_of_all
-from handlers.monitoring.whole import DOWN
 from handlers.request.answers import json_response
 
 _HEADLINES: Final = {"ok": "All is well", "degraded": "Working, with problems", DOWN: "No chat can be answered now"}
@@ -31,7 +31,7 @@ async def health(request: web.Request) -> web.Response:
 
 
 def _wants_page(request: web.Request) -> bool:
-    """Whether the caller is a browser: programs name JSON, or take everything."""
+    """Whether the caller is a browser: programs accept JSON, or do not name HTML."""
     accepted = request.headers.get("Accept", "")
     return "text/html" in accepted and "json" not in accepted
 

@@ -1,6 +1,6 @@
 """GET /metrics, for Prometheus. Counters start at zero with the daemon; gauges are read at each scrape.
 
-One of several workers shows the metrics of all: its parent gathers them.
+One of several workers shows the metrics of all, which the parent gathers.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from handlers.monitoring.exposition import Exposition
 
 
-#: What all names of ours begin with.
+#: The prefix of the names of the bridge's own metrics.
 PREFIX: Final = "lmarena_bridge_"
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """All metrics, in the text format that all versions of Prometheus accept."""
+    """All metrics, in the text format that every version of Prometheus accepts."""
     exposition, link = await request.app[METRICS].exposition(), request.app.get(LINK)
     try:
         body = await exposition.scrape() if link is None else await _scrape_all(link)
@@ -39,7 +39,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def _scrape_all(link: ParentLink) -> bytes:
     """The metrics of all workers together, as text."""
-    from handlers.monitoring.exposition import text_of  # imported by now
+    from handlers.monitoring.exposition import text_of  # `Metrics.exposition` has imported it
 
     states = Counter(row.state for row in link.roster)
     samples = [(f"{PREFIX}workers", {"state": state}, states[state]) for state in WorkerState]
@@ -56,13 +56,13 @@ class Metrics:
         self._exposition: Exposition | None = None
 
     async def families(self) -> list[Family]:
-        """The current values, as plain values."""
+        """The current metrics, as plain values."""
         return await (await self.exposition()).families()
 
     async def exposition(self) -> Exposition:
-        """The exposition, created by the first scrape, so that the daemon's start does not import Prometheus's library.
+        """The exposition, created by the first scrape: the daemon starts faster without Prometheus's library.
 
-        A thread imports it, so that the event loop is not blocked.
+        A thread imports that, so that the event loop is not blocked.
         """
         if self._exposition is None:
             await asyncio.to_thread(__import__, "handlers.monitoring.exposition")

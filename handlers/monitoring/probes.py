@@ -1,7 +1,7 @@
 """GET /livez and /readyz: ok or not ok, for orchestrators and load balancers; GET /health says more.
 
-They are public, so they reveal nothing else. During a drain, when no connection is accepted and idle ones are closed,
-they are answered over connections that were accepted before and have had no answer yet.
+They are public, and so reveal nothing else. During a drain, when no connection is accepted and idle ones are closed,
+they are answered over connections that were accepted before and have not been used yet.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Final
 
 from aiohttp import web
 
+from handlers.monitoring.combined_health import DOWN
 from handlers.monitoring.health import health_of_all
-from handlers.monitoring.whole import DOWN
 from handlers.request.appkeys import DRAIN, RECORD
 from upstream.protocol.errors import Reason
 
@@ -22,7 +22,7 @@ async def livez(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """200 while a chat could be served, by whichever worker gets it, else 503; also 503 while the daemon drains."""
+    """200 while a chat could be served by any worker, else 503; also 503 while the daemon drains."""
     health = health_of_all(request.app)
     if health["status"] != DOWN and not request.app[DRAIN].draining:
         return web.Response(text="ok\n")

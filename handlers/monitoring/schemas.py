@@ -1,4 +1,4 @@
-"""The body of /health described (docs/behaviour.md, "Health and metrics")."""
+"""The schema of the body of /health (docs/behaviour.md, "Health and metrics")."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bridge.dialects.schema import Schema, array, integer, literal, output_object, string
-from handlers.monitoring.whole import DOWN
+from handlers.monitoring.combined_health import DOWN
 from upstream.protocol.errors import Reason
 
 SCHEMAS: Final[Mapping[str, Schema]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from typing import Any, Final
 
 from handlers.workers.counts import Family, add_counts
@@ -35,10 +36,8 @@ _LOWEST: Final = frozenset(
 
 def summed(gathered: GatheredMetrics) -> list[Family]:
     """The families of all workers together. Counts include those of workers that have ended."""
-    families = list(gathered.ended)
-    for each in (gathered.own, *gathered.others):
-        families = add_counts(families, each)
-    return [*families, *_gauges((gathered.own, *gathered.others))]
+    workers = (gathered.own, *gathered.others)
+    return [*reduce(add_counts, workers, gathered.ended), *_gauges(workers)]
 
 
 def _gauges(by_worker: Sequence[Sequence[Family]]) -> Iterator[Family]:

@@ -42,7 +42,7 @@ from upstream.random_bytes import RandomBytes
 from upstream.uploads import Uploads
 
 if TYPE_CHECKING:
-    from bridge.shared.sharing import Sharing  # which needs a library that most do without
+    from bridge.shared.sharing import Sharing  # which needs a library that is optional
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Lets a request through to its handler, or raises ApiError.

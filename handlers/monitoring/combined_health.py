@@ -1,4 +1,4 @@
-"""The health of all workers behind one address together: each knows the others' from their parent."""
+"""The health of all workers behind one address together; each worker gets that of the others from the parent."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from handlers.workers.lines import WorkerState
 from handlers.workers.link import WorkerRow
 from upstream.protocol.errors import Reason
 
-#: The worst last.
 DOWN: Final = "down"
+#: The worst comes last.
 _STATUSES: Final = ("ok", "degraded", DOWN)
-#: States in which a worker takes requests, and in which it will.
+#: The states in which a worker serves, and those in which it is to serve but does not yet.
 _SERVING: Final = frozenset((WorkerState.READY, WorkerState.RELOADING))
 _COMING: Final = frozenset((WorkerState.STARTING, WorkerState.GONE))
 
 
-def whole(own: Mapping[str, Any], roster: Collection[WorkerRow]) -> Mapping[str, Any]:
-    """The health of all workers, in the form of one's: the worst status, and all that is degraded.
+def combined_health(own: Mapping[str, Any], roster: Collection[WorkerRow]) -> Mapping[str, Any]:
+    """The health of all workers, in the form of one worker's: the worst status, and everything that is degraded.
 
-    `own` is this worker's, as it is now; it alone counts where the parent has told nothing yet.
+    `own` is this worker's current health; it alone counts while the roster is empty.
     """
     others = [row for row in roster if row.pid != os.getpid()]
     reports = [own, *(row.report for row in others if row.state in _SERVING and row.report)]
     degraded = [trouble for report in reports for trouble in report["degraded"]]
-    degraded += [trouble.to_json() for trouble in _missing(roster)]
+    degraded += [trouble.to_json() for trouble in _missing_workers(roster)]
     status = max((report["status"] for report in reports), key=_STATUSES.index)
     unknown: Counter[str] = Counter()
     for report in reports:
@@ -45,7 +45,7 @@ def whole(own: Mapping[str, Any], roster: Collection[WorkerRow]) -> Mapping[str,
     }
 
 
-def _missing(roster: Collection[WorkerRow]) -> Iterator[Trouble]:
+def _missing_workers(roster: Collection[WorkerRow]) -> Iterator[Trouble]:
     """A trouble for each worker that has ended and does not serve again yet."""
     for number in sorted({row.worker for row in roster}):
         if all(row.state in _COMING for row in roster if row.worker == number):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from handlers.monitoring.whole import whole
+from handlers.monitoring.combined_health import combined_health
 from handlers.workers.link import WorkerRow
 
 ME = os.getpid()
@@ -26,7 +26,7 @@ def report(status: str = "ok", *reasons: str, answering: int = 0, **unknown: int
 
 def test_one_that_knows_of_no_others_speaks_for_itself() -> None:
     own = report("degraded", "expired", answering=2)
-    assert whole(own, ()) == {**own, "workers": []}
+    assert combined_health(own, ()) == {**own, "workers": []}
 
 
 def test_the_worst_counts_and_nothing_is_said_twice() -> None:
@@ -35,7 +35,7 @@ def test_the_worst_counts_and_nothing_is_said_twice() -> None:
         WorkerRow(2, 7, "ready", report("down", "blocked", "expired", answering=3, tag=2)),
         WorkerRow(3, 8, "reloading", report("degraded", "expired", answering=1, tag=1)),
     )
-    health = whole(report(answering=1), roster)
+    health = combined_health(report(answering=1), roster)
     assert (health["status"], health["reason"]) == ("down", "blocked")
     assert [trouble["reason"] for trouble in health["degraded"]] == ["blocked", "expired"]
     assert (health["answering"], health["unknown"], health["models"]) == (5, {"tag": 3}, 3)
@@ -49,7 +49,7 @@ def test_a_missing_worker_is_said_and_its_last_words_do_not_count() -> None:
         WorkerRow(3, 0, "gone", {}),
         WorkerRow(4, 9, "draining", report("down")),
     )
-    health = whole(report(), roster)
+    health = combined_health(report(), roster)
     assert (health["status"], health["reason"]) == ("degraded", "worker")
     assert [trouble["part"] for trouble in health["degraded"]] == ["worker 2", "worker 3"]
 
@@ -61,5 +61,5 @@ def test_a_restart_one_after_the_other_is_no_trouble() -> None:
         WorkerRow(2, 7, "ready", report()),
         WorkerRow(2, 8, "starting", {}),
     )
-    health = whole(report(), roster)
+    health = combined_health(report(), roster)
     assert (health["status"], health["degraded"], health["answering"]) == ("ok", [], 4)
