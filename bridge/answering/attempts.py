@@ -264,9 +264,11 @@ class Attempts:
         max_chars = self._config().upstream.max_prompt_chars
         if len(prompt) > max_chars:
             instruction_chars = len(chat.instructions) if chat.turn.evaluation is None else 0
-            about = f", {instruction_chars} of them about tools and the form of the answer" if instruction_chars else ""
+            about = (
+                f", {instruction_chars} of which describe tools and the form of the answer" if instruction_chars else ""
+            )
             raise context_exceeded(
-                f"The messages make a prompt of {len(prompt)} characters{about}; LMArena takes {max_chars}. "
+                f"The messages make a prompt of {len(prompt)} characters{about}; LMArena accepts at most {max_chars}. "
                 f"Shorten or drop earlier messages{' or tools' if instruction_chars else ''}.",
                 rough_estimate(prompt),
                 max_chars // CHARS_PER_TOKEN,
@@ -337,7 +339,7 @@ class Attempts:
             case SessionExpired():
                 return await self._judge_refused_cookie(error, chat, account)
             case EvaluationGone() if chat.turn.evaluation is None and "evaluation" not in error.detail.lower():
-                return NotFound("LMArena has nothing where new chats begin (404).", status=error.status)
+                return NotFound("LMArena answered 404 to the start of a new chat.", status=error.status)
             case NotFound() if chat.turn.evaluation is not None:
                 return EvaluationGone(error.message, status=error.status)
         return error
@@ -347,11 +349,11 @@ class Attempts:
         alive = await self._renewals.is_alive(account)
         if alive is None:
             failing = self._renewals.failing(account.user_id)
-            why = "it has not answered in time." if failing is None else failing.error.message
+            why = "LMArena did not answer in time." if failing is None else failing.error.message
             left = {each.user_id for each in self._pool.usable(chat.model.modality)}
             left -= chat.tried | self._renewals.unready()
             kind = NotRenewed if left else NoneRenewed
-            return kind(f"LMArena refused the account's cookie, and cannot be asked about its login: {why}")
+            return kind(f"LMArena refused the account's cookie, and the bridge could not check the login: {why}")
         if alive:
             current = self._pool.get(account.user_id)
             replaced = current is not None and current.session.value != account.session.value

@@ -36,7 +36,7 @@ def check_count(messages: Sequence[Message], max_chars: int) -> None:
     """
     if len(messages) > max(MOST_MESSAGES, max_chars // _HEADING_CHARS):
         raise context_exceeded(
-            f"The request has {len(messages)} messages; LMArena takes a prompt of {max_chars} characters. "
+            f"The request has {len(messages)} messages; LMArena accepts a prompt of at most {max_chars} characters. "
             "Drop earlier messages.",
             _HEADING_CHARS * len(messages) // CHARS_PER_TOKEN,
             max_chars // CHARS_PER_TOKEN,

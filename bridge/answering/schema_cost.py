@@ -195,7 +195,7 @@ class _Subschemas:
             self._spend(len(found))
         known = self._applied[key]
         if known is None:  # it is being computed
-            raise TooComplex("a reference leads back to where it stands")
+            raise TooComplex("a reference leads back to itself")
         return known
 
     def _in_place(self, node: dict[str, object]) -> Iterator[dict[str, object]]:

@@ -31,8 +31,8 @@ MAX_DEPTH: Final = 200
 _CACHED: Final = 1024
 _MAX_CACHED_BYTES: Final = 8 * 1024
 _MAX_MESSAGE_CHARS: Final = 300
-_TOO_DEEP: Final = "It is nested too deeply, or holds something that is not JSON."
-_TOO_MUCH: Final = "Its references lead in circles, to too many parts, or to something that is not in the schema."
+_TOO_DEEP: Final = "It is nested too deeply, or contains something that is not JSON."
+_TOO_MUCH: Final = "Its references are circular, expand to too many subschemas, or point outside the schema."
 _TOO_LONG_PATTERNS: Final = f"Its patterns have more than {MAX_PATTERN_CHARS:,} characters."
 _TOO_LONG: Final = "It is too large to be checked against this schema."
 
@@ -47,7 +47,7 @@ class Misfit(NamedTuple):
 def check_schema(schema: object) -> Misfit | None:
     """Return what makes a schema invalid or too complex; None if values can be checked against it."""
     if not isinstance(schema, Mapping | bool):
-        return Misfit("", "A schema is an object.")
+        return Misfit("", "A schema must be an object.")
     try:
         document = orjson.dumps(schema)
     except orjson.JSONEncodeError:

@@ -25,7 +25,7 @@ def read_stops(fields: Fields, name: str) -> tuple[str, ...]:
     else:
         raise fields.invalid(name, "invalid_type", f"'{fields.path(name)}' must be a string or an array of strings.")
     if len(stops) > MAX_STOPS or sum(map(len, stops)) > MAX_STOP_CHARS:
-        limit = f"'{fields.path(name)}' must not have more than {MAX_STOPS} strings of {MAX_STOP_CHARS} characters."
+        limit = f"'{fields.path(name)}' must have at most {MAX_STOPS} strings of at most {MAX_STOP_CHARS} characters."
         raise fields.invalid(name, "invalid_value", limit)
     return tuple(dict.fromkeys(filter(None, stops)))
 
@@ -46,7 +46,7 @@ def read_json_schema(about: Fields) -> JsonFormat:
         misfit = check_schema(schema)
         if misfit is not None:
             path = ".".join(filter(None, ("schema", misfit.path)))
-            message = f"'{about.path(path)}' is not valid JSON Schema: {misfit.message}"
+            message = f"'{about.path(path)}' is not a valid JSON Schema: {misfit.message}"
             raise about.invalid(path, "invalid_value", message)
     return JsonFormat(
         schema, about.string("name") or "", about.boolean("strict") or False, about.string("description") or ""

@@ -52,8 +52,8 @@ def read_without_data_urls(
     rest, extracted, unextracted = _extract(body, mark, min_bytes, most)
     if len(rest) - unextracted > most:
         raise json_text.leading_bytes_error(rest) or context_exceeded(
-            f"The request has {len(rest)} bytes beside its files; LMArena takes a prompt of {longest_prompt} "
-            "characters. Shorten or drop earlier messages.",
+            f"The request has {len(rest)} bytes besides its files; LMArena accepts a prompt of at most "
+            f"{longest_prompt} characters. Shorten or drop earlier messages.",
             len(rest) // CHARS_PER_TOKEN,
             longest_prompt // CHARS_PER_TOKEN,
         )

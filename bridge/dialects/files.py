@@ -178,11 +178,11 @@ class FileReader:
         if label is not None:
             return self._check(_PICTURE, self._decode(_PICTURE, encoded, label, param), param)
         if is_link(url):
-            found = self._fetched.get(url, "pictures by http(s) URL are not fetched here (images.fetch_urls)")
+            found = self._fetched.get(url, "this bridge does not fetch pictures by http(s) URL (images.fetch_urls)")
             if isinstance(found, str):
                 raise _invalid(_PICTURE, f"The picture cannot be used: {found.rstrip('.')}. Send a data URL.", param)
             return _TO_BE_FETCHED if found is None else self._check(_PICTURE, found, param)
-        message = "A picture must be a data URL with base64, such as 'data:image/png;base64,…'."
+        message = "A picture must be a base64 data URL, such as 'data:image/png;base64,…'."
         raise _invalid(_PICTURE, message, param)
 
     def _split(self, text: str) -> tuple[re.Match[str] | None, str | memoryview]:
@@ -210,7 +210,7 @@ class FileReader:
             bare = bare.removesuffix(b"=").removesuffix(b"=")
             return pybase64.b64decode(bare + b"=" * (-len(bare) % 4), validate=True)
         except ValueError:
-            raise _invalid(kind, f"The {kind.noun}'s base64 is broken.", param) from None
+            raise _invalid(kind, f"The {kind.noun}'s base64 is invalid.", param) from None
 
     def _may_fit(self, chars: int) -> bool:
         return chars // 4 * 3 <= self._rules.max_bytes + 2
@@ -229,7 +229,9 @@ class FileReader:
     def _count_one(self, kind: _Kind, param: str) -> None:
         self._count += 1
         if self._count > self._rules.max_per_request:
-            limit = f"More than {self._rules.max_per_request} pictures and documents (images.max_per_request)."
+            limit = (
+                f"There are more than {self._rules.max_per_request} pictures and documents (images.max_per_request)."
+            )
             raise _invalid(kind, limit, param)
 
     def _too_large(self, kind: _Kind, param: str) -> ApiError:

@@ -60,16 +60,16 @@ def read_form(body: bytes, boundary: bytes) -> Form:
             try:
                 texts[name] = data.decode()
             except UnicodeDecodeError:
-                raise BadForm("a text is no UTF-8") from None
+                raise BadForm("a text is not UTF-8") from None
         at = following
-    raise BadForm("too many parts")
+    raise BadForm("it has too many parts")
 
 
 def _next_boundary(body: bytes, line: bytes, start: int) -> tuple[int, int]:
     """Return where the next boundary begins and ends."""
     found = body.find(line, start)
     if found < 0:
-        raise BadForm("it is not ended")
+        raise BadForm("its last boundary is missing")
     return found, found + len(line)
 
 
@@ -77,7 +77,7 @@ def _end_of_line(body: bytes, at: int) -> int:
     """Return where the line after a boundary begins; blanks may follow the boundary."""
     end = body.find(b"\r\n", at, at + MAX_HEADER_BYTES)
     if end < 0 or body[at:end].strip(b" \t"):
-        raise BadForm("something stands behind a boundary")
+        raise BadForm("a boundary is followed by other text in its line")
     return end + 2
 
 
@@ -85,17 +85,17 @@ def _part(body: bytes, start: int, end: int) -> tuple[str, bool, bytes]:
     """Return a part's name, whether it is a file, and its content."""
     stop = body.find(b"\r\n\r\n", start, min(end, start + MAX_HEADER_BYTES))
     if stop < 0:
-        raise BadForm("a part has no headers, or too long ones")
+        raise BadForm("a part's headers are missing or too long")
     disposition = ""
     for line in body[start:stop].decode(errors="surrogateescape").split("\r\n"):
         header = _HEADER.fullmatch(line)
         if header is None:
-            raise BadForm("a header is none")
+            raise BadForm("a part has an invalid header")
         field, value = header[1].lower(), header[2]
         if field == "content-disposition":
             disposition = value
         elif field == "content-type" and value.lower().startswith("multipart/"):
-            raise BadForm("a form within a form")
+            raise BadForm("a form is nested in it")
     parameters = _parameters(disposition)
     name = parameters.get("name")
     if name is None or not disposition.lower().startswith("form-data"):

@@ -13,5 +13,5 @@ def read_limit(query: Mapping[str, str], *, default: int, maximum: int) -> int:
     if text is None:
         return default
     if not text.isdecimal() or len(text) > len(str(maximum)) or not 1 <= int(text) <= maximum:
-        raise invalid_request("invalid_value", f"'limit' must be 1 to {maximum}.", "limit")
+        raise invalid_request("invalid_value", f"'limit' must be between 1 and {maximum}.", "limit")
     return int(text)

@@ -24,7 +24,8 @@ _READ: Final[Mapping[Reader, Schema]] = {
     Fields.strings: {"type": "array", "items": {"type": "string"}},
     Fields.any: {},
 }
-_WITHOUT_EFFECT: Final = "Checked, without effect; named in x-bridge-ignored."
+#: The description of a parameter that has no effect.
+WITHOUT_EFFECT: Final = "Has no effect, but its type is checked; x-bridge-ignored lists it."
 
 
 def string(about: str = "", **more: object) -> Schema:
@@ -101,8 +102,8 @@ def input_object(
 
 
 def without_effect(readers: Mapping[str, Reader]) -> dict[str, Schema]:
-    """Parameters whose type is checked by these readers, and which have no effect."""
-    return {name: {**_READ[reader], "description": _WITHOUT_EFFECT} for name, reader in readers.items()}
+    """Parameters that have no effect; these readers check their types."""
+    return {name: {**_READ[reader], "description": WITHOUT_EFFECT} for name, reader in readers.items()}
 
 
 def _typed(kind: str, about: str, more: Mapping[str, object]) -> Schema:

@@ -72,7 +72,7 @@ class ToolReader:
         """Return the name of a chosen tool, or `name` if given. Raises ApiError (400) if there is no such tool."""
         name = name or chosen.required_string("name")
         if name not in self._tools:
-            message = f"'{chosen.path('name')}' names '{name[:64]}', which is not among the tools that are given."
+            message = f"'{chosen.path('name')}' names '{name[:64]}', which is not one of the request's tools."
             raise chosen.invalid("name", "invalid_value", message)
         return name
 
@@ -98,7 +98,7 @@ class ToolReader:
     def add(self, tool: Tool, about: Fields) -> None:
         """Add a tool; `about` is the object that describes it. Raises ApiError (400) if the name is already taken."""
         if tool.name in self._tools:
-            message = f"'{about.path('name')}' is the name of another tool too: '{tool.name}'."
+            message = f"'{about.path('name')}' repeats the name of another tool: '{tool.name}'."
             raise about.invalid("name", "invalid_value", message)
         self._tools[tool.name] = tool
 

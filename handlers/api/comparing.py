@@ -31,11 +31,13 @@ async def compare(
 ) -> web.StreamResponse:
     """Answer with one choice from each of these models. Raises ApiError, the first model's if all fail."""
     if not isinstance(parsed, ComparingRequest):
-        raise invalid_request("invalid_value", "Only /v1/chat/completions asks several models at once.", "model")
+        raise invalid_request("invalid_value", "Only /v1/chat/completions can ask several models at once.", "model")
     if len(models) > MAX_MODELS:
         raise invalid_request("invalid_value", f"At most {MAX_MODELS} models can be asked at once.", "model")
     if parsed.chat.choices > 1:
-        raise invalid_request("invalid_value", "Each of several models gives one answer: leave out n.", "n")
+        raise invalid_request(
+            "invalid_value", "Where several models are asked, each gives one answer: leave out 'n'.", "n"
+        )
     comparison = _Comparison(request, key, parsed, models, stamp, config)
     return await (comparison.stream if parsed.chat.stream else comparison.whole)(parsed)
 

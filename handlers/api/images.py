@@ -176,9 +176,9 @@ async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> P
     chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
     prepared = await request.app[RELAY].prepare(chat, key)
     if prepared.model.modality != "image":
-        raise unsupported_model(wanted.model, "cannot draw: GET /v1/models names those whose modality is image")
+        raise unsupported_model(wanted.model, "cannot draw: choose a model whose modality in GET /v1/models is image")
     if wanted.pictures and "images" in prepared.ignored:
-        raise unsupported_model(wanted.model, "takes no pictures, so that it cannot edit one")
+        raise unsupported_model(wanted.model, "takes no pictures, so it cannot edit one")
     return prepared
 
 
@@ -233,7 +233,7 @@ async def _read_form(request: web.Request, digest: BodyDigest, config: Config) -
     """Read a form within the same limits as a JSON body; `digest` is computed of its fields. Raises ApiError."""
     boundary = boundary_of(request.headers["Content-Type"])
     if boundary is None:
-        raise _bad_form()
+        raise _bad_form("its Content-Type has no boundary")
     server = config.server
     body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout, is_json=False)
 
@@ -245,9 +245,9 @@ async def _read_form(request: web.Request, digest: BodyDigest, config: Config) -
 
     try:
         return await request.app[HEAVY].run(request[KEY].id, parse, body, boundary)
-    except BadForm:
-        raise _bad_form() from None
+    except BadForm as error:
+        raise _bad_form(str(error)) from None
 
 
-def _bad_form() -> ApiError:
-    return invalid_request("invalid_body", "The form cannot be read.")
+def _bad_form(why: str) -> ApiError:
+    return invalid_request("invalid_body", f"The form cannot be read: {why}.")

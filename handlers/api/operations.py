@@ -13,32 +13,32 @@ from handlers.reference.operation import HTML, TEXT, Answer, Operation, Paramete
 
 TAGS: Final = (
     Tag("Chat Completions", "OpenAI's API for chats."),
-    Tag("Responses", "OpenAI's API for agents: items, stored responses."),
+    Tag("Responses", "OpenAI's API for agents, with items and stored responses."),
     Tag("Messages", "Anthropic's API."),
-    Tag("Completions", "OpenAI's older API: a text goes on."),
+    Tag("Completions", "OpenAI's older API, which continues a text."),
     Tag("Images", "OpenAI's API for pictures."),
-    Tag("Models", "In OpenAI's form; in Anthropic's where `anthropic-version` is sent."),
+    Tag("Models", "In OpenAI's form, or in Anthropic's if the request has `anthropic-version`."),
     Tag("Monitoring", "For service managers, load balancers and Prometheus."),
-    Tag("Reference", "What you read."),
+    Tag("Reference", "This description of the API."),
 )
 
 _KEYED: Final = (Cause.REQUEST, Cause.KEY)
 _READS: Final = (*_KEYED, Cause.BODY)
 _MODEL: Final = (Cause.MODEL, Cause.MODELS)
-#: What may fail where a model is asked.
+#: The causes of errors of a call that asks a model.
 _ASKS: Final = (*_READS, *_MODEL, Cause.LIMITS, Cause.PROMPT, Cause.SITE)
 _FILES: Final = (Cause.PICTURES, Cause.DOCUMENTS)
 _OF_ANSWER: Final = (REASON, *ABOUT_ANSWER)
 
 _HELLO: Final = [{"role": "user", "content": "Hello!"}]
-_VERSION: Final = Parameter("anthropic-version", string(), "Any; what Anthropic's clients send.", "header")
+_VERSION: Final = Parameter("anthropic-version", string(), "Any version that Anthropic's clients send.", "header")
 _RESPONSE_ID: Final = Parameter("id", string(), "The response's id.", "path")
 
 CHAT: Final = Operation(
     "createChatCompletion",
     "Chat Completions",
     "Answer a chat",
-    "The conversation is continued at the site where its history equals the request's.",
+    "If the site has a conversation with the same history as the request, it is continued there.",
     body="ChatCompletionRequest",
     answers=(Answer("The answer.", "ChatCompletion", events="ChatCompletionEvent"),),
     headers=(*_OF_ANSWER, *OPENAI_LIMITS),
@@ -82,7 +82,7 @@ RESPONSES: Final = Operation(
     "createResponse",
     "Responses",
     "Answer a request",
-    "It is stored unless `store` is false. A prompt that is too long fails in the stream, where one is asked for.",
+    "The response is stored unless `store` is false. In a stream, a prompt that is too long is reported by an event.",
     body="ResponseRequest",
     answers=(Answer("The response.", "Response", events="ResponseEvent"),),
     headers=(*_OF_ANSWER, *OPENAI_LIMITS),
@@ -104,29 +104,29 @@ GET_RESPONSE: Final = Operation(
     "getResponse",
     "Responses",
     "Show a stored response",
-    parameters=(_RESPONSE_ID, Parameter("stream", literal("false"), "true is 400.")),
-    answers=(Answer("As it was answered.", "Response"),),
+    parameters=(_RESPONSE_ID, Parameter("stream", literal("false"), "`true` is answered with 400.")),
+    answers=(Answer("The response as it was answered.", "Response"),),
     headers=(REASON,),
     fails=(*_KEYED, Cause.STORED),
 )
 DELETE_RESPONSE: Final = Operation(
     "deleteResponse",
     "Responses",
-    "Forget a stored response",
+    "Delete a stored response",
     parameters=(_RESPONSE_ID,),
-    answers=(Answer("It is gone.", "ResponseDeleted"),),
+    answers=(Answer("The response is deleted.", "ResponseDeleted"),),
     headers=(REASON,),
     fails=(*_KEYED, Cause.STORED),
 )
 INPUT_ITEMS: Final = Operation(
     "listResponseInputItems",
     "Responses",
-    "List what a stored response was asked",
+    "List the input items of a stored response",
     parameters=(
         _RESPONSE_ID,
-        Parameter("order", literal("asc", "desc"), "By default the newest first."),
-        Parameter("limit", integer(minimum=1, maximum=MAX_ITEMS), "Items of a page."),
-        Parameter("after", string(), "The item behind which the page begins."),
+        Parameter("order", literal("asc", "desc"), "By default, the newest items come first."),
+        Parameter("limit", integer(minimum=1, maximum=MAX_ITEMS), "The number of items in a page."),
+        Parameter("after", string(), "The id of the item after which the page begins."),
     ),
     answers=(Answer("A page of items.", "ResponseInputItems"),),
     headers=(REASON,),
@@ -148,7 +148,7 @@ NO_WEBSOCKET: Final = Operation(
 NO_COMPACTION: Final = Operation(
     "compactResponse",
     "Responses",
-    "Not served: clients compact by a request of their own",
+    "Not served: clients compact conversations with a request of their own",
     fails=(*_KEYED, Cause.NOTHING_THERE),
 )
 GENERATE: Final = Operation(
@@ -176,12 +176,14 @@ MODELS: Final = Operation(
     "listModels",
     "Models",
     "List the models that the key may use",
-    "The best ranked first. The parameters are for Anthropic's form.",
+    "The best-ranked models come first. The parameters apply to Anthropic's form.",
     parameters=(
         _VERSION,
-        Parameter("limit", integer(minimum=1, maximum=MAX_PAGE, default=DEFAULT_PAGE), "Models of a page."),
-        Parameter("after_id", string(), "The model behind which the page begins."),
-        Parameter("before_id", string(), "The model before which it ends."),
+        Parameter(
+            "limit", integer(minimum=1, maximum=MAX_PAGE, default=DEFAULT_PAGE), "The number of models in a page."
+        ),
+        Parameter("after_id", string(), "The id of the model after which the page begins."),
+        Parameter("before_id", string(), "The id of the model before which the page ends."),
     ),
     answers=(Answer("The models.", "ModelsInEitherForm"),),
     headers=(REASON,),
@@ -192,8 +194,8 @@ MODEL: Final = Operation(
     "getModel",
     "Models",
     "Show one model",
-    "By any of its names, which may have slashes.",
-    parameters=(_VERSION, Parameter("name", string(), "A name, name@xxxx, id or display name.", "path")),
+    "A model can be requested by any of its names, which may contain slashes.",
+    parameters=(_VERSION, Parameter("name", string(), "A name, `name@xxxx`, id or display name.", "path")),
     answers=(Answer("The model.", "ModelInEitherForm"),),
     headers=(REASON,),
     fails=(*_KEYED, *_MODEL),
@@ -202,7 +204,7 @@ MODEL: Final = Operation(
 HEALTH: Final = Operation(
     "getHealth",
     "Monitoring",
-    "Say what works and what is degraded",
+    "Report what works and what is degraded",
     "A browser, which asks for `text/html`, gets a page.",
     answers=(
         Answer("A chat could be served.", "Health"),
@@ -212,19 +214,20 @@ HEALTH: Final = Operation(
 )
 HEALTH_BELOW: Final = HEALTH._replace(id="getHealthBelowV1")
 LIVEZ: Final = Operation(
-    "getLiveness", "Monitoring", "Say that the process answers", answers=(Answer("ok", media=TEXT),)
+    "getLiveness", "Monitoring", "Report that the process is running", answers=(Answer("ok", media=TEXT),)
 )
 READYZ: Final = Operation(
     "getReadiness",
     "Monitoring",
-    "Say whether a chat could be served",
+    "Report whether a chat could be served",
     answers=(Answer("ok", media=TEXT), Answer("not ok", media=TEXT, status=503)),
 )
 METRICS: Final = Operation(
     "getMetrics",
     "Monitoring",
     "Show the metrics",
-    "In Prometheus's text format, with a key made with `--metrics`, or without one where `server.open_metrics` is set.",
+    "In Prometheus's text format. The key must have been created with `--metrics`; if `server.open_metrics` is set, no"
+    " key is needed.",
     answers=(Answer("The metrics.", media=TEXT),),
     fails=(*_KEYED, Cause.METRICS),
 )
@@ -234,17 +237,17 @@ OPENAPI: Final = Operation(
     "This document",
     answers=(
         Answer("OpenAPI 3.1.", "OpenapiDocument"),
-        Answer("It is as it was: `If-None-Match` names it.", status=304),
+        Answer("Not changed since the version in `If-None-Match`.", status=304),
     ),
     headers=("ETag",),
 )
 DOCS: Final = Operation(
     "getDocs",
     "Reference",
-    "The same as a page",
+    "The API reference as a page",
     answers=(
         Answer("A page.", media=HTML),
-        Answer("It is as it was: `If-None-Match` names it.", status=304),
+        Answer("Not changed since the version in `If-None-Match`.", status=304),
     ),
     headers=("ETag",),
 )

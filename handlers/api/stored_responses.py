@@ -21,7 +21,7 @@ _OK: Final = {REASON: Reason.OK.value}
 async def get_response(request: web.Request) -> web.Response:
     """GET /responses/{id}: the object as it was stored."""
     if request.query.get("stream", "").lower() == "true":
-        message = "A stored response is not streamed again: leave out 'stream'."
+        message = "A stored response cannot be streamed: leave out 'stream'."
         raise invalid_request("unsupported_parameter", message, "stream")
     return json_response((await _find(request)).response, headers=_OK)
 
@@ -39,7 +39,7 @@ async def delete_response(request: web.Request) -> web.Response:
 async def cancel_response(request: web.Request) -> web.Response:
     """POST /responses/{id}/cancel: only a response in the background could be cancelled, and there are none."""
     await _find(request)
-    message = "Only responses in the background can be cancelled; this one has ended."
+    message = "Only background responses can be cancelled; this response has ended."
     raise invalid_request("invalid_request", message, "response_id")
 
 
@@ -66,4 +66,4 @@ async def no_websocket(_: web.Request) -> web.Response:
 
 async def no_compaction(_: web.Request) -> web.Response:
     """POST /responses/compact."""
-    raise not_found("The bridge does not compact conversations: let your client do it, by a request of its own.")
+    raise not_found("The bridge does not compact conversations: have your client do it, with a request of its own.")

@@ -13,20 +13,20 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "Health": output_object(
         {
             "status": literal("ok", "degraded", DOWN),
-            "reason": literal(*Reason, about="Of the first trouble."),
+            "reason": literal(*Reason, about="The word of diagnosis of the first problem."),
             "degraded": array(
                 output_object({"part": string(), "reason": literal(*Reason), "message": string()}),
                 "What is wrong. Accounts are numbered, not named.",
             ),
             "accounts": output_object({"total": integer(), "usable": integer()}),
-            "models": integer("How many there are."),
-            "answering": integer("Answers that run now."),
+            "models": integer("The number of models."),
+            "answering": integer("The number of answers in progress."),
             "unknown": {
                 "type": "object",
                 "additionalProperties": {"type": "integer"},
-                "description": "What came from the site that this version does not know, counted by kind.",
+                "description": "Data from the site that this version of the bridge does not know, counted by kind.",
             },
         },
-        {"workers": array({"type": "object"}, "With several processes: each one and its state.")},
+        {"workers": array({"type": "object"}, "Only with several processes: each process and its state.")},
     ),
 }

@@ -1,1 +1,1 @@
-"""What the API is, for programs (/openapi.json) and for people (/docs), made of the table of its calls."""
+"""The API reference, generated from the table of calls: /openapi.json for programs, /docs for people."""

@@ -1,4 +1,4 @@
-"""The calls of the API → one OpenAPI document (3.1). Pure functions."""
+"""Builds the OpenAPI document (3.1) from the descriptions of the calls. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,35 +23,36 @@ from handlers.reference.headers import HEADERS, OF_STATUS, REFUSED_AT_ONCE
 from handlers.reference.operation import EVENTS, FORM, JSON, Answer, DescribedCall, Tag
 
 _MODULES: Final = (chat, completions, responses, response_answers, messages, message_answers, openai, monitoring)
-#: The key in each of the headers in which it may stand.
+#: The headers that can carry the key.
 _KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`Authorization: Bearer sk-lmab-…`"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
 }
-#: The document itself, in the words of which it consists.
+#: The schema of the document itself.
 _OWN: Final[Mapping[str, Schema]] = {
     "OpenapiDocument": {"type": "object", "required": ["openapi", "info", "paths", "components"]},
 }
 
 _ABOUT: Final = """\
-One daemon that speaks OpenAI's and Anthropic's APIs in front and LMArena's web protocol behind.
+One daemon that speaks OpenAI's and Anthropic's APIs to its clients and LMArena's web protocol to the site.
 
-Every path below `/v1` exists below `/api/v1` too, and what answers GET answers HEAD. Fields that are not named are \
-ignored. Numbers of tokens are estimates. An error's `code` and the header `x-bridge-reason` say what went wrong; in \
-Anthropic's API its `type` does, and what is 503 elsewhere is 529. A stream that breaks off ends with one error event.
+Every path under `/v1` also works under `/api/v1`, and every path that answers GET also answers HEAD. Fields that are \
+not described here are ignored. Numbers of tokens are estimates. An error's `code` and the header `x-bridge-reason` \
+say what went wrong; in Anthropic's API the error's `type` does, and its status is 529 where other APIs have 503. A \
+stream that breaks off ends with one error event.
 """
 
 
 class Failure(NamedTuple):
-    """All errors of a call with one status, as its API spells it."""
+    """All errors of a call that have the same status in its API."""
 
     status: int
     codes: tuple[Code, ...]
 
 
 def schemas() -> dict[str, Schema]:
-    """Every component, by name. Raises ValueError for a name that is there twice."""
+    """All schemas, by name. Raises ValueError if two have the same name."""
     found = dict(_OWN)
     for module in _MODULES:
         if twice := found.keys() & module.SCHEMAS.keys():
@@ -128,7 +129,9 @@ def _answer(call: DescribedCall, answer: Answer) -> dict[str, object]:
     content = {answer.media: {"schema": schema}}
     if answer.events is not None:
         content[EVENTS] = {"schema": ref(answer.events)}
-    about = f"{answer.about} In a stream the schema is that of each event's data." if answer.events else answer.about
+    about = (
+        f"{answer.about} In a stream, the schema describes the data of each event." if answer.events else answer.about
+    )
     headers = (*_request_ids(call.apis), *call.operation.headers)
     described: dict[str, object] = {"description": about, "headers": dict(map(_header, headers))}
     return described if answer.status == 304 else {**described, "content": content}
@@ -143,14 +146,14 @@ def _request_ids(apis: tuple[Api, ...]) -> tuple[str, ...]:
 
 
 class _SharedResponses:
-    """Error answers as components: most calls have the same."""
+    """Error responses as components, since most calls share them."""
 
     def __init__(self) -> None:
         self.components: dict[str, object] = {}
         self._names: dict[tuple[object, ...], str] = {}
 
     def of(self, call: DescribedCall, failure: Failure) -> dict[str, str]:
-        """Refer to the component of a call's errors with one status."""
+        """Return a reference to the component for a call's errors with one status."""
         headers = _headers_of(call, failure.status)
         families = tuple("OpenAI" if isinstance(api, OpenAI) else "Anthropic" for api in call.apis)
         key = families, failure, headers
@@ -163,7 +166,7 @@ class _SharedResponses:
 
 
 def _headers_of(call: DescribedCall, status: int) -> tuple[str, ...]:
-    """The headers of an error, without its reason: what asks a model may have begun to say of its answer."""
+    """The headers of an error, without its reason. A call that asks a model may also have headers about the answer."""
     asks = Cause.LIMITS in call.operation.fails and status not in REFUSED_AT_ONCE
     own = (*ABOUT_ANSWER, *(name for name in call.operation.headers if name not in ABOUT_ANSWER)) if asks else ()
     named = dict.fromkeys((*_request_ids(call.apis), *OF_STATUS.get(status, ()), *own))

@@ -1,4 +1,4 @@
-"""The headers of answers, described (docs/behaviour.md, "Headers about an answer")."""
+"""Descriptions of the response headers (docs/behaviour.md, "Headers about an answer")."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bridge.headers import (
 )
 from upstream.protocol.errors import Reason
 
-#: Of an error with one of these statuses.
+#: The headers of an error, by its status.
 OF_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
     405: ("Allow",),
@@ -32,33 +32,36 @@ OF_STATUS: Final[Mapping[int, tuple[str, ...]]] = {
     504: (SHOULD_RETRY,),
     529: ("Retry-After", SHOULD_RETRY),
 }
-#: Statuses of a refusal that comes before anything of a request is read: none of its answer's headers is known.
+#: Statuses of refusals that are sent before the request is read, so that no header about the answer is known.
 REFUSED_AT_ONCE: Final = frozenset((401, 414, 431, 505))
 HEADERS: Final[Mapping[str, tuple[str, Schema]]] = {
-    REQUEST_ID: ("The request's id: the caller's own, if it sent a sane one. The log has it in each line.", string()),
-    ANTHROPIC_REQUEST_ID: ("The same, as Anthropic's API has it.", string()),
-    REASON: ("The word of diagnosis; ok on a whole answer.", literal(*Reason)),
+    REQUEST_ID: (
+        "The request's id, which every log line about it has. A valid id that the client sends is used.",
+        string(),
+    ),
+    ANTHROPIC_REQUEST_ID: ("The request's id, under the name that Anthropic's API uses.", string()),
+    REASON: ("The word of diagnosis; `ok` on a complete answer that is not streamed.", literal(*Reason)),
     CONVERSATION: (
-        "How the chat is continued at the site: new, follow-up, regenerate or joined, with why.",
+        "How the chat is continued on the site: `new`, `follow-up`, `regenerate` or `joined`, with the cause.",
         string(pattern="^(new|follow-up|regenerate|joined)(; why=.+)?$"),
     ),
-    EVALUATION: ("Where to look at it in a browser.", string()),
-    MODEL: ("The model that answers, by its own name.", string()),
-    IGNORED: ("Names of parameters without effect, or images.", string()),
+    EVALUATION: ("The address of the conversation on the site, for a browser.", string()),
+    MODEL: ("The name of the model that answers; the request may have used an alias.", string()),
+    IGNORED: ("The names of parameters that have no effect; `images` if the model accepts none.", string()),
     TOOLS: (
-        "What became of the tools, on whole answers.",
+        "How the answer used the request's tools; only on answers that are not streamed.",
         literal("called", "repaired", "none", "unparsed"),
     ),
-    SHOULD_RETRY: ("An SDK must not repeat the request by itself.", literal("false")),
-    "Retry-After": ("When to ask again, in seconds.", integer(minimum=1)),
-    "Allow": ("The methods that are served.", string()),
-    "Accept-Encoding": ("The codings that are known.", string()),
+    SHOULD_RETRY: ("Tells an SDK not to repeat the request automatically.", literal("false")),
+    "Retry-After": ("The seconds to wait before the next attempt.", integer(minimum=1)),
+    "Allow": ("The methods that the path supports.", string()),
+    "Accept-Encoding": ("The content codings that the bridge supports.", string()),
     "WWW-Authenticate": ("Bearer.", string()),
-    OPENAI_LIMITS[0]: ("Requests of this key in a minute.", integer()),
-    OPENAI_LIMITS[1]: ("How many are left.", integer()),
-    OPENAI_LIMITS[2]: ("When all are there again, such as 1.2s.", string()),
-    ANTHROPIC_LIMITS[0]: ("Requests of this key in a minute.", integer()),
-    ANTHROPIC_LIMITS[1]: ("How many are left.", integer()),
-    ANTHROPIC_LIMITS[2]: ("When all are there again.", string(format="date-time")),
-    "ETag": ("Changes with the content; send it as If-None-Match.", string()),
+    OPENAI_LIMITS[0]: ("The requests per minute that the key may make.", integer()),
+    OPENAI_LIMITS[1]: ("The requests that are left in the current minute.", integer()),
+    OPENAI_LIMITS[2]: ("The time until all requests are available again, such as `1.2s`.", string()),
+    ANTHROPIC_LIMITS[0]: ("The requests per minute that the key may make.", integer()),
+    ANTHROPIC_LIMITS[1]: ("The requests that are left in the current minute.", integer()),
+    ANTHROPIC_LIMITS[2]: ("The moment at which all requests are available again.", string(format="date-time")),
+    "ETag": ("Changes with the content; send it back in `If-None-Match`.", string()),
 }

@@ -14,9 +14,9 @@ TEXT: Final = "text/plain"
 HTML: Final = "text/html"
 FORM: Final = "multipart/form-data"
 EVENTS: Final = "text/event-stream"
-#: Stands in the page for the daemon's address until somebody asks for it. It needs no escaping.
+#: A placeholder for the daemon's address in the rendered page. It needs no escaping.
 ORIGIN: Final = "http://bridge.invalid"
-#: A parameter of a path as the router has it: what follows the name is its pattern.
+#: A path parameter in the router's notation: its name and its pattern.
 _PATTERN: Final = re.compile(r"\{(\w+):[^}]+\}")
 
 
@@ -30,7 +30,7 @@ class Parameter(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer: the component that describes it, None for a text; in `events` that of one event of its stream."""
+    """An answer. `schema` names the component of its body, None for a text; `events` that of an event in its stream."""
 
     about: str
     schema: str | None = None
@@ -40,11 +40,11 @@ class Answer(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """One call. `id` is unique; `body` and `form` are components; `fails` says which errors it has.
+    """One call. `id` is unique; `body` and `form` name components; `fails` lists the causes of its errors.
 
-    `headers` are those of its answers beside `x-request-id`. `example` is a body that may be sent as it is, with MODEL
-    in the place of a model. A call without `answers` only says why it is not served. With `in_either_form` it speaks
-    Anthropic's API too, to those who send `anthropic-version`.
+    `headers` are those of its answers besides `x-request-id`. `example` is a body that can be sent as it is, except
+    that MODEL stands for a model's name. A call without `answers` is not served; its summary says why. If
+    `in_either_form` is set, requests with `anthropic-version` are answered in the form of Anthropic's API.
     """
 
     id: str
@@ -71,7 +71,7 @@ class Tag(NamedTuple):
 class DescribedCall(NamedTuple):
     """One route and its description. `open` says that it may be called without a key.
 
-    `apis` spell its errors: two where a header of the request decides which of them does.
+    `apis` has the API that formats its errors, or two if a header of the request decides between them.
     """
 
     method: str

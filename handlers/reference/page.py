@@ -1,4 +1,4 @@
-"""The calls of the API → what /docs shows of each: parameters, answers, errors, a curl line. Pure functions."""
+"""Prepares what /docs shows of each call: parameters, answers, errors and a curl command. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from bridge.dialects.openai.errors import OpenAI
-from bridge.dialects.schema import Schema
+from bridge.dialects.schema import WITHOUT_EFFECT, Schema
 from bridge.error_codes import Code
 from bridge.errors import ApiError
 from handlers.reference.document import failures, schemas
@@ -19,7 +19,7 @@ _KEY: Final = '"Authorization: Bearer $OPENAI_API_KEY"'
 _ANTHROPIC_KEY: Final = '"x-api-key: $OPENAI_API_KEY"'
 _VERSION: Final = "anthropic-version: 2023-06-01"
 _STAND_INS: Final = (("{name}", "MODEL"), ("{id}", "RESPONSE"))
-#: How types are called.
+#: The names of JSON types that the page replaces.
 _WORDS: Final = {"array": "list", "null": ""}
 
 
@@ -34,7 +34,7 @@ class Field(NamedTuple):
 
 
 class Error(NamedTuple):
-    """One error, as the call's API spells it: `name` is a code, or Anthropic's type."""
+    """One error as the call's API names it: `name` is a code, or in Anthropic's API a type."""
 
     status: int
     name: str
@@ -68,13 +68,13 @@ class Section(NamedTuple):
 
 
 def sections(calls: Iterable[DescribedCall], tags: Iterable[Tag]) -> list[Section]:
-    """What the page shows, API by API."""
+    """Return the content of the page, one section for each API."""
     shown = [(call.operation.tag, shown_call(call)) for call in calls]
     return [Section(tag.name, tag.about, [call for name, call in shown if name == tag.name]) for tag in tags]
 
 
 def shown_call(call: DescribedCall) -> ShownCall:
-    """What the page shows of one call."""
+    """Return what the page shows of one call."""
     about = call.operation
     fields = [
         Field(each.name, each.place, kind_of(each.schema), each.about, each.place == "path")
@@ -98,7 +98,7 @@ def shown_call(call: DescribedCall) -> ShownCall:
 
 
 def curl_line(call: DescribedCall) -> str:
-    """A line that can be pasted: the key comes from the environment, and MODEL stands for a model."""
+    """A command that can be pasted: the key comes from the environment, and MODEL stands for a model's name."""
     about = call.operation
     path = call.shown_path
     for name, stand_in in _STAND_INS:
@@ -116,7 +116,7 @@ def curl_line(call: DescribedCall) -> str:
 
 
 def kind_of(schema: Schema) -> str:
-    """What a value must be, in a few words."""
+    """Describe the type of a value in a few words."""
     if "const" in schema:
         return orjson.dumps(schema["const"]).decode()
     if "enum" in schema:
@@ -138,7 +138,7 @@ def _range(schema: Schema) -> str:
     least, most = schema.get("minimum"), schema.get("maximum")
     if least is not None and most is not None:
         return f", {least} to {most}"
-    return f", from {least}" if least is not None else ""
+    return f", at least {least}" if least is not None else ""
 
 
 def _list(value: object) -> list[Any]:
@@ -156,7 +156,7 @@ def _body_fields(schema: Schema) -> list[Field]:
 
 
 def _has_no_effect(field: Field) -> bool:
-    return field.about.startswith("Checked, without effect")
+    return field.about == WITHOUT_EFFECT
 
 
 def _error(call: DescribedCall, status: int, row: Code) -> Error:

@@ -1,4 +1,4 @@
-"""GET /openapi.json: no key is needed, since nothing in it is secret. It is built once and kept as bytes."""
+"""GET /openapi.json. It needs no key, since nothing in it is secret. It is built once and kept as bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ServedDocument(NamedTuple):
 
 
 class Reference:
-    """What is described, and the document that it makes."""
+    """The described calls, and the OpenAPI document made from them."""
 
     def __init__(self, calls: Sequence[DescribedCall], tags: Sequence[Tag]) -> None:
         self.calls = calls
@@ -34,7 +34,7 @@ class Reference:
         self._made: ServedDocument | None = None
 
     async def document(self) -> ServedDocument:
-        """The OpenAPI document; the first request for it has it made, in a thread."""
+        """Return the OpenAPI document; the first call makes it, in a thread."""
         async with self._lock:
             if self._made is None:
                 self._made = await asyncio.to_thread(self.make)
@@ -42,14 +42,14 @@ class Reference:
 
     def make(self) -> ServedDocument:
         """Make the OpenAPI document."""
-        from handlers.reference.document import document  # all schemas, which the daemon does not need at its start
+        from handlers.reference.document import document  # deferred: imports all schemas, which few requests need
 
         made = document(self.calls, self.tags, __version__)
         body = orjson.dumps(made, option=orjson.OPT_NON_STR_KEYS)  # names of headers are `istr`
         return ServedDocument(body, etag_of(body))
 
 
-#: What is written at once: as much as a transport takes without pausing.
+#: The size of one write: as much as a transport accepts without pausing.
 PIECE_BYTES: Final = 16 * 1024
 
 REFERENCE: Final = web.AppKey("reference", Reference)
@@ -70,10 +70,10 @@ async def send_kept(
     between: bytes = b"",
     headers: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
-    """Send what the caller may keep, and ask for again only where it has changed: else 304.
+    """Send a body that clients may cache, or 304 if the client's copy has this `etag`.
 
-    The body is `parts`, which all callers share, with `between` among them. It leaves piece by piece: a caller that
-    does not read holds no copy of it.
+    The body is `parts`, which all responses share, joined by `between`. It is written piece by piece, so that a client
+    that does not read costs no copy of it.
     """
     request[RECORD].quiet = True
     sent = {**(headers or {}), "ETag": f'"{etag}"', "Cache-Control": "no-cache"}
@@ -92,7 +92,7 @@ async def send_kept(
 
 
 def pieces(parts: Sequence[bytes], between: bytes) -> Iterator[bytes]:
-    """The parts with `between` among them, in pieces that are not much longer than `PIECE_BYTES`."""
+    """Yield the parts, joined by `between`, in pieces that are not much longer than `PIECE_BYTES`."""
     for number, part in enumerate(parts):
         before = between if number else b""
         for start in range(0, max(len(part), 1), PIECE_BYTES):

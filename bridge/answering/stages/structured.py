@@ -98,7 +98,7 @@ class JsonStage(ReadingStage):
         self.regenerable = False
         self._clear_held()
         if text is None:
-            return self._refuse("it holds no JSON that fits, and the model could not be asked again.")
+            return self._refuse("it contains no suitable JSON, and the model could not be asked again.")
         found, mistake = _find_json(text, self._schema, self._opening)
         return self._refuse(mistake) if found is None else [text_delta(found.text)]
 
@@ -108,7 +108,7 @@ class JsonStage(ReadingStage):
 
     def _refuse(self, mistake: str) -> list[AnswerEvent]:
         self._clear_held()
-        self.error = invalid_model_output(f"The model's answer is not the JSON that was asked for: {mistake}")
+        self.error = invalid_model_output(f"The model's answer is not the requested JSON: {mistake}")
         return []
 
     def _push(self, text: str) -> str:
@@ -167,7 +167,7 @@ def _find_json(
         return None, first_mistake
     place = opening.search(text)
     too_long = place is not None and is_too_long(text, place.start())
-    return None, "its JSON is not valid, and too long to be mended." if too_long else "it holds no valid JSON."
+    return None, "its JSON is not valid and is too long to be repaired." if too_long else "it contains no valid JSON."
 
 
 def _misfit_of(value: object, schema: Mapping[str, object] | None) -> str:

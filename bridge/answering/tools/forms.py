@@ -102,7 +102,7 @@ def _read_wrapper(text: str, start: int, at: int) -> Block | None:
     end = _WRAPPER_END.search(text, at)
     if end is None or not at_line_start(text, start):
         return None
-    return Block((), end.end(), "It holds no call.", closed=True)
+    return Block((), end.end(), "It contains no call.", closed=True)
 
 
 _WRAPPER_END: Final = re.compile(
@@ -176,7 +176,7 @@ def _read_bracket(text: str, start: int, at: int) -> Block | None:
         return read_calls_as_json(text, inner, None)
     named = _ARGS.match(text, at)
     if named is None:
-        return Block((), len(text), "It holds no call.") if at_line_start(text, start) and not text[inner:] else None
+        return Block((), len(text), "It contains no call.") if at_line_start(text, start) and not text[inner:] else None
     value = read_nearly(text, named.end())
     if value is None:
         return Block((), len(text), "Its arguments are not valid JSON.")
@@ -226,7 +226,11 @@ def _read_channel(text: str, start: int, at: int) -> Block | None:
     opening = _CHANNEL.match(text, start)
     name = (opening["second"] or opening["first"]) if opening else None
     if opening is None or name is None:
-        return Block((), len(text), "It has no message.") if at_line_start(text, start) and len(text) > at else None
+        return (
+            Block((), len(text), "It names no tool, or has no message.")
+            if at_line_start(text, start) and len(text) > at
+            else None
+        )
     return read_arguments(text, name, opening.end(), _CHANNEL_END)
 
 

@@ -55,10 +55,14 @@ class OfferedTools:
         """Turn what was read into a call, or return why it is invalid."""
         tool = self.find(raw.name)
         if tool is None:
-            return InvalidCall(f'There is no tool "{raw.name[:100]}" that may be called.')
+            return InvalidCall(f'The tool "{raw.name[:100]}" does not exist or may not be called.')
         if tool.kind == "custom":
             text = _input_of(raw)
-            return InvalidCall(f'"{tool.name}" takes "input", a string.') if text is None else _call_of(tool, text)
+            return (
+                InvalidCall(f'The tool "{tool.name}" takes one string, "input".')
+                if text is None
+                else _call_of(tool, text)
+            )
         arguments = _arguments_of(raw, tool)
         if not isinstance(arguments, dict):
             return InvalidCall(f'The arguments of "{tool.name}" are not a JSON object.')
@@ -69,7 +73,7 @@ class OfferedTools:
             misfit = self._checkers[tool.name].first_misfit(arguments)
         if misfit is not None:
             place = f" (at {misfit.path})" if misfit.path else ""
-            return InvalidCall(f'The arguments of "{tool.name}" do not fit its parameters{place}: {misfit.message}')
+            return InvalidCall(f'The arguments of "{tool.name}" do not match its parameters{place}: {misfit.message}')
         try:
             return _call_of(tool, compact(arguments))
         except RecursionError:

@@ -71,7 +71,7 @@ def read_calls_as_json(text: str, at: int, closer: re.Pattern[str] | None) -> Bl
         value = read_nearly(text, at)
         found = None if value is None else calls_in(value.value)
         if value is None or found is None:
-            too_long = " and is too long to be mended" if value is None and is_too_long(text, at) else ""
+            too_long = " and is too long to be repaired" if value is None and is_too_long(text, at) else ""
             return Block((), at, f"It is not valid JSON with a name and arguments{too_long}.")
         calls += found
         mended |= value.mended
@@ -82,9 +82,9 @@ def read_calls_as_json(text: str, at: int, closer: re.Pattern[str] | None) -> Bl
     if fence and (fence_end := _FENCE_END.match(text, at)):
         at = fence_end.end()
     end, closed = closed_by(text, at, closer)
-    problem = "" if calls else "It holds no call."
+    problem = "" if calls else "It contains no call."
     if calls and closer is not None and not closed and _has_stray_bracket(text, at):
-        problem = "Something that is no JSON stands before its closing tag."
+        problem = "Its JSON is followed by a surplus bracket or quotation mark."
     return Block(tuple(calls), end, problem, closed or closer is None, mended)
 
 
@@ -114,7 +114,7 @@ def read_arguments(text: str, name: str, at: int, closer: re.Pattern[str]) -> Bl
     found = closer.search(text, at)
     if found is None:
         empty = not text[at:].strip()
-        return Block((RawCall(name),) if empty else (), len(text), "" if empty else "It is not closed.")
+        return Block((RawCall(name),) if empty else (), len(text), "" if empty else "It has no closing tag.")
     content = text[at : found.start()]
     call = RawCall(name, text=content) if content.strip() else RawCall(name)
     return Block((call,), found.end(), closed=True)

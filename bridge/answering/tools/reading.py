@@ -85,7 +85,7 @@ class _Reader:
         if self._budget.exhausted:
             self._give_up()
         if self._wrapper is not None and at_line_start(self._text, self._wrapper):
-            self._wrong.append("A block of calls was opened in which there is none.")
+            self._wrong.append("A block of calls was opened, but contains no call.")
             self._start = self._wrapper if self._start is None else self._start
         if self._start is not None:
             self._drop(len(self._text))

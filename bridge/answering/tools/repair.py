@@ -36,7 +36,7 @@ def calls_prompt(tools: Tools, mistakes: Sequence[str]) -> str:
         lines.append(_CALL)
     if "custom" in kinds:
         lines.append(_CUSTOM_CALL)
-    return "\n".join([*lines, "", f"The tools that may be called: {names}."])
+    return "\n".join([*lines, "", f"You may call these tools: {names}."])
 
 
 def json_prompt(mistake: str, *, has_schema: bool) -> str:

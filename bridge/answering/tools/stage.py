@@ -120,7 +120,7 @@ class ToolsStage(ReadingStage):
         """Pass on the first answer as text, or refuse it if it had to contain a call."""
         self.outcome = ToolsOutcome.UNPARSED
         if self._tools.required:
-            why = wrong[0] if wrong else "It called no tool, and one had to be called."
+            why = wrong[0] if wrong else "It called no tool, but a call was required."
             self.error = invalid_model_output(f"The model's answer could not be read as tool calls: {why}")
             return []
         return self._all_as_text()

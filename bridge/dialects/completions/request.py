@@ -52,12 +52,12 @@ def read_request(fields: Fields) -> CompletionFields:
     prompts = _read_prompts(fields)
     suffix = fields.string("suffix")
     if not suffix and not all(map(str.strip, prompts)):
-        raise fields.invalid("prompt", "invalid_value", "'prompt' holds no text to send.")
+        raise fields.invalid("prompt", "invalid_value", "'prompt' contains no text to send.")
     n = fields.integer("n", minimum=1) or 1
     if (fields.integer("best_of", minimum=1) or 1) > n:
         raise fields.unsupported("best_of")
     if n * len(prompts) > MAX_CHOICES:
-        limit = f"A request has {MAX_CHOICES} choices at most: 'n' for each text in 'prompt'."
+        limit = f"A request may have at most {MAX_CHOICES} choices: 'n' for each text in 'prompt'."
         raise fields.invalid("n" if n > 1 else "prompt", "invalid_value", limit)
     stream = fields.boolean("stream") or False
     shared = ChatRequest(
@@ -87,7 +87,7 @@ def _read_prompts(fields: Fields) -> list[str]:
     items = sent if isinstance(sent, list) else [] if sent is None else [sent]
     prompts = [item for item in items if isinstance(item, str)]
     if len(prompts) < len(items):
-        message = "'prompt' must be a string or an array of strings: token ids are not taken."
+        message = "'prompt' must be a string or an array of strings: token ids are not supported."
         raise fields.invalid("prompt", "invalid_type", message)
     if not prompts:
         raise fields.required("prompt")

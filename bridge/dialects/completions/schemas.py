@@ -41,19 +41,28 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "model": string(minLength=1),
             "prompt": any_of(
-                string(), array(string(), minItems=1), about="A text, or several, each an evaluation of its own."
+                string(),
+                array(string(), minItems=1),
+                about="A text or several texts, each of which is an evaluation of its own.",
             ),
         },
         {
-            "suffix": string("What stands behind the text that is wanted; asked for in words."),
+            "suffix": string("The text after the wanted text; the bridge puts it into the prompt, in words."),
             "stream": boolean(),
             "stream_options": input_object({}, {"include_usage": boolean()}),
-            "echo": boolean("The answer begins with the prompt."),
-            "max_tokens": integer("-1 and 0 mean no limit.", minimum=-1),
-            "n": integer("Answers to each prompt; eight in all.", minimum=1, maximum=MAX_CHOICES),
-            "best_of": integer("Not more than n.", minimum=1),
+            "echo": boolean("Whether the answer begins with the prompt."),
+            "max_tokens": integer("The maximum length of the answer; -1 and 0 mean no limit.", minimum=-1),
+            "n": integer(
+                f"The number of answers to each prompt; a request may have at most {MAX_CHOICES} in all.",
+                minimum=1,
+                maximum=MAX_CHOICES,
+            ),
+            "best_of": integer("At most `n`.", minimum=1),
             "stop": any_of(string(), array(string(), maxItems=MAX_STOPS)),
-            "logprobs": {"description": "Not supported: others than false and 0 are 400.", "enum": [False, 0, None]},
+            "logprobs": {
+                "description": "Not supported: values other than `false` and 0 are answered with 400.",
+                "enum": [False, 0, None],
+            },
             **without_effect(IGNORED),
         },
     ),
@@ -64,6 +73,6 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "CompletionEvent": any_of(
         ref("CompletionChunk"),
         ref("StreamError"),
-        about="The data of one event. The last one is the text [DONE], or an error, behind which nothing comes.",
+        about="The data of one event. The last event is the text `[DONE]`, or an error, after which the stream ends.",
     ),
 }

@@ -37,8 +37,8 @@ _CITATION: Final = output_object(
 _BLOCK: Final = one_of(
     output_object({"type": literal("text"), "text": string()}, {"citations": array(ref("MessageCitation"))}),
     output_object(
-        {"type": literal("thinking"), "thinking": string(), "signature": string("Made up: nothing checks it.")},
-        about="Only where the request asked for it.",
+        {"type": literal("thinking"), "thinking": string(), "signature": string("A placeholder: nothing checks it.")},
+        about="Only if the request asked for it.",
     ),
     output_object({"type": literal("tool_use"), "id": string(), "name": string(), "input": any_object()}),
 )
@@ -50,10 +50,10 @@ def _message(stop_reason: Schema, usage: Schema) -> Schema:
             "id": string(),
             "type": literal("message"),
             "role": literal("assistant"),
-            "model": string("As it was asked for; x-bridge-model says which one answers."),
+            "model": string("The name that the request used; `x-bridge-model` has the model that answers."),
             "content": array(ref("MessageAnswerBlock")),
             "stop_reason": stop_reason,
-            "stop_sequence": nullable(string("The one that was met.")),
+            "stop_sequence": nullable(string("The stop sequence at which the answer ended.")),
             "usage": usage,
         }
     )
@@ -61,7 +61,7 @@ def _message(stop_reason: Schema, usage: Schema) -> Schema:
 
 _ERROR_TYPES: Final = sorted({error_type(ApiError(row.status, row.code, "")) for row in CODES})
 _ERROR: Final = output_object(
-    {"type": literal(*_ERROR_TYPES), "message": string("What is wrong, and what to do.")},
+    {"type": literal(*_ERROR_TYPES), "message": string("What is wrong, and what to do about it.")},
     {"details": output_object({"error_code": string()})},
 )
 
@@ -99,15 +99,15 @@ _EVENT: Final = one_of(
         }
     ),
     output_object({"type": literal("message_stop")}),
-    output_object({"type": literal("ping")}, about="While an answer is waited for."),
-    output_object({"type": literal("error"), "error": _ERROR}, about="The stream broke off: nothing comes behind it."),
-    about="The data of one event, whose name is its type. The last one is message_stop, or an error.",
+    output_object({"type": literal("ping")}, about="Sent while the bridge waits for the answer."),
+    output_object({"type": literal("error"), "error": _ERROR}, about="The stream broke off. It ends with this event."),
+    about="The data of one event; the event's name is its type. The last event is `message_stop` or an error.",
 )
 
 _MODEL: Final = output_object(
     {
         "type": literal("model"),
-        "id": string("The name to ask for."),
+        "id": string("The name to use in requests."),
         "display_name": string(),
         "created_at": string(format="date-time"),
         "lifecycle": literal("active"),
@@ -121,13 +121,13 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "MessageCitation": _CITATION,
     "MessageUsage": output_object(
         {
-            "input_tokens": integer("Without what was read from the cache."),
+            "input_tokens": integer("Without the tokens that count as read from the cache."),
             "cache_creation_input_tokens": integer(),
-            "cache_read_input_tokens": integer("What was not sent again."),
+            "cache_read_input_tokens": integer("The tokens that a follow-up did not have to send again."),
             "output_tokens": integer(),
             "output_tokens_details": output_object({"thinking_tokens": integer()}),
         },
-        about="An estimate.",
+        about="Estimates.",
     ),
     "MessageEvent": _EVENT,
     "MessageTokens": output_object({"input_tokens": integer()}),

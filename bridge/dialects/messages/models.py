@@ -57,5 +57,5 @@ def _object(name: str, model: Model, max_tokens: int) -> dict[str, object]:
 
 def _index(ids: Sequence[str], id_: str, param: str) -> int:
     if id_ not in ids:
-        raise invalid_request("invalid_value", f"'{param}' names no model of the list.", param)
+        raise invalid_request("invalid_value", f"'{param}' is not the id of a model in the list.", param)
     return ids.index(id_)

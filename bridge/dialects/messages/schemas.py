@@ -31,7 +31,7 @@ _PARTS: Final = (
             "type": literal("image"),
             "source": any_of(
                 input_object({"type": literal("base64"), "data": string()}, {"media_type": string()}),
-                input_object({"type": literal("url"), "url": string("Fetched only with images.fetch_urls.")}),
+                input_object({"type": literal("url"), "url": string("Fetched only if `images.fetch_urls` is set.")}),
             ),
         }
     ),
@@ -54,24 +54,27 @@ _BLOCK: Final = any_of(
     input_object(
         {"type": literal("tool_result"), "tool_use_id": string()},
         {"content": any_of(string(), array(any_of(*_PARTS))), "is_error": boolean()},
-        about="A user's.",
+        about="In a user's message.",
     ),
     input_object(
         {"type": literal("tool_use"), "name": string()},
         {"id": string(), "input": any_object()},
-        about="An assistant's.",
+        about="In an assistant's message.",
     ),
-    input_object({"type": literal("thinking", "redacted_thinking")}, about="Accepted, and not shown to a model."),
+    input_object({"type": literal("thinking", "redacted_thinking")}, about="Accepted, but not shown to the model."),
 )
 
 _OPTIONAL: Final[Mapping[str, Schema]] = {
     "system": any_of(string(), array(_TEXT)),
-    "stream": boolean("Answer by server-sent events."),
+    "stream": boolean("Whether to stream the answer as server-sent events."),
     "stop_sequences": array(string(), maxItems=MAX_STOPS),
     "thinking": input_object(
         {"type": literal(*THINKING)},
-        {"display": string("omitted: no thinking block comes."), "budget_tokens": integer("Without effect.")},
-        about="enabled and adaptive show what the model shows of its thoughts.",
+        {
+            "display": string("With `omitted`, the answer has no thinking block."),
+            "budget_tokens": integer("Has no effect."),
+        },
+        about="With `enabled` and `adaptive`, the answer has the part of its reasoning that the model shows.",
     ),
     "tools": array(ref("MessageTool"), maxItems=MAX_TOOLS),
     "tool_choice": input_object(
@@ -80,8 +83,8 @@ _OPTIONAL: Final[Mapping[str, Schema]] = {
     "output_config": input_object(
         {},
         {
-            "format": input_object({"type": literal("json_schema"), "schema": any_object("JSON Schema.")}),
-            "effort": string("Without effect."),
+            "format": input_object({"type": literal("json_schema"), "schema": any_object("A JSON Schema.")}),
+            "effort": string("Has no effect."),
         },
     ),
     **without_effect(IGNORED),
@@ -95,7 +98,7 @@ _REQUIRED: Final[Mapping[str, Schema]] = {
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "MessageRequest": input_object(
-        {**_REQUIRED, "max_tokens": integer("The answer ends there.", minimum=1)},
+        {**_REQUIRED, "max_tokens": integer("The maximum length of the answer.", minimum=1)},
         _OPTIONAL,
     ),
     "MessageCountRequest": input_object(_REQUIRED, {"max_tokens": integer(minimum=1), **_OPTIONAL}),
@@ -103,10 +106,15 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "MessageTool": any_of(
         input_object(
             {"name": string(pattern="^[a-zA-Z0-9_.-]{1,64}$")},
-            {"type": literal("custom"), "description": string(), "input_schema": any_object("JSON Schema.")},
+            {"type": literal("custom"), "description": string(), "input_schema": any_object("A JSON Schema.")},
         ),
         input_object(
-            {"type": string("Such as bash_20250124: shown with its schema, or named in x-bridge-ignored.")},
+            {
+                "type": string(
+                    "Such as `bash_20250124`: described to the model if the bridge knows its schema, otherwise named in"
+                    " `x-bridge-ignored`."
+                )
+            },
             {"name": string()},
         ),
     ),

@@ -53,7 +53,7 @@ def _read_choice(choice: Fields | None, reader: ToolReader) -> Choice:
             return Choice(none=True)
         case "any":
             if not reader:
-                message = "'tool_choice' asks for a call, but no tool is given that the bridge can show."
+                message = "'tool_choice' requires a call, but the request has no tool that the bridge can show."
                 raise invalid_request("invalid_value", message, "tool_choice")
             return Choice(required=True)
         case "tool":

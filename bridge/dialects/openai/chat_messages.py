@@ -56,14 +56,18 @@ class MessageReader:
             raise fields.invalid("role", "invalid_value", f"'{fields.path('role')}' {allowed}")
         if "audio" in fields:
             raise fields.invalid(
-                "audio", "unsupported_parameter", f"'{fields.path('audio')}' is not supported: send the answer's text."
+                "audio",
+                "unsupported_parameter",
+                f"'{fields.path('audio')}' is not supported: send the text of the answer.",
             )
         texts, files = self._read_content(fields, role)
         refusal = fields.string("refusal")
         if refusal:
             if role != "assistant":
                 raise fields.invalid(
-                    "refusal", "unsupported_parameter", f"'{fields.path('refusal')}' is an assistant's alone."
+                    "refusal",
+                    "unsupported_parameter",
+                    f"'{fields.path('refusal')}' is allowed only in an assistant's message.",
                 )
             texts.append(refusal)
         calls, call_id = _read_calls(fields), fields.string("tool_call_id")

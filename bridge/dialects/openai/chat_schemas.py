@@ -30,7 +30,7 @@ from bridge.dialects.tool_reading import MAX_TOOLS
 
 _FILE: Final = input_object(
     {},
-    {"file_data": string("A PDF as a data URL, or as bare base64."), "filename": string("Without effect.")},
+    {"file_data": string("A PDF, as a data URL or as bare base64."), "filename": string("Has no effect.")},
 )
 _NAMED: Final = input_object({"name": string()})
 
@@ -46,12 +46,12 @@ USAGE: Final = output_object(
         "prompt_tokens_details": output_object({"cached_tokens": integer(), "audio_tokens": integer()}),
         "completion_tokens_details": output_object({"reasoning_tokens": integer(), "audio_tokens": integer()}),
     },
-    about="An estimate. cached_tokens is what a follow-up did not send again.",
+    about="Estimates. `cached_tokens` are those that a follow-up did not have to send again.",
 )
 
 #: Additional fields of a choice if several models are asked.
 _COMPARED: Final = {
-    "model": string("The choice's model, where several were asked."),
+    "model": string("The model that gave this choice, if several models were asked."),
     "error": ref("ErrorInStream"),
     "usage": ref("ChatUsage"),
 }
@@ -60,37 +60,43 @@ _CHOICE_END: Final = literal(*dict.fromkeys(FINISH_REASONS.values()), "function_
 _REQUEST: Final = input_object(
     {
         "model": string(
-            "A name, name@xxxx, id or display name of GET /v1/models, or an alias. "
-            "Up to four joined by + give a choice each.",
+            "A name, `name@xxxx`, id or display name from GET /v1/models, or an alias. "
+            "Up to four models, joined by `+`, give one choice each.",
             minLength=1,
         ),
         "messages": array(ref("ChatMessage"), "The whole conversation.", minItems=1),
     },
     {
-        "stream": boolean("Answer by server-sent events, delta by delta."),
+        "stream": boolean("Whether to stream the answer as server-sent events, delta by delta."),
         "stream_options": input_object(
             {},
             {
-                "include_usage": boolean("A last chunk with the usage; only with stream."),
-                "include_obfuscation": boolean("Without effect."),
+                "include_usage": boolean("Whether a last chunk has the usage."),
+                "include_obfuscation": boolean("Has no effect."),
             },
-            "Only with stream: include_usage asks for a last chunk with the usage.",
+            "Allowed only with `stream`: true.",
         ),
         "max_tokens": integer(
-            "The answer ends there; -1 and 0 mean no limit. The lower of the two counts.", minimum=-1
+            "The maximum length of the answer; -1 and 0 mean no limit. The lower of `max_completion_tokens` and"
+            " this one counts.",
+            minimum=-1,
         ),
-        "max_completion_tokens": integer("As max_tokens.", minimum=-1),
+        "max_completion_tokens": integer("The same as `max_tokens`.", minimum=-1),
         "stop": any_of(
-            string(), array(string(), maxItems=MAX_STOPS), about="The answer ends before the first of these texts."
+            string(), array(string(), maxItems=MAX_STOPS), about="The answer ends before the first of these strings."
         ),
-        "n": integer("So many answers, each an evaluation of its own.", minimum=1, maximum=MAX_CHOICES),
-        "tools": array(ref("ChatTool"), "Shown to the model, which calls them by text.", maxItems=MAX_TOOLS),
+        "n": integer("The number of answers; each is an evaluation of its own.", minimum=1, maximum=MAX_CHOICES),
+        "tools": array(
+            ref("ChatTool"),
+            "Described to the model in the prompt; the bridge reads calls from the model's text.",
+            maxItems=MAX_TOOLS,
+        ),
         "tool_choice": any_of(
-            literal("auto", "none", "required", "any"), any_object("Names a tool, or allowed_tools.")
+            literal("auto", "none", "required", "any"), any_object("An object that names a tool, or `allowed_tools`.")
         ),
-        "parallel_tool_calls": boolean("false: one call at most."),
-        "functions": array(ref("ChatFunction"), "The older form of tools.", maxItems=MAX_TOOLS),
-        "function_call": any_of(literal("auto", "none"), _NAMED, about="The older form of tool_choice."),
+        "parallel_tool_calls": boolean("If false, an answer has at most one call."),
+        "functions": array(ref("ChatFunction"), "The older form of `tools`.", maxItems=MAX_TOOLS),
+        "function_call": any_of(literal("auto", "none"), _NAMED, about="The older form of `tool_choice`."),
         "response_format": input_object(
             {"type": literal("text", "json_object", "json_schema")},
             {
@@ -98,11 +104,12 @@ _REQUEST: Final = input_object(
                     {}, {"name": string(), "schema": any_object(), "strict": boolean(), "description": string()}
                 )
             },
-            about="The answer is JSON alone, checked against the schema; repaired once, else 502.",
+            about="With a JSON type, the answer is JSON alone, checked against the schema. If it does not match,"
+            " the model is asked once to repair it; if that fails, the status is 502.",
         ),
-        "logprobs": {"type": "boolean", "const": False, "description": "Not supported: true is 400."},
-        "top_logprobs": integer("Not supported: more than 0 is 400.", maximum=0, minimum=0),
-        "modalities": array(literal("text"), "Not supported: others than text are 400."),
+        "logprobs": {"type": "boolean", "const": False, "description": "Not supported: `true` is answered with 400."},
+        "top_logprobs": integer("Not supported: values above 0 are answered with 400.", maximum=0, minimum=0),
+        "modalities": array(literal("text"), "Only `text` is supported; other modalities are answered with 400."),
         **without_effect(IGNORED),
     },
 )
@@ -114,8 +121,8 @@ _PART: Final = any_of(
             "type": literal("image_url"),
             "image_url": any_of(
                 input_object(
-                    {"url": string("A data URL; http(s) only with images.fetch_urls.")},
-                    {"detail": string("Without effect.")},
+                    {"url": string("A data URL, or an http(s) URL if `images.fetch_urls` is set.")},
+                    {"detail": string("Has no effect.")},
                 ),
                 string(),
             ),
@@ -124,12 +131,14 @@ _PART: Final = any_of(
     input_object({"type": literal("file"), "file": _FILE}),
     input_object({"type": literal("input_file")}, {"file_data": string(), "filename": string()}),
     input_object({"type": literal("refusal"), "refusal": string()}),
-    input_object({"type": literal(*sorted(THOUGHTS))}, about="An assistant's alone. Not shown to the model."),
+    input_object(
+        {"type": literal(*sorted(THOUGHTS))}, about="Allowed only in an assistant's message. Not shown to the model."
+    ),
 )
 
 _CALL: Final = any_of(
     input_object(
-        {"function": input_object({"name": string()}, {"arguments": string("JSON, as text.")})},
+        {"function": input_object({"name": string()}, {"arguments": string("JSON in a string.")})},
         {"id": string(), "type": literal("function")},
     ),
     input_object(
@@ -137,7 +146,7 @@ _CALL: Final = any_of(
     ),
 )
 
-_FUNCTION_CALL: Final = output_object({"name": string(), "arguments": string("JSON, as text.")})
+_FUNCTION_CALL: Final = output_object({"name": string(), "arguments": string("JSON in a string.")})
 _ANSWERED_CALLS: Final[tuple[Mapping[str, Schema], ...]] = (
     {"id": string(), "type": literal("function"), "function": _FUNCTION_CALL},
     {"id": string(), "type": literal("custom"), "custom": output_object({"name": string(), "input": string()})},
@@ -145,7 +154,7 @@ _ANSWERED_CALLS: Final[tuple[Mapping[str, Schema], ...]] = (
 
 _ABOUT: Final[Mapping[str, Schema]] = {
     "created": integer("Unix time, in seconds."),
-    "model": string("As it was asked for; x-bridge-model says which one answers."),
+    "model": string("The name that the request used; `x-bridge-model` has the model that answers."),
     "system_fingerprint": string(),
 }
 
@@ -156,10 +165,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         {
             "content": any_of(string(), array(ref("ChatPart"))),
             "name": string(),
-            "tool_calls": array(ref("ChatCall"), "An assistant's."),
-            "function_call": input_object({"name": string()}, {"arguments": string()}, about="The older form."),
-            "tool_call_id": string("Of a tool's message: which call it answers."),
-            "refusal": string("An assistant's."),
+            "tool_calls": array(ref("ChatCall"), "In an assistant's message."),
+            "function_call": input_object(
+                {"name": string()}, {"arguments": string()}, about="The older form of `tool_calls`."
+            ),
+            "tool_call_id": string("In a tool's message: the id of the call that it answers."),
+            "refusal": string("In an assistant's message."),
         },
     ),
     "ChatPart": _PART,
@@ -170,7 +181,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             {
                 "type": literal("custom"),
                 "custom": input_object(
-                    {"name": string()}, {"description": string(), "format": any_object("Maybe a grammar.")}
+                    {"name": string()}, {"description": string(), "format": any_object("May have a grammar.")}
                 ),
             }
         ),
@@ -181,7 +192,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     ),
     "ChatFunction": input_object(
         {"name": string(pattern="^[a-zA-Z0-9_.-]{1,64}$")},
-        {"description": string(), "parameters": any_object("JSON Schema."), "strict": boolean()},
+        {"description": string(), "parameters": any_object("A JSON Schema."), "strict": boolean()},
     ),
     "ChatUsage": USAGE,
     "ChatAnnotation": output_object(
@@ -191,7 +202,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                 {"url": string(), "title": string(), "start_index": integer(), "end_index": integer()},
             ),
         },
-        about="A place in the text that leans on a source.",
+        about="A citation: the range of the text that a source supports.",
     ),
     "ChatAnsweredCall": one_of(*map(output_object, _ANSWERED_CALLS)),
     "ChatCompletion": output_object(
@@ -206,7 +217,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                         "message": output_object(
                             {"role": literal("assistant"), "content": nullable(string()), "refusal": null()},
                             {
-                                "reasoning_content": string("What the model shows of its thoughts."),
+                                "reasoning_content": string("The part of its reasoning that the model shows."),
                                 "tool_calls": array(ref("ChatAnsweredCall")),
                                 "function_call": _FUNCTION_CALL,
                                 "annotations": array(ref("ChatAnnotation")),
@@ -247,7 +258,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
                     },
                     _COMPARED,
                 ),
-                "Empty in the chunk that has the usage.",
+                "Empty in the last chunk, which has the usage.",
             ),
         },
         {"usage": nullable(ref("ChatUsage"))},
@@ -255,6 +266,6 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "ChatCompletionEvent": any_of(
         ref("ChatCompletionChunk"),
         ref("StreamError"),
-        about="The data of one event. The last one is the text [DONE], or an error, behind which nothing comes.",
+        about="The data of one event. The last event is the text `[DONE]`, or an error, after which the stream ends.",
     ),
 }

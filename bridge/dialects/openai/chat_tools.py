@@ -67,7 +67,7 @@ def _read_tool_choice(fields: Fields, reader: ToolReader) -> Choice:
     if fields.kind(name) is str:
         mode = fields.string(name)
         if mode in ("required", "any") and not reader:
-            raise fields.invalid(name, "invalid_value", f"'{name}' asks for a call, but no tools are given.")
+            raise fields.invalid(name, "invalid_value", f"'{name}' requires a call, but the request has no tools.")
         choice = {
             "auto": Choice(),
             "none": Choice(none=True),

@@ -67,7 +67,9 @@ def read_edit(texts: Mapping[str, str], files: Iterable[tuple[str, bytes]], read
             case "mask":
                 mask = ("mask",)
             case _:
-                raise invalid_request("unsupported_parameter", f"'{name[:50]}' is no file of this request.", name[:50])
+                raise invalid_request(
+                    "unsupported_parameter", f"This request takes no file named '{name[:50]}'.", name[:50]
+                )
     request = read_generation(Fields({name: _form_value(name, text) for name, text in texts.items()}), pictures)
     if not pictures:
         raise invalid_request("missing_required_parameter", "Missing required parameter: 'image'.", "image")
@@ -120,7 +122,7 @@ def _read_json_picture(item: object, path: str, reader: FileReader) -> File:
         if isinstance(item, dict) and "file_id" in item:
             message = "The bridge keeps no files: send the picture itself as a data URL."
             raise invalid_request("unsupported_parameter", message, f"{path}.file_id")
-        message = f"'{path}' must be a picture: a data URL, base64, a link, or an object that has it as 'image_url'."
+        message = f"'{path}' must be a picture: a data URL, base64, a link, or an object with an 'image_url'."
         raise invalid_request("invalid_type", message, path)
     return reader.read_picture_text(text, path)
 
@@ -142,4 +144,4 @@ def encode_answer(created: int, pictures: Iterable[str | bytes]) -> bytes:
 
 def no_picture(model: str, said: str) -> ApiError:
     """Make the 502 for an image model that answered only with text."""
-    return ApiError(502, "upstream_error", f"'{model}' drew nothing. It said: {said[:300]}", retry=False)
+    return ApiError(502, "upstream_error", f"'{model}' drew nothing. It answered: {said[:300]}", retry=False)

@@ -75,7 +75,7 @@ _USAGE: Final = output_object(
         "output_tokens_details": output_object({"reasoning_tokens": integer()}),
         "total_tokens": integer(),
     },
-    about="An estimate.",
+    about="Estimates.",
 )
 
 _ECHOED: Final = {
@@ -94,7 +94,7 @@ _RESPONSE: Final = output_object(
             output_object(
                 {
                     "code": literal(*dict.fromkeys(ERROR_CODES.values()), "context_length_exceeded", "server_error"),
-                    "message": string("Ends in the bridge's own code and its word of diagnosis."),
+                    "message": string("Ends with the bridge's own error code and word of diagnosis."),
                 }
             )
         ),
@@ -102,7 +102,7 @@ _RESPONSE: Final = output_object(
         "output": array(ref("ResponseItem")),
         "usage": nullable(ref("ResponseUsage")),
         **_ECHOED,
-        "model": string("As it was asked for."),
+        "model": string("The name that the request used."),
         "instructions": nullable(string()),
         "max_output_tokens": nullable(integer()),
         "metadata": any_object(),
@@ -162,7 +162,8 @@ _EVENT: Final = one_of(
     _event("response.function_call_arguments.done", **_PLACE, name=string(), arguments=string()),
     _event("response.custom_tool_call_input.delta", **_PLACE, delta=string()),
     _event("response.custom_tool_call_input.done", **_PLACE, input=string()),
-    about="The data of one event, whose name is its type. The last one is completed, incomplete or failed.",
+    about="The data of one event; the event's name is its type. The last event is `response.completed`,"
+    " `response.incomplete` or `response.failed`.",
 )
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
@@ -177,7 +178,9 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "ResponseInputItems": output_object(
         {
             "object": literal("list"),
-            "data": array({"type": "object", "required": ["id", "type"]}, "As they were sent, each with its id."),
+            "data": array(
+                {"type": "object", "required": ["id", "type"]}, "The items as they were sent, each with its id."
+            ),
             "first_id": nullable(string()),
             "last_id": nullable(string()),
             "has_more": boolean(),

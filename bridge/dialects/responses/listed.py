@@ -80,5 +80,5 @@ def _index_after(after: str | None, ids: Sequence[object]) -> int:
     if after is None:
         return 0
     if after not in ids:
-        raise invalid_request("invalid_value", "'after' names no item of this response.", "after")
+        raise invalid_request("invalid_value", "'after' is not the id of an item of this response.", "after")
     return ids.index(after) + 1

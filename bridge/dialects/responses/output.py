@@ -162,7 +162,7 @@ class Output:
 
 
 def _too_long() -> ApiError:
-    message = f"LMArena's answer is longer than the {MAX_CHARS} characters that the bridge keeps of a response."
+    message = f"LMArena's answer is longer than {MAX_CHARS} characters, the most that the bridge keeps of a response."
     return ApiError(502, "upstream_error", message, reason=Reason.UPSTREAM_ERROR, retry=False)
 
 

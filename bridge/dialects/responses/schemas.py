@@ -31,7 +31,7 @@ _ITEM: Final = any_of(
             "type": literal("function_call"),
             "call_id": string(),
             "name": string(),
-            "arguments": string("JSON, as text."),
+            "arguments": string("JSON in a string."),
         },
         {"namespace": string(), "id": string()},
     ),
@@ -43,31 +43,31 @@ _ITEM: Final = any_of(
         {"type": literal("function_call_output", "custom_tool_call_output"), "call_id": string(), "output": _CONTENT},
         {"id": string()},
     ),
-    input_object({"type": literal("item_reference"), "id": string("An item of a stored response.")}),
-    input_object({"type": literal("reasoning")}, about="Accepted, and not shown to a model."),
+    input_object({"type": literal("item_reference"), "id": string("The id of an item of a stored response.")}),
+    input_object({"type": literal("reasoning")}, about="Accepted, but not shown to the model."),
     input_object({"type": literal("additional_tools"), "tools": array(ref("ResponseTool"))}),
 )
 
 _TOOL: Final = any_of(
     input_object(
         {"type": literal("function"), "name": string()},
-        {"description": string(), "parameters": any_object("JSON Schema."), "strict": boolean()},
+        {"description": string(), "parameters": any_object("A JSON Schema."), "strict": boolean()},
     ),
     input_object(
         {"type": literal("custom"), "name": string()},
-        {"description": string(), "format": any_object("Maybe a grammar.")},
+        {"description": string(), "format": any_object("May have a grammar.")},
     ),
     input_object({"type": literal("namespace"), "name": string(), "tools": array(any_object())}),
     input_object(
         {"type": {"type": "string", "not": {"enum": ["function", "custom", "namespace"]}}},
-        about="Runs at the vendor: left out, and named in x-bridge-ignored.",
+        about="A tool that runs on the vendor's servers: left out, and named in `x-bridge-ignored`.",
     ),
 )
 
 _FORMAT: Final = any_of(
     input_object({"type": literal("text", "json_object")}),
     input_object(
-        {"type": literal("json_schema"), "name": string(), "schema": any_object("JSON Schema.")},
+        {"type": literal("json_schema"), "name": string(), "schema": any_object("A JSON Schema.")},
         {"strict": boolean(), "description": string()},
     ),
 )
@@ -75,25 +75,31 @@ _FORMAT: Final = any_of(
 _REQUEST: Final = input_object(
     {"model": string(minLength=1)},
     {
-        "input": any_of(string(), array(ref("ResponseInputItem")), about="A text, or items."),
-        "instructions": string("Stands before the conversation."),
+        "input": any_of(string(), array(ref("ResponseInputItem")), about="A text, or a list of items."),
+        "instructions": string("A system text that comes before the conversation."),
         "previous_response_id": string("The stored response that this one continues."),
-        "stream": boolean("Answer by server-sent events."),
-        "stream_options": any_object("Without effect."),
-        "store": boolean("false: the response is not stored."),
-        "max_output_tokens": integer("-1 and 0 mean no limit.", minimum=-1),
-        "truncation": literal("auto", "disabled", about="auto: the oldest items are dropped if all do not fit."),
+        "stream": boolean("Whether to stream the answer as server-sent events."),
+        "stream_options": any_object("Has no effect."),
+        "store": boolean("Whether to store the response; true by default."),
+        "max_output_tokens": integer("The maximum length of the answer; -1 and 0 mean no limit.", minimum=-1),
+        "truncation": literal(
+            "auto",
+            "disabled",
+            about="With `auto`, the oldest items are dropped if not all of them fit into the prompt.",
+        ),
         "tools": array(ref("ResponseTool"), maxItems=MAX_TOOLS),
-        "tool_choice": any_of(literal("auto", "none", "required"), any_object("Names a tool, or allowed_tools.")),
-        "parallel_tool_calls": boolean("false: one call at most."),
-        "text": input_object({}, {"format": _FORMAT, "verbosity": string("Without effect.")}),
+        "tool_choice": any_of(
+            literal("auto", "none", "required"), any_object("An object that names a tool, or `allowed_tools`.")
+        ),
+        "parallel_tool_calls": boolean("If false, an answer has at most one call."),
+        "text": input_object({}, {"format": _FORMAT, "verbosity": string("Has no effect.")}),
         "metadata": {
             "type": "object",
             "additionalProperties": {"type": "string"},
-            "description": "Comes back in the response.",
+            "description": "Repeated in the response.",
         },
-        "background": {"type": "boolean", "const": False, "description": "Not supported: true is 400."},
-        "top_logprobs": integer("Not supported: more than 0 is 400.", minimum=0, maximum=0),
+        "background": {"type": "boolean", "const": False, "description": "Not supported: `true` is answered with 400."},
+        "top_logprobs": integer("Not supported: values above 0 are answered with 400.", minimum=0, maximum=0),
         **without_effect(IGNORED),
     },
 )
@@ -108,10 +114,12 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             {"type": literal("input_image")},
             {
                 "image_url": any_of(string("A data URL."), input_object({"url": string()})),
-                "detail": string("Without effect."),
+                "detail": string("Has no effect."),
             },
         ),
-        input_object({"type": literal("input_file")}, {"file_data": string("Text, or a PDF."), "filename": string()}),
+        input_object(
+            {"type": literal("input_file")}, {"file_data": string("A text file or a PDF."), "filename": string()}
+        ),
     ),
     "ResponseTool": _TOOL,
 }

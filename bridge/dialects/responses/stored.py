@@ -187,7 +187,7 @@ class StoredResponses:
                 message = f"Item with id '{id_[:100]}' not found, or no longer stored: send the item itself."
                 raise invalid_request("item_not_found", message, f"input[{at}].id")
             if id_ in seen:
-                raise invalid_request("invalid_value", f"'{id_[:100]}' is referred to twice.", f"input[{at}].id")
+                raise invalid_request("invalid_value", f"'{id_[:100]}' is referenced twice.", f"input[{at}].id")
             seen.add(id_)
             yield found
 

@@ -118,14 +118,16 @@ def _read_choice(fields: Fields, reader: ToolReader, names: ToolNames) -> Choice
             allowed = frozenset(_named(tool, reader, names) for tool in listed)
             return _of_mode(choice.string("mode") or "auto", allowed, reader)
         case kind:
-            raise _bad_choice(f"'tool_choice' demands '{(kind or '')[:64]}', which the bridge does not have.")
+            raise _bad_choice(
+                f"'tool_choice' requires the tool '{(kind or '')[:64]}', which the bridge does not support."
+            )
 
 
 def _of_mode(mode: str, allowed: frozenset[str] | None, reader: ToolReader) -> Choice:
     if mode not in ("auto", "none", "required"):
         raise _bad_choice("'tool_choice' must be auto, none, required, a tool, or allowed_tools.")
     if mode == "required" and not (reader if allowed is None else allowed):
-        raise _bad_choice("'tool_choice' asks for a call, but no tool is given that the bridge can show.")
+        raise _bad_choice("'tool_choice' requires a call, but the request has no tool that the bridge can show.")
     none = mode == "none" or (allowed is not None and not allowed)
     return Choice(none=none, required=mode == "required", allowed=allowed)
 

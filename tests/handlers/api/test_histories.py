@@ -139,7 +139,7 @@ async def test_too_many_tools_for_the_site_are_too_long_a_prompt(bridge: Running
     answer = await bridge.post(bridge.chat(messages=[NEXT], tools=[described]))
     error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (400, "context_length_exceeded")
-    assert "about tools" in error["message"]
+    assert "describe tools" in error["message"]
 
 
 async def test_a_tool_whose_schema_is_invalid_is_named(bridge: RunningBridge) -> None:

@@ -221,7 +221,7 @@ async def test_a_renewal_that_takes_longer_than_connecting_may_is_an_error_and_n
         replies = await ask_many(bridge, 20)
         assert {reply.status for reply in replies} == {502}
         assert {reply.code for reply in replies} == {"upstream_error"}
-        assert all("cannot be asked about its login" in reply.text for reply in replies)
+        assert all("could not check the login" in reply.text for reply in replies)
         assert len(reads(arena)) == 1
         assert not account_of(bridge, session).expired
         release.set()

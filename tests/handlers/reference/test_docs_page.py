@@ -106,7 +106,7 @@ def test_what_is_sent_in_pieces_is_all_of_it(parts: tuple[bytes, ...]) -> None:
     [
         ({"type": "string"}, "string"),
         ({"type": ["integer", "null"], "minimum": 1, "maximum": 8}, "integer, 1 to 8"),
-        ({"type": "integer", "minimum": -1}, "integer, from -1"),
+        ({"type": "integer", "minimum": -1}, "integer, at least -1"),
         ({"type": "array", "items": {"$ref": "#/components/schemas/ChatTool"}}, "list of ChatTool"),
         ({"anyOf": [{"type": "string"}, {"type": "array", "items": {}}, {"type": "null"}]}, "string or list"),
         ({"type": "string", "enum": ["a", "b"]}, '"a" or "b"'),

@@ -193,7 +193,7 @@ def test_json_that_is_too_long_to_be_mended_is_refused_in_these_words() -> None:
     answer = answered("{'name': " + "x" * 200_000 + "}")
     assert answer.text == ""
     assert answer.stages.error is not None
-    assert "too long to be mended" in answer.stages.error.message
+    assert "too long to be repaired" in answer.stages.error.message
 
 
 def test_what_a_stream_has_told_of_its_json_is_counted_while_it_is_kept() -> None:

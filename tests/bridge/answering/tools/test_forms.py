@@ -168,7 +168,7 @@ def test_what_is_too_long_to_be_mended_is_said(city: str) -> None:
     text = f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": {city},}}}}\n</tool_call>'
     reading = reading_of(text, 0, OfferedTools(offering()))
     assert reading.calls == ()
-    assert reading.wrong == ("It is not valid JSON with a name and arguments and is too long to be mended.",)
+    assert reading.wrong == ("It is not valid JSON with a name and arguments and is too long to be repaired.",)
 
 
 def test_json_that_was_only_begun_is_not_mended() -> None:

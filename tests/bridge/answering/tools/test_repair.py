@@ -96,8 +96,8 @@ def test_where_it_does_not_come_the_answer_is_refused(repairs: Sequence[str | No
 def test_a_tool_that_may_not_be_called_is_none_that_is_given() -> None:
     tools = offering(allowed=["now"])
     answer = read(GOOD, block([("now", {})]), tools=tools)
-    assert 'no tool "get_weather"' in answer.prompts[0]
-    assert answer.prompts[0].endswith("The tools that may be called: now.")
+    assert 'The tool "get_weather" does not exist' in answer.prompts[0]
+    assert answer.prompts[0].endswith("You may call these tools: now.")
     assert answer.called == [("now", "{}")]
 
 
@@ -129,7 +129,7 @@ Write all calls again, one block for each, in exactly this form, and write nothi
 {"name": "the tool's name", "arguments": {"parameter": "value"}}
 </tool_call>
 
-The tools that may be called: get_weather, now."""
+You may call these tools: get_weather, now."""
     )
 
 
@@ -146,17 +146,17 @@ Write one call, in one block, in exactly this form, and write nothing else:
 {"name": "the tool's name", "input": "the text"}
 </tool_call>
 
-The tools that may be called: run."""
+You may call these tools: run."""
     )
 
 
 def test_the_prompt_for_json_as_a_whole() -> None:
     assert (
-        json_prompt("it holds no valid JSON.", has_schema=True)
+        json_prompt("it contains no valid JSON.", has_schema=True)
         == """\
-Your last answer cannot be used: it holds no valid JSON.
+Your last answer cannot be used: it contains no valid JSON.
 
 Answer again with one JSON value that fits the schema given above, and write nothing else: no explanation, no code \
 fence."""
     )
-    assert "one JSON object, and" in json_prompt("it holds no valid JSON.", has_schema=False)
+    assert "one JSON object, and" in json_prompt("it contains no valid JSON.", has_schema=False)
