@@ -2,7 +2,7 @@
 
 11:04:09  200 ok           gpt-6.1-mini  editor → demo  1.2 s, first after 0.3 s, 12 → 309 tokens  (req_1520…)
 11:04:11  503 recaptcha    gpt-6.1-mini  editor → demo  2 ms  the site wants a human …  (req_1521…)
-          now: wait as long as the error says or the account's cooldown lasts, or let another account answer; …
+          now: wait as long as the error says or the account's cooldown lasts, or add another account; …
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def _findings(
 
 def _pause(account: Account) -> Iterator[Finding]:
     if account.paused:
-        what = "paused by its owner: it takes no requests, and its login is renewed all the same"
+        what = "paused by its owner: it takes no requests, but its login is still renewed"
         yield Finding(
             Condition.PAUSED,
             Reason.NO_ACCOUNT,

@@ -41,7 +41,7 @@ class Attempt(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one is made for each request, which would take three times as long
 class Entry:
-    """One ended request. `asked` is the model as the caller named it, `model` the one that was asked in the end.
+    """One ended request. `asked` is the model as the caller named it, `model` the one that was used in the end.
 
     `refused` is whether the bridge itself refused it. `conversation` says how it continued a conversation, and why so;
     `unkept` is how many requests without a key before it were not kept. `prompt` is None unless `log.debug` is set.

@@ -26,7 +26,7 @@ CHUNK_BYTES: Final = 1024 * 1024
 #: After this many lines, which take less than a millisecond, other threads may run.
 PIECE_LINES: Final = 200
 
-#: The most names are so many for each request in the files, and so many more: callers may make up names of models.
+#: The most names, for each request in the files, and in addition: callers may make up names of models.
 NAMES_FOR_ROW: Final = 2
 SPARE_NAMES: Final = 10_000
 

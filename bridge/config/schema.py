@@ -91,11 +91,14 @@ class ServerSection(Section):
     workers: int = key(
         1,
         integer(1, 64),
-        "Processes that serve together behind this address; more than one needs redis.url.",
+        "Processes that share this address; more than one needs redis.url.",
         needs_restart=True,
     )
     state_dir: Path = key(
-        "state", PATH, "Folder of the state files; by default systemd's STATE_DIRECTORY where set.", needs_restart=True
+        "state",
+        PATH,
+        "Folder of the state files; by default systemd's STATE_DIRECTORY if that is set.",
+        needs_restart=True,
     )
     max_body_bytes: int = key(32 * 1024 * 1024, integer(1024, 1024**3), "Largest request body, pictures included.")
     trusted_proxies: Networks = key(
@@ -108,7 +111,7 @@ class ServerSection(Section):
     tls_key: Path | None = key("", TLS_KEY, "Private key (PEM) of the certificate.", needs_restart=True)
     body_timeout: float = key(30, duration(3600), "Seconds a caller has to send a request body.")
     write_timeout: float = key(
-        60, duration(3600), "Seconds without progress until a caller that does not read is disconnected."
+        60, duration(3600), "Seconds without progress before a caller that does not read is disconnected."
     )
     drain_seconds: float = key(30, duration(3600, zero=True), "Seconds for running streams to finish after SIGTERM.")
     open_metrics: bool = key(False, BOOLEAN, "Whether /metrics is public, without a key.")
@@ -139,7 +142,7 @@ class UpstreamSection(Section):
     total_timeout: float = key(1800, duration(86_400), "Seconds a whole answer may take.")
     upload_timeout: float = key(60, duration(3600), "Seconds to upload one picture.")
     max_attempts: int = key(3, integer(1, 10), "Attempts per request, the first one included.")
-    max_prompt_chars: int = key(113_000, integer(1, 10_000_000), "Longest prompt, in characters, that LMArena takes.")
+    max_prompt_chars: int = key(113_000, integer(1, 10_000_000), "Longest prompt, in characters, that LMArena accepts.")
     follow_ups: Literal["auto", "never"] = key(
         "auto",
         one_of("auto", "never"),
@@ -155,7 +158,7 @@ class UpstreamSection(Section):
 
 @dataclass(frozen=True, slots=True)
 class LimitsSection(Section):
-    """How much callers may ask for."""
+    """The limits of callers."""
 
     rpm: int = key(60, integer(1, 1_000_000), "Requests per minute of a key without a limit of its own.")
     concurrency: int = key(100, integer(1, 100_000), "Concurrent requests of one key.")
@@ -163,7 +166,7 @@ class LimitsSection(Section):
     queue_seconds: float = key(
         0,
         duration(3600, zero=True),
-        "Seconds a request may wait where a limit is reached, by key in turn; 0 refuses it at once.",
+        "Seconds a request may wait when a limit is reached, round robin among keys; 0 refuses it at once.",
         needs_restart=True,
     )
     join_repeats: bool = key(
@@ -222,7 +225,9 @@ class LogSection(Section):
     format: Literal["text", "json"] = key("text", one_of("text", "json"), "Format of the lines.")
     debug: bool = key(False, BOOLEAN, "Whether prompts and answers are logged too; secrets never are.")
     keep_days: int = key(14, integer(1, 3650), "Days for which ended requests are kept for Activity.")
-    keep_mb: int = key(50, integer(1, 100_000), "Megabytes of ended requests that are kept; the oldest go first.")
+    keep_mb: int = key(
+        50, integer(1, 100_000), "Megabytes of ended requests that are kept; the oldest are deleted first."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,13 +246,13 @@ class RedisSection(Section):
     url: Secret = key(
         "", REDIS, "Redis or Valkey with the state of all daemons that name it; empty uses files.", needs_restart=True
     )
-    password: Secret = key("", PASSWORD, "Password of Redis, where the URL has none.", needs_restart=True)
-    prefix: str = key("lmab:", KEY_PREFIX, "What the names of all keys in Redis begin with.", needs_restart=True)
+    password: Secret = key("", PASSWORD, "Password of Redis, if the URL has none.", needs_restart=True)
+    prefix: str = key("lmab:", KEY_PREFIX, "Prefix of the names of all keys in Redis.", needs_restart=True)
     timeout: float = key(
-        1, duration(60), "Seconds Redis may take to answer until the daemon goes on alone.", needs_restart=True
+        1, duration(60), "Seconds Redis may take to answer before the daemon continues alone.", needs_restart=True
     )
     connect_timeout: float = key(
-        5, duration(300), "Seconds a start waits for Redis until it goes on alone.", needs_restart=True
+        5, duration(300), "Seconds a start waits for Redis before the daemon continues alone.", needs_restart=True
     )
 
 

@@ -31,7 +31,7 @@ class RedisState(NamedTuple):
 async def redis_lines(sharing: Sharing) -> list[CheckLine]:
     """Check the server that a link is connected to."""
     if sharing.trouble:
-        return [CheckLine(Verdict.WORTH_A_LOOK, "Redis", f"{sharing.trouble}; a daemon goes on alone meanwhile")]
+        return [CheckLine(Verdict.WORTH_A_LOOK, "Redis", f"{sharing.trouble}; until then a daemon continues alone")]
     link, times = sharing.link, []
     try:
         for _ in range(_PINGS):
