@@ -57,7 +57,7 @@ class StoredState:
         if self.password:
             await admin_document(state).save(Admin(password_hash=passwords.hash_password(self.password)))
         if self.models:
-            await models_document(state).save(merged(None, flight.Page.of(site.page().decode()).models()).models)
+            await models_document(state).save(merged(None, flight.Page.parse(site.page().decode()).models()).models)
         if self.conversations:
             evaluations = tuple(_evaluations(self.conversations, session.user_id))
             await conversations_document(state).save(SavedConversations(clean=True, evaluations=evaluations))

@@ -300,7 +300,7 @@ async def read_sources(client: ArenaClient, *, timeout: float) -> Sources:
         return None if body is None else await asyncio.to_thread(read_catalog, body)
 
     async def read_page() -> tuple[Page, ModelList | UpstreamError | None]:
-        page = await asyncio.to_thread(Page.of, await client.page(timeout=timeout))
+        page = await asyncio.to_thread(Page.parse, await client.page(timeout=timeout))
         try:
             return page, await asyncio.to_thread(page.models)
         except UpstreamError as error:

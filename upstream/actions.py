@@ -80,7 +80,7 @@ class ServerActions:
 
         try:
             text = await self._retries.run(partial(self._client.page, timeout=timeout))
-            ids = await find_upload_actions(await asyncio.to_thread(Page.of, text), read_script)
+            ids = await find_upload_actions(await asyncio.to_thread(Page.parse, text), read_script)
         except (SessionExpired, RateLimited, Rejected) as error:  # no cookie was sent, so no account is at fault
             raise UploadFailed(f"LMArena's page or its scripts cannot be read: {error.message}") from error
         if not ids.keys() >= UPLOAD_ACTIONS:

@@ -234,7 +234,7 @@ class ArenaAnswer:
                 flow.done.set_result(None)
 
     def keep(self, size: int) -> bool:
-        """Account for `size` bytes of this answer that are buffered until its end; False if over the common budget."""
+        """Account for `size` bytes of this answer that are buffered until its end; False if that exceeds the budget."""
         return self._memory.set(size)
 
     async def aclose(self) -> None:

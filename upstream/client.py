@@ -291,8 +291,7 @@ class ArenaClient:
             return response, await read_prefix(response, limit)
 
     async def action(self, action_id: str, body: bytes, credentials: Credentials, *, timeout: float) -> bytes:
-        """Call one of the page's server actions (docs/protocol.md, "Server actions and uploads"); return its answer,
-        rows of flight data.
+        """Call one of the page's server actions; return its answer: rows of flight data (`flight.action_result`).
 
         Raises as `open` does, and StaleAction if the site does not know the id (any more) or has moved the page: then
         the ids must be read again from the page.

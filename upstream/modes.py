@@ -15,7 +15,7 @@ from typing import Final
 #: All known modes, the likeliest first.
 MODES: Final = ("direct-battle", "direct")
 #: How many new evaluations may be pending before further ones wait.
-UNANSWERED: Final = 4
+MAX_PENDING: Final = 4
 #: The site refuses a mode immediately: a call that is pending for longer, in seconds, was not refused for its mode.
 PATIENCE_SECONDS: Final = 0.25
 
@@ -31,7 +31,7 @@ class Modes:
         self.of_accounts: dict[str, str] = {}
         self._on_change = on_change
         self._unconfirmed = False  # a refusal has changed the modes, and no call has confirmed that yet
-        self._unanswered: dict[object, float] = {}  # when each call was sent, the oldest first
+        self._pending: dict[object, float] = {}  # when each call was sent, the oldest first
         self._accepted_at = -math.inf
         self._waiting: dict[asyncio.Future[bool], None] = {}  # true: send now; false: look again
 
@@ -57,9 +57,9 @@ class Modes:
                 return
 
     def _wait_seconds(self) -> float:
-        if len(self._unanswered) < UNANSWERED:
+        if len(self._pending) < MAX_PENDING:
             return 0.0
-        oldest = next(iter(self._unanswered.values()))
+        oldest = next(iter(self._pending.values()))
         if self._accepted_at >= oldest:  # the mode has been accepted since
             return 0.0
         return oldest + PATIENCE_SECONDS - monotonic()
@@ -67,14 +67,14 @@ class Modes:
     def sent(self) -> object:
         """Register a new evaluation as pending; return the argument for `answered`."""
         call = object()
-        self._unanswered[call] = monotonic()
+        self._pending[call] = monotonic()
         return call
 
     def answered(self, call: object) -> None:
         """The answer's head has arrived, or the call has failed: as many waiting calls look again as there is room."""
-        del self._unanswered[call]
+        del self._pending[call]
         if self._waiting:
-            self._wake(UNANSWERED - len(self._unanswered), send=False)
+            self._wake(MAX_PENDING - len(self._pending), send=False)
 
     def accepted(self, user_id: str, mode: str) -> None:
         """Record that the site accepted this mode from this account: all waiting calls may be sent."""

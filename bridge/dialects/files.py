@@ -219,7 +219,7 @@ class FileReader:
         if len(data) > self._rules.max_bytes:
             raise self._too_large(kind, param)
         try:
-            file = File.of(data)
+            file = File.from_bytes(data)
         except ValueError:
             file = None
         if file is None or (kind is _PICTURE and file.kind != "picture"):

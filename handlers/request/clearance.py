@@ -39,5 +39,5 @@ def client_settings(config: Config, clearance: Clearance | None) -> client.Clien
         connect_timeout=upstream.connect_timeout,
         idle_timeout=upstream.idle_timeout,
         connections=config.limits.streams + _SPARE_CONNECTIONS,
-        proxies=Proxies.chosen(upstream.proxy.value, os.environ),
+        proxies=Proxies.from_setting(upstream.proxy.value, os.environ),
     )

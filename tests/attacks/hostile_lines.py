@@ -133,11 +133,11 @@ def timed(call: Callable[[], object]) -> float:
 
 
 def models_of(text: str) -> object:
-    return flight.Page.of(text).models()
+    return flight.Page.parse(text).models()
 
 
 def scripts_of(text: str) -> object:
-    return flight.Page.of(text).script_paths()
+    return flight.Page.parse(text).script_paths()
 
 
 def say(name: str, seconds: float) -> None:

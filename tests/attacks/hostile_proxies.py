@@ -89,7 +89,7 @@ async def proxy(answer: bytes, *, endless: bool = False) -> AsyncIterator[int]:
 async def ask(scheme: str, answer: bytes, *, endless: bool = False) -> str:
     """Make a call through such a proxy; return what came of it."""
     async with proxy(answer, endless=endless) as port, AsyncExitStack() as stack:
-        proxies, timers = Proxies.chosen(f"{scheme}://127.0.0.1:{port}", {}), Timers()
+        proxies, timers = Proxies.from_setting(f"{scheme}://127.0.0.1:{port}", {}), Timers()
         exchanges = await stack.enter_async_context(
             open_exchanges(2, PATIENCE, timers, proxies=proxies, reach=Reach.PUBLIC_ADDRESSES, names=Resolver(4))
         )

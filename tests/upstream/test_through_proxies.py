@@ -54,7 +54,7 @@ class Wired:
 
     @asynccontextmanager
     async def asker(self, url: str = "") -> AsyncIterator[Asker]:
-        async with self.client(Proxies.chosen(url or self.url(), {})) as client:
+        async with self.client(Proxies.from_setting(url or self.url(), {})) as client:
             yield Asker(self.arena, client, self.arena.sign_in())
 
 
@@ -182,7 +182,7 @@ async def test_files_go_to_the_storage_and_come_back(wired: Wired) -> None:
     async with (
         await asyncio.start_server(serve, "127.0.0.1", 0) as server,
         tapped(server.sockets[0].getsockname()[1], wired.tls) as front,
-        wired.client(Proxies.chosen(wired.url(), {})) as client,
+        wired.client(Proxies.from_setting(wired.url(), {})) as client,
         open_storage(client.settings, connections=2) as store,
     ):
         url = f"https://localhost:{front.port}/bucket/key?X-Signature=a%2Fb"
@@ -216,7 +216,7 @@ async def test_a_missing_password_is_reported_too(wired: Wired) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 async def test_a_dead_proxy_is_unreachable_and_named(arena: Arena, scheme: str) -> None:
     port = closed_port()
-    proxies = Proxies.chosen(f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}", {})
+    proxies = Proxies.from_setting(f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}", {})
     async with connected("https://127.0.0.1:1", proxies=proxies) as client:
         with pytest.raises(Unreachable) as caught:
             await Asker(arena, client, arena.sign_in()).ask()
@@ -227,7 +227,7 @@ async def test_a_dead_proxy_is_unreachable_and_named(arena: Arena, scheme: str) 
 
 async def test_a_host_that_the_proxy_cannot_reach_is_reported(wired: Wired) -> None:
     origin = f"https://localhost:{closed_port()}"
-    async with connected(origin, proxies=Proxies.chosen(wired.url(), {})) as client:
+    async with connected(origin, proxies=Proxies.from_setting(wired.url(), {})) as client:
         with pytest.raises(Unreachable, match=r"proxy at localhost:\d+ refused: "):
             await Asker(wired.arena, client, wired.arena.sign_in()).ask(timeout=20.0)
 
@@ -244,7 +244,7 @@ async def test_a_site_with_an_untrusted_certificate_is_refused(wired: Wired, mon
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
 async def test_the_environment_names_the_proxy(socks: Wired, variable: str) -> None:
-    async with socks.client(Proxies.chosen("", {variable: socks.url()})) as client:
+    async with socks.client(Proxies.from_setting("", {variable: socks.url()})) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
         assert client.route == f"through the SOCKS5 proxy at localhost:{socks.tap.port} ({variable})"
     assert socks.tap.connections == 1
@@ -253,20 +253,20 @@ async def test_the_environment_names_the_proxy(socks: Wired, variable: str) -> N
 @pytest.mark.parametrize("exempt", ["localhost", "*", "example.org, .localhost"])
 async def test_no_proxy_is_honoured(socks: Wired, exempt: str) -> None:
     environ = {"HTTPS_PROXY": socks.url(), "NO_PROXY": exempt}
-    async with socks.client(Proxies.chosen("", environ)) as client:
+    async with socks.client(Proxies.from_setting("", environ)) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
         assert client.route == ""
     assert (socks.tap.connections, socks.front.connections) == (0, 1)
 
 
 async def test_none_disables_the_environment_s_proxy(socks: Wired) -> None:
-    async with socks.client(Proxies.chosen("none", {"ALL_PROXY": socks.url()})) as client:
+    async with socks.client(Proxies.from_setting("none", {"ALL_PROXY": socks.url()})) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
     assert (socks.tap.connections, socks.front.connections) == (0, 1)
 
 
 async def test_an_invalid_proxy_in_the_environment_is_not_bypassed(socks: Wired) -> None:
-    proxies = Proxies.chosen("", {"ALL_PROXY": f"socks4://{USER}:{PASSWORD}@localhost:1"})
+    proxies = Proxies.from_setting("", {"ALL_PROXY": f"socks4://{USER}:{PASSWORD}@localhost:1"})
     async with socks.client(proxies) as client:
         with pytest.raises(Unreachable, match="the proxy in ALL_PROXY cannot be used") as caught:
             await Asker(socks.arena, client, socks.arena.sign_in()).ask()
@@ -278,7 +278,7 @@ async def test_an_invalid_proxy_in_the_environment_is_not_bypassed(socks: Wired)
 async def test_plain_http_goes_directly() -> None:
     """The site on loopback: a proxy would see its cookies."""
     async with Arena() as arena, microsocks(USER, PASSWORD) as port, tapped(port) as tap:
-        proxies = Proxies.chosen(f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{tap.port}", {})
+        proxies = Proxies.from_setting(f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{tap.port}", {})
         async with connected(arena.origin, proxies=proxies) as client:
             assert isinstance((await Asker(arena, client, arena.sign_in()).ask())[-1], Finish)
             assert client.route == ""
@@ -293,7 +293,7 @@ async def test_a_silent_proxy_is_given_up_and_named(arena: Arena) -> None:
     for scheme in ("socks5h", "http"):
         async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            proxies = Proxies.chosen(f"{scheme}://127.0.0.1:{port}", {})
+            proxies = Proxies.from_setting(f"{scheme}://127.0.0.1:{port}", {})
             async with connected("https://site.example", proxies=proxies, connect_timeout=0.5) as client:
                 with pytest.raises(Unreachable, match=f"connecting through the .* proxy at 127.0.0.1:{port} took too"):
                     await Asker(arena, client, arena.sign_in()).ask()
@@ -301,7 +301,7 @@ async def test_a_silent_proxy_is_given_up_and_named(arena: Arena) -> None:
 
 
 def test_no_repr_shows_a_password() -> None:
-    proxies = Proxies.chosen(f"socks5h://{USER}:{PASSWORD}@h:1", {})
+    proxies = Proxies.from_setting(f"socks5h://{USER}:{PASSWORD}@h:1", {})
     for each in (proxies, proxies.proxy_for("https", "a.example", 443), DIRECT):
         assert PASSWORD not in repr(each) + str(each)
         assert USER not in repr(each) + str(each)

@@ -42,7 +42,7 @@ HEADS = {
 
 
 def picture(number: int = 0, *, kind: str = "png", size: int = 1000) -> File:
-    return File.of((HEADS[kind] + str(number).encode()).ljust(size, b"\0"))
+    return File.from_bytes((HEADS[kind] + str(number).encode()).ljust(size, b"\0"))
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ class Call:
     lines_sent: int = 0
     signed_ago: float = 0.0  # set by a fault: the age in seconds of the signed URL in the answer
     action_error: str | None = None  # set by a fault: the action fails with this message
-    battle_wanted: bool = False  # set by a fault: the site demands a battle
+    battle_required: bool = False  # set by a fault: the site demands a battle
     renews: bool = False  # whether the answer gives the session new tokens
     closed: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # the caller left before the end
     done: asyncio.Event = field(default_factory=asyncio.Event, repr=False)  # the call is over, for any reason

@@ -70,8 +70,8 @@ def _create(world: World, call: Call, session: Session) -> BeginTurn:
     world.use_ids(**ids)
 
     def begin() -> Evaluation:
-        if call.battle_wanted:
-            raise RefusedError(replies.battle_wanted())
+        if call.battle_required:
+            raise RefusedError(replies.battle_required())
         evaluation = Evaluation(body.evaluation_id, session.user_id, model)
         world.remember(evaluation)
         evaluation.ask(message, body.user_message_id, body.answer_id)
@@ -95,12 +95,12 @@ def _follow_up(world: World, call: Call, session: Session) -> BeginTurn:
         raise RefusedError(replies.invalid([Issue(("userMessageId",), "must be later than the last answer")]))
     message = _message(world, body, session)
     if world.battle_every and (evaluation.follow_ups + 1) % world.battle_every == 0:
-        _want_battle(evaluation)
+        _require_battle(evaluation)
     world.use_ids(**ids)
 
     def begin() -> Evaluation:
-        if call.battle_wanted:
-            _want_battle(evaluation)
+        if call.battle_required:
+            _require_battle(evaluation)
         evaluation.ask(message, body.user_message_id, body.answer_id)
         return evaluation
 
@@ -116,8 +116,8 @@ def _regenerate(world: World, call: Call, session: Session, answer_id: str) -> B
         raise RefusedError(replies.error(400, "Only the last answer can be generated again"))
 
     def begin() -> Evaluation:
-        if call.battle_wanted:
-            _want_battle(evaluation)
+        if call.battle_required:
+            _require_battle(evaluation)
         evaluation.ask_again()
         return evaluation
 
@@ -128,16 +128,16 @@ def _ready(world: World, call: Call, session: Session) -> Evaluation:
     """The evaluation of a call, if it can take another turn."""
     evaluation = find_evaluation(world, call, session)
     if evaluation.stuck:
-        raise RefusedError(replies.battle_wanted())
+        raise RefusedError(replies.battle_required())
     if evaluation.answering:  # the site's own message for this is not known
         raise RefusedError(replies.error(400, "The evaluation session is still answering"))
     return evaluation
 
 
-def _want_battle(evaluation: Evaluation) -> None:
+def _require_battle(evaluation: Evaluation) -> None:
     """Demand a battle: the evaluation cannot continue until a human has voted, which never happens here."""
     evaluation.stuck = True
-    raise RefusedError(replies.battle_wanted())
+    raise RefusedError(replies.battle_required())
 
 
 def _check_origin(world: World, call: Call) -> None:

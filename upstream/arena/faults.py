@@ -64,7 +64,7 @@ def _expired_url(call: Call, *, seconds: float = 3600.0) -> None:
 
 
 def _battle_turn(call: Call) -> None:
-    call.battle_wanted = True
+    call.battle_required = True
 
 
 def _rejected(*, message: str = "Model is not available") -> Reply:

@@ -104,7 +104,7 @@ def evaluation_gone() -> Reply:
     return error(404, "Evaluation session not found")
 
 
-def battle_wanted() -> Reply:
+def battle_required() -> Reply:
     """400: the next turn of this conversation must be a battle."""
     return error(
         400, "Bad next turn request in Battles in Direct mode. DIRECT was requested, but expected a BATTLE turn"

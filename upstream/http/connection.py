@@ -169,7 +169,8 @@ class Connection(asyncio.BufferedProtocol):
         """Wait for the head until `until`, although its caller was cancelled or the deadline has passed.
 
         False if there is nothing to wait for: the head has arrived, the connection is broken, or the request has not
-        been sent completely. Otherwise `on_data` is called in the end, and the owner must close the connection.
+        been sent completely. Otherwise `on_data` is called when the wait is over, and the owner must close the
+        connection.
         """
         if self.state is not AWAITING_HEAD or self.transport is None or self._unsent() > 0:
             return False

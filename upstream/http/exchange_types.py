@@ -103,6 +103,9 @@ class Exchanges(Protocol):
 
         It must be complete by `deadline`, on the loop's clock. If `patience` is given, the deadline may later be
         extended by at least that many seconds at a time.
+
         `on_head` gets the headers and must not raise. It still gets them for a short time after the caller was
-        cancelled or the deadline has passed. Raises HttpError, and ValueError for a header that cannot be sent.
+        cancelled or the deadline has passed.
+
+        Raises HttpError, and ValueError for a header that cannot be sent.
         """

@@ -90,7 +90,7 @@ class Proxies:
         self._exempt = exempt
 
     @classmethod
-    def chosen(cls, setting: str, environ: Mapping[str, str]) -> Proxies:
+    def from_setting(cls, setting: str, environ: Mapping[str, str]) -> Proxies:
         """Read `upstream.proxy`: a proxy's URL, NONE, or '' to use the environment.
 
         The environment's variables are HTTPS_PROXY, or HTTP_PROXY for pictures from http://, or else ALL_PROXY, and

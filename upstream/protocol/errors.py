@@ -1,7 +1,6 @@
 """The hierarchy of upstream errors; each has a `Reason` for diagnosis and says whether the call may be repeated.
 
-Error answers, health and logs share the reasons (docs/words.md). `upstream.retry`
-decides about retries by `Repeat`.
+Error answers, health and logs share the reasons (docs/words.md). `upstream.retry` decides about retries by `Repeat`.
 """
 
 from __future__ import annotations

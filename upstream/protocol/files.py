@@ -31,7 +31,7 @@ class File:
     name: str
 
     @classmethod
-    def of(cls, data: bytes) -> Self:
+    def from_bytes(cls, data: bytes) -> Self:
         """Make a File from its content, hashing all of it. Raises ValueError for an unsupported type."""
         content_type = sniff(data) or (PDF if is_pdf(data) else None)
         if content_type is None:

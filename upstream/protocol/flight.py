@@ -60,7 +60,7 @@ class Page(NamedTuple):
     flight: str
 
     @classmethod
-    def of(cls, text: str) -> Page:
+    def parse(cls, text: str) -> Page:
         """Parse a page. The pushed strings may be split anywhere, and the page may be truncated."""
         html: list[str] = []
         flight: list[str] = []

@@ -30,7 +30,7 @@ class MemoryBudget:
 
 
 class BudgetShare:
-    """What one answer buffers. Its owner must set it to 0 at the end."""
+    """What one answer buffers. Its owner must set it to 0 when the answer is closed."""
 
     __slots__ = ("_budget", "_counted")
 

@@ -1,8 +1,8 @@
 """Decides when an account's login must be renewed; `bridge.accounts.renewals` acts on it.
 
 The site's access tokens are valid for an hour, and an authenticated GET shortly before or after the expiry returns new
-tokens (docs/protocol.md, "Renewal and rotation"). How shortly is unknown, so the bridge makes one at two thirds of a
-token's lifetime, and again at two thirds of what is then left, until the site has renewed it.
+tokens (docs/protocol.md, "Renewal and rotation"). How long before is unknown, so the bridge makes such a call after two
+thirds of a token's lifetime, and again after two thirds of what is left then, until the site has renewed it.
 
 Times are unix seconds by the site's clock, which may jump when the known difference to it changes.
 """

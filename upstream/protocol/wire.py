@@ -40,7 +40,7 @@ _Deltas: TypeAlias = type[TextDeltas] | type[ReasoningDeltas]
 #: Tags whose value is a JSON string: a delta of text or of reasoning.
 _DELTA_TAGS: dict[bytes, _Deltas] = {b"a0": TextDeltas, b"ag": ReasoningDeltas}
 
-#: The tag of each kind.
+#: The tag of each kind of delta.
 _TAGS: Final = {deltas: tag for tag, deltas in _DELTA_TAGS.items()}
 
 #: The start of a line with such a delta, without a prefix.
@@ -75,7 +75,7 @@ class Wire:
         self._at_eof = False
         self._dropping = False  # skips the rest of an overlong line, up to its newline
         self._unknown = KindCounter(MAX_KINDS_PER_ANSWER)
-        #: The first lines with something unknown, for a recording of it; at most `MAX_LINES`, each cut.
+        #: The first lines with something unknown, for a recording of it; at most `MAX_LINES`, each truncated.
         self.unknown_lines: list[bytes] = []
         #: Upstream's own explanation of an answer without content, from bookkeeping lines; '' if there is none.
         self.explanation = ""
@@ -195,7 +195,7 @@ class Wire:
             if (run := _read_strings(kind, b"\n".join(strings), len(strings))) is not None:
                 return [run]
             if len(strings) == 1 and len(strings[0]) > MAX_LENIENT_CHARS:
-                return self._unreadable()  # the result of `loads`, which would be slow
+                return self._unreadable()  # `loads` would find the same, but slowly
         events: list[Event] = []
         for string in strings:
             events += self._skip("late line") if self.ended else self._read_value(_TAGS[kind], string)

@@ -12,7 +12,7 @@ from running import RunningBridge, running_bridge
 from witness import Witness, ask, user
 
 from upstream.arena import Arena, Session
-from upstream.modes import UNANSWERED
+from upstream.modes import MAX_PENDING
 
 BATTLE, DIRECT = frozenset({"direct-battle"}), frozenset({"direct"})
 
@@ -119,10 +119,10 @@ async def test_many_first_chats_at_once_cost_a_handful_of_refusals(
     arena.modes = accepted
     await twenty()
     at_first = refused(arena)
-    assert at_first <= (0 if accepted is BATTLE else UNANSWERED)
+    assert at_first <= (0 if accepted is BATTLE else MAX_PENDING)
     arena.modes = BATTLE | DIRECT - accepted if accepted is DIRECT else DIRECT
     await twenty()
-    assert 1 <= refused(arena) - at_first <= UNANSWERED
+    assert 1 <= refused(arena) - at_first <= MAX_PENDING
     assert_nobody_is_blamed(bridge)
 
 
@@ -130,12 +130,12 @@ async def test_slow_answers_do_not_hold_up_other_chats(bridge: RunningBridge, ar
     """Chats wait for the first answers of others for a moment only, and not at all behind answers that have begun."""
     witness = Witness(arena)
     release = asyncio.Event()
-    arena.faults.arm("no_headers", UNANSWERED, release=release)
+    arena.faults.arm("no_headers", MAX_PENDING, release=release)
     async with asyncio.TaskGroup() as group:
-        for _ in range(UNANSWERED):
+        for _ in range(MAX_PENDING):
             group.create_task(ask(bridge, witness, [user(witness.text())], stream=False))
         async with asyncio.timeout(5):
-            while len(arena.chats) < UNANSWERED:  # noqa: ASYNC110 - the arena tells nobody
+            while len(arena.chats) < MAX_PENDING:  # noqa: ASYNC110 - the arena tells nobody
                 await asyncio.sleep(0.01)
         reply = await asyncio.wait_for(ask(bridge, witness, [user(witness.text())], stream=False), 5)
         assert reply.status == 200, "answered while the others still wait"

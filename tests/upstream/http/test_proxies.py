@@ -84,7 +84,7 @@ def test_a_proxy_is_described_without_its_password() -> None:
 
 def towards(environ: dict[str, str], host: str = "arena.ai", *, scheme: str = "https", port: int = 443) -> str:
     """The host of the proxy for a call; '' for a direct connection."""
-    proxy = Proxies.chosen("", environ).proxy_for(scheme, host, port)
+    proxy = Proxies.from_setting("", environ).proxy_for(scheme, host, port)
     return proxy.host if proxy else ""
 
 
@@ -101,10 +101,10 @@ def test_proxies_are_read_from_the_environment() -> None:
 
 def test_the_configuration_takes_precedence_over_the_environment_and_no_proxy() -> None:
     environ = {"HTTPS_PROXY": "http://a", "NO_PROXY": "*"}
-    proxy = Proxies.chosen("socks5://b", environ).proxy_for("https", "arena.ai", 443)
+    proxy = Proxies.from_setting("socks5://b", environ).proxy_for("https", "arena.ai", 443)
     assert proxy is not None
     assert proxy.host == "b"
-    assert Proxies.chosen("none", environ).proxy_for("https", "arena.ai", 443) is None
+    assert Proxies.from_setting("none", environ).proxy_for("https", "arena.ai", 443) is None
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_no_proxy_exempts_hosts(exempt: str, host: str, port: int, matches: bool
 
 
 def test_an_invalid_proxy_in_the_environment_fails_the_call() -> None:
-    proxies = Proxies.chosen("", {"https_proxy": "socks4://ada:word@h:1", "NO_PROXY": "arena.ai"})
+    proxies = Proxies.from_setting("", {"https_proxy": "socks4://ada:word@h:1", "NO_PROXY": "arena.ai"})
     assert proxies.proxy_for("https", "arena.ai", 443) is None
     with pytest.raises(NotSent, match="the proxy in https_proxy cannot be used") as caught:
         proxies.proxy_for("https", "other.example", 443)

@@ -65,14 +65,14 @@ async def listening(peer: Peer) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def through(url: str, names: Names, reach: Reach = Reach.PUBLIC_ADDRESSES) -> AsyncIterator[PooledExchanges]:
-    proxies = Proxies.chosen(url, {})
+    proxies = Proxies.from_setting(url, {})
     async with open_exchanges(2, 5.0, Timers(), proxies=proxies, reach=reach, names=names) as exchanges:
         yield exchanges
 
 
 @asynccontextmanager
 async def fetcher_through(url: str, names: Names) -> AsyncIterator[Fetcher]:
-    async with open_fetcher(connect_timeout=5.0, proxies=Proxies.chosen(url, {}), resolver=names) as fetcher:
+    async with open_fetcher(connect_timeout=5.0, proxies=Proxies.from_setting(url, {}), resolver=names) as fetcher:
         yield fetcher
 
 

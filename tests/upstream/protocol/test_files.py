@@ -55,7 +55,7 @@ def test_a_picture_is_recognised_by_its_content(data: bytes, content_type: str) 
 def test_other_content_has_no_type(data: bytes) -> None:
     assert sniff(data) is None
     with pytest.raises(ValueError, match="neither a PNG"):
-        File.of(data)
+        File.from_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_other_content_has_no_type(data: bytes) -> None:
     ids=["png", "jpeg", "gif", "webp", "pdf"],
 )
 def test_its_name_is_made_of_its_digest_and_its_repr_holds_no_bytes(data: bytes, kind: str, name: str) -> None:
-    file = File.of(data)
+    file = File.from_bytes(data)
     assert file.digest == sha256(data).hexdigest()
     assert (file.kind, file.name) == (kind, name.format(file.digest[:8]))
     assert "data" not in repr(file)
@@ -93,11 +93,11 @@ def test_a_pdf_is_recognised_by_its_header_within_the_first_1024_bytes(data: byt
     assert is_pdf(data) is found
     assert sniff(data) is None
     if found:
-        assert File.of(data).content_type == "application/pdf"
+        assert File.from_bytes(data).content_type == "application/pdf"
 
 
 def test_a_picture_with_a_pdfs_header_in_it_is_a_picture() -> None:
-    assert File.of(PNG + PDF).content_type == "image/png"
+    assert File.from_bytes(PNG + PDF).content_type == "image/png"
 
 
 SIGNED = {

@@ -37,20 +37,20 @@ def page(flight: str, cuts: list[int] | None = None) -> str:
 
 
 def listed_on(text: str) -> ModelList:
-    found = Page.of(text).models()
+    found = Page.parse(text).models()
     assert found is not None
     return found
 
 
 def test_a_complete_model_is_read() -> None:
-    assert Page.of(page(rows([FULL]))).models() == ModelList((FULL_MODEL,), skipped=0)
+    assert Page.parse(page(rows([FULL]))).models() == ModelList((FULL_MODEL,), skipped=0)
 
 
 def test_every_cut_of_a_page_gives_the_same_models() -> None:
     flight = rows([entry(publicName='say "hi" 😀 \\ é')], ascii_only=True)  # escapes of the inner JSON are cut too
     whole = listed_on(page(flight))
     assert whole.models[0].name == 'say "hi" 😀 \\ é'
-    assert all(Page.of(page(flight, [cut])).models() == whole for cut in range(len(flight)))
+    assert all(Page.parse(page(flight, [cut])).models() == whole for cut in range(len(flight)))
 
 
 def test_a_split_character_is_joined() -> None:
@@ -67,7 +67,7 @@ def test_random_cuts_give_the_same_models(
     flight = rows(listed, ascii_only=ascii_only)
     cuts = data.draw(st.lists(st.integers(0, len(flight)), max_size=6))
     found = listed_on(page(flight, cuts))
-    assert found == Page.of(flight).models()  # the text of a server action is the same rows, unpushed
+    assert found == Page.parse(flight).models()  # the text of a server action is the same rows, unpushed
     assert [(model.id, model.name) for model in found.models] == [(each["id"], each["publicName"]) for each in listed]
     assert found.skipped == 0
 
@@ -90,7 +90,7 @@ def test_the_site_s_own_list_takes_precedence_over_a_quoted_one() -> None:
     ],
 )
 def test_a_page_without_a_list(text: str) -> None:
-    assert Page.of(text).models() is None
+    assert Page.parse(text).models() is None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_page_without_a_list(text: str) -> None:
 )
 def test_a_list_that_cannot_be_read(text: str) -> None:
     with pytest.raises(FlightError, match="the page holds no list of models that can be read"):
-        Page.of(text).models()
+        Page.parse(text).models()
 
 
 def test_a_list_is_read_if_other_places_have_none() -> None:
@@ -132,7 +132,7 @@ def test_script_paths_in_order_and_once() -> None:
         '<script src="/_next/static/chunks/a-1.js?dpl=d1"></script><link href="/_next/static/css/x.css">'
     )
     for cut in range(len(flight)):
-        assert Page.of(html + page(flight, [cut])).script_paths() == (
+        assert Page.parse(html + page(flight, [cut])).script_paths() == (
             "/_next/static/chunks/a-1.js?dpl=d1&v=2",
             "/_next/static/chunks/app/(main)/%5Bid%5D/page-2.js",
             "/_next/static/chunks/a-1.js?dpl=d1",
@@ -159,8 +159,8 @@ def test_script_paths_in_order_and_once() -> None:
     ],
 )
 def test_script_names_without_the_folder_that_they_are_fetched_from(text: str, paths: list[str]) -> None:
-    assert list(Page.of(text).script_paths()) == paths
-    assert list(Page.of(page(f"3:I[12,[{text}]]\n")).script_paths()) == paths
+    assert list(Page.parse(text).script_paths()) == paths
+    assert list(Page.parse(page(f"3:I[12,[{text}]]\n")).script_paths()) == paths
 
 
 def test_action_ids() -> None:

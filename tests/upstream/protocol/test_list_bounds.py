@@ -115,7 +115,7 @@ def test_a_page_of_lists_is_read_in_small_pieces_few_times(
     counted = Counted(flight._JSON)
     monkeypatch.setattr(flight, "_JSON", counted)
     with suppress(FlightError):
-        flight.Page.of(page(MEBIBYTE)).models()
+        flight.Page.parse(page(MEBIBYTE)).models()
     assert counted.most <= MAX_ENTRY_CHARS
     assert counted.calls <= MAX_ENTRIES
 
@@ -133,38 +133,38 @@ def test_invalid_pushes_are_tried_few_times(page: Callable[[int], str], monkeypa
     """The library counts the lines before each of them, which takes 10 s for a megabyte."""
     counted = Counted(flight._JSON)
     monkeypatch.setattr(flight, "_JSON", counted)
-    assert flight.Page.of(page(MEBIBYTE)).models() is None
-    assert flight.Page.of(page(MEBIBYTE)).script_paths() == ()
+    assert flight.Page.parse(page(MEBIBYTE)).models() is None
+    assert flight.Page.parse(page(MEBIBYTE)).script_paths() == ()
     assert counted.calls <= 100
 
 
 def test_models_after_a_few_invalid_pushes_are_found() -> None:
     broken = r'self.__next_f.push([1,"\x"])' * 10
     good = f"self.__next_f.push([1,{json.dumps(json.dumps({'initialModels': [FULL]}))}])"
-    read = flight.Page.of(broken + good).models()
+    read = flight.Page.parse(broken + good).models()
     assert read is not None
     assert read.models == (FULL_MODEL,)
 
 
 def test_a_list_after_truncated_lists_is_found() -> None:
     quoted = 'He wrote "initialModels":[{"id":1}, and "initialModels": [ and so on. '
-    read = flight.Page.of(quoted * 20 + json.dumps({"initialModels": [FULL, {}]})).models()
+    read = flight.Page.parse(quoted * 20 + json.dumps({"initialModels": [FULL, {}]})).models()
     assert read == ModelList((FULL_MODEL,), 1)
 
 
 @pytest.mark.parametrize("blanks", ["", " ", "\n\t ", "\r\n"])
 def test_a_list_may_be_written_with_blanks(blanks: str) -> None:
     entries = f"{blanks},{blanks}".join([json.dumps(FULL), "null"])
-    read = flight.Page.of(f'"initialModels":{blanks}[{blanks}{entries}{blanks}]').models()
+    read = flight.Page.parse(f'"initialModels":{blanks}[{blanks}{entries}{blanks}]').models()
     assert read == ModelList((FULL_MODEL,), 1)
     for broken in (f"{entries},", f"{entries} {entries}", f",{entries}", f"{entries}}}", entries):
         with pytest.raises(FlightError):
-            flight.Page.of(f'"initialModels":[{broken}' + ("" if broken is entries else "]")).models()
+            flight.Page.parse(f'"initialModels":[{broken}' + ("" if broken is entries else "]")).models()
 
 
 def test_scripts_are_limited() -> None:
     page = "".join(f'<script src="/_next/static/chunks/{number}.js"></script>' for number in range(2 * MAX_SCRIPTS))
-    assert len(flight.Page.of(page).script_paths()) == MAX_SCRIPTS
+    assert len(flight.Page.parse(page).script_paths()) == MAX_SCRIPTS
 
 
 ROWS = {"empty rows": b":\n", "rows of no bytes": b"2:T0,", "rows of a byte": b"3:T1,x", "short rows": b"4:0\n"}
@@ -207,6 +207,6 @@ def test_a_catalog_of_many_models_is_read() -> None:
 def test_hostile_input_raises_documented_errors_only() -> None:
     for page in (*LISTS.values(), *PUSHES.values()):
         with suppress(ProtocolViolated):
-            flight.Page.of(page(10_000)).models()
-        flight.Page.of(page(10_000)).script_paths()
+            flight.Page.parse(page(10_000)).models()
+        flight.Page.parse(page(10_000)).script_paths()
         flight.action_ids(page(10_000))

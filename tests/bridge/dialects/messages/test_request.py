@@ -25,8 +25,8 @@ from upstream.protocol.files import File
 RULES = FileRules(max_bytes=10 * 1024 * 1024, max_per_request=5)
 BASE: dict[str, Any] = {"model": "claude", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 HI = Message("user", "hi")
-PICTURE = File.of(png(1))
-PDF = File.of(pdf())
+PICTURE = File.from_bytes(png(1))
+PDF = File.from_bytes(pdf())
 WEATHER = {"name": "get_weather", "description": "Say it.", "input_schema": {"type": "object"}}
 
 

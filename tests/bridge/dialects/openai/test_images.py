@@ -78,7 +78,7 @@ def test_a_generation(asked: PreparedChat) -> None:
 @pytest.mark.parametrize("asked", [asked for asked in GENERATIONS.values() if None not in asked.fields.values()])
 def test_a_form_says_the_same_in_texts(asked: PreparedChat) -> None:
     texts = {name: orjson.dumps(value).decode().strip('"') for name, value in asked.fields.items()}
-    wanted = ImageRequest("m", "a cat", asked.count, asked.inline, (File.of(A),), asked.ignored)
+    wanted = ImageRequest("m", "a cat", asked.count, asked.inline, (File.from_bytes(A),), asked.ignored)
     assert edit(("image", A), **texts) == wanted
 
 

@@ -13,8 +13,8 @@ from bridge.answering.messages import Message, ToolCall
 from upstream.protocol.files import File
 
 PNG: Final = png()
-PICTURE: Final = File.of(PNG)
-DOCUMENT: Final = File.of(pdf())
+PICTURE: Final = File.from_bytes(PNG)
+DOCUMENT: Final = File.from_bytes(pdf())
 LOOK: Final = ToolCall("call_1", "look", '{"at":1}')
 PATCH: Final = ToolCall("call_2", "patch", "*** Begin", "custom")
 

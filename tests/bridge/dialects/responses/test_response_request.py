@@ -318,4 +318,4 @@ def test_a_large_text_file_is_a_text() -> None:
 
 def test_a_large_picture_is_read() -> None:
     asked = read_large([{"type": "input_image", "image_url": data_url(PICTURE)}])
-    assert asked.chat.messages == (Message("user", "", files=(File.of(PICTURE),)),)
+    assert asked.chat.messages == (Message("user", "", files=(File.from_bytes(PICTURE),)),)
