@@ -29,7 +29,7 @@ from bridge.dialects.dialect import (
 )
 from bridge.errors import ApiError
 from bridge.log import event
-from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, note_tools
+from handlers.api.beginning import MAX_LOGGED_CHARS, FetchChat, begin, log_answer, set_tools_header
 from handlers.api.comparing import compare
 from handlers.api.joining import BodyDigest, answer_joined, join_or_begin, may_join, stream_to, write_whole
 from handlers.api.parsing import parse_request
@@ -185,7 +185,7 @@ async def _stream(
                     log_answer(config, answer)
         except ApiError as error:
             if not (caller.committed or (isinstance(encoder, ReportsErrorsInStream) and encoder.reports(error))):
-                note_tools(record)
+                set_tools_header(record)
                 raise
             record.fail(error)
             await caller.write_error(encoder.error(error))
@@ -209,7 +209,7 @@ async def _answer_whole(
                 log_answer(config, answer)
                 body = collector.finish(answer.finish_reason, answer.usage())
     finally:
-        note_tools(record)  # also if required calls were not made, which raises
+        set_tools_header(record)  # also if required calls were not made, which raises
     await _wait_until_stored(request.app, parsed)
     return await write_whole(request, body, config)
 

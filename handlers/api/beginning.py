@@ -88,7 +88,7 @@ async def _begin(
     return answer
 
 
-def note_tools(record: RequestRecord) -> None:
+def set_tools_header(record: RequestRecord) -> None:
     """Set the header about the request's tools to the worst outcome of its answers; not before one has ended."""
     outcome = worst_of(record.answers)
     if outcome is not None:

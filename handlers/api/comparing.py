@@ -17,7 +17,7 @@ from bridge.config.schema import Config
 from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from bridge.headers import MODEL
-from handlers.api.beginning import begin, log_answer, note_tools
+from handlers.api.beginning import begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN, RECORD
 from upstream.protocol.printable import printable
@@ -103,7 +103,7 @@ class _Comparison:
                     await caller.end(encoder.finish(partial(usage_of, self._answers)))
             except ApiError as error:
                 if not caller.committed:
-                    note_tools(record)
+                    set_tools_header(record)
                     raise
                 record.fail(error)
                 await caller.write_error(encoder.error(error))
@@ -128,7 +128,7 @@ class _Comparison:
                 await self._ask_all(collect, fail)
                 body = collector.finish(usage_of(self._answers))
         finally:
-            note_tools(self._record)
+            set_tools_header(self._record)
         return await write_whole(self._request, body, self._config)
 
     async def _ask_all(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
 
 import orjson
 from aiohttp import web
@@ -14,15 +13,11 @@ from bridge.answering.prompting import request_tokens
 from bridge.dialects.dialect import StatefulDialect
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
-from bridge.headers import REASON
 from handlers.api.parsing import parse_request
 from handlers.request.admission import hold_memory
-from handlers.request.answers import json_response
+from handlers.request.answers import ok_response
 from handlers.request.appkeys import HEAVY, KEY, MODELS, SETTINGS, Handler
 from handlers.request.body import read_body
-from upstream.protocol.errors import Reason
-
-_OK: Final = {REASON: Reason.OK.value}
 
 
 def count_handler(
@@ -42,6 +37,6 @@ def count_handler(
             chat, _ = await parse_request(body, read, lambda *_: (), request, config, stateful=stateful)
             await request.app[MODELS].resolve(chat.model, key)
             tokens = await request_tokens(chat, partial(request.app[HEAVY].run, key.id))
-            return json_response(orjson.dumps(answer(tokens)), headers=_OK)
+            return ok_response(orjson.dumps(answer(tokens)))
 
     return count

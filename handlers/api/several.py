@@ -17,7 +17,7 @@ from bridge.answering.several import run_all, start_all, usage_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
-from handlers.api.beginning import begin, log_answer, note_tools
+from handlers.api.beginning import begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN, RECORD
 
@@ -51,7 +51,7 @@ async def stream_several(
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
             if not caller.committed:
-                note_tools(record)
+                set_tools_header(record)
                 raise
             record.fail(error)
             await caller.write_error(encoder.error(error))
@@ -79,7 +79,7 @@ async def answer_several(
                 await run_all([collect(index, answer) for index, answer in enumerate(answers)])
                 body = collector.finish(usage_of(answers))
     finally:
-        note_tools(record)
+        set_tools_header(record)
     return await write_whole(request, body, config)
 
 

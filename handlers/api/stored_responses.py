@@ -1,8 +1,6 @@
-"""The Responses API beside asking: what was stored, and the paths that say what is not there."""
+"""The rest of the Responses API: stored responses, and calls that are not supported."""
 
 from __future__ import annotations
-
-from typing import Final
 
 import orjson
 from aiohttp import web
@@ -10,43 +8,39 @@ from aiohttp import web
 from bridge.dialects.responses.listed import listed_items, page_of
 from bridge.dialects.responses.stored import Stored
 from bridge.errors import ApiError, invalid_request, not_found
-from bridge.headers import REASON
-from handlers.request.answers import json_response
+from handlers.request.answers import ok_response
 from handlers.request.appkeys import KEY, RESPONSES, SHARED_RESPONSES
-from upstream.protocol.errors import Reason
-
-_OK: Final = {REASON: Reason.OK.value}
 
 
 async def get_response(request: web.Request) -> web.Response:
-    """GET /responses/{id}: the object as it was stored."""
+    """GET /responses/{id}: the response as it was stored."""
     if request.query.get("stream", "").lower() == "true":
         message = "A stored response cannot be streamed: leave out 'stream'."
         raise invalid_request("unsupported_parameter", message, "stream")
-    return json_response((await _find(request)).response, headers=_OK)
+    return ok_response((await _find(request)).response)
 
 
 async def delete_response(request: web.Request) -> web.Response:
-    """DELETE /responses/{id}."""
+    """DELETE /responses/{id}: delete the response, in all processes."""
     await _find(request)
     id_ = request.match_info["id"]
     request.app[RESPONSES].remove(id_)
     if (shared := request.app[SHARED_RESPONSES]) is not None:
         await shared.wait_until_confirmed()
-    return json_response(orjson.dumps({"id": id_, "object": "response.deleted", "deleted": True}), headers=_OK)
+    return ok_response(orjson.dumps({"id": id_, "object": "response.deleted", "deleted": True}))
 
 
 async def cancel_response(request: web.Request) -> web.Response:
-    """POST /responses/{id}/cancel: only a response in the background could be cancelled, and there are none."""
+    """POST /responses/{id}/cancel: an error, since only background responses can be cancelled, and there are none."""
     await _find(request)
     message = "Only background responses can be cancelled; this response has ended."
     raise invalid_request("invalid_request", message, "response_id")
 
 
 async def input_items(request: web.Request) -> web.Response:
-    """GET /responses/{id}/input_items: a page of what the response was asked."""
+    """GET /responses/{id}/input_items: a page of the request's items."""
     items = listed_items(request.match_info["id"], orjson.loads((await _find(request)).input))
-    return json_response(orjson.dumps(page_of(items, request.query)), headers=_OK)
+    return ok_response(orjson.dumps(page_of(items, request.query)))
 
 
 async def _find(request: web.Request) -> Stored:
@@ -60,10 +54,10 @@ async def _find(request: web.Request) -> Stored:
 
 
 async def no_websocket(_: web.Request) -> web.Response:
-    """GET /responses: clients that ask for a WebSocket go on without one."""
+    """GET /responses: an error, after which clients that want a WebSocket do without one."""
     raise ApiError(405, "method_not_allowed", "There is no WebSocket here: send POST.", accepted={"Allow": "POST"})
 
 
 async def no_compaction(_: web.Request) -> web.Response:
-    """POST /responses/compact."""
+    """POST /responses/compact: an error, since the bridge does not compact conversations."""
     raise not_found("The bridge does not compact conversations: have your client do it, with a request of its own.")

@@ -18,6 +18,11 @@ def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | N
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
+def ok_response(body: bytes) -> web.Response:
+    """A JSON document with status 200 and the reason `ok`."""
+    return json_response(body, headers={REASON: Reason.OK.value})
+
+
 async def write_json(request: web.Request, body: bytes, config: Config) -> web.StreamResponse:
     """Send a JSON document, which may be large, in slices as the caller reads it."""
     response = CallerResponse(headers={"Content-Type": "application/json; charset=utf-8", REASON: Reason.OK.value})

@@ -70,7 +70,7 @@ class CooldownWait:
             try:
                 return await call()
             except ApiError as error:
-                if self._note(modality, error, deadline) is None:
+                if self._note_cooldown(modality, error, deadline) is None:
                     raise
         waiter = queued.waiter = queue.enter(modality, key_id)
         turn = _Turn(waiter)
@@ -88,7 +88,7 @@ class CooldownWait:
                 try:
                     answer = await call()
                 except ApiError as error:
-                    seconds = self._note(modality, error, deadline)
+                    seconds = self._note_cooldown(modality, error, deadline)
                     if seconds is None:
                         raise
                     queue.rate_limited(waiter, seconds)
@@ -103,7 +103,7 @@ class CooldownWait:
             if lifetime is not None:
                 lifetime.postpone(0.0)
 
-    def _note(self, modality: str, error: ApiError, deadline: float) -> float | None:
+    def _note_cooldown(self, modality: str, error: ApiError, deadline: float) -> float | None:
         """Note the cooldown that an error announces; return its seconds, None for other errors or if it is too long."""
         if error.code != "upstream_rate_limited":
             return None

@@ -4,7 +4,7 @@
 |-------------------|---------------------|--------|---------------------|---------------------------------------|
 | attended          | waits               | any    | goes on             | the same request, unless marked FIRST |
 | followed          | has left            | some   | goes on             | the same request, unless marked FIRST |
-| unattended        | has left            | none   | for 10 s, then shut | the same request                      |
+| unattended        | has left            | none   | for 10 s, then ends | the same request                      |
 | ended, unreceived | left before the end | none   | has ended           | the same request, for 10 s            |
 | ended, received   | received the end    | any    | has ended           | a request marked RETRY, for 10 s       |
 
@@ -128,8 +128,8 @@ class JoinableAnswers:
         self._by_identity.setdefault(identity, []).append(answer)
         return answer
 
-    def has(self, answer: JoinableAnswer) -> bool:
-        """Whether it can still be found, and so joined."""
+    def has_listed(self, answer: JoinableAnswer) -> bool:
+        """Whether requests can still find the answer, and join it."""
         return answer in self._by_identity.get(answer.identity, ())
 
     def forget(self, answer: JoinableAnswer) -> None:
@@ -144,8 +144,8 @@ class JoinableAnswers:
         """After a caller of an ended answer has gone: if it was the last, keep the answer for a retry, or drop it."""
         if answer.joined:
             return
-        if (answer.may_be_retried or not answer.received) and self.is_open and self.has(answer):
-            self.stop_expiry(answer)
+        if (answer.may_be_retried or not answer.received) and self.is_open and self.has_listed(answer):
+            self.cancel_expiry(answer)
             self._ended[answer] = None
             self._timers.set(answer, self._clock() + GRACE_SECONDS)
         else:
@@ -162,7 +162,7 @@ class JoinableAnswers:
         self._unattended_of[key_id] += 1
         self._timers.set(answer, self._clock() + GRACE_SECONDS)
 
-    def stop_expiry(self, answer: JoinableAnswer) -> None:
+    def cancel_expiry(self, answer: JoinableAnswer) -> None:
         """Cancel the timer of an answer without a caller; do nothing for others."""
         if answer not in self._ended and answer not in self._unattended:
             return
@@ -176,7 +176,7 @@ class JoinableAnswers:
 
     def give_up(self, answer: JoinableAnswer) -> None:
         """Drop an answer without a caller, and end it if it is still running."""
-        self.stop_expiry(answer)
+        self.cancel_expiry(answer)
         self.forget(answer)
         if not answer.joined:
             answer.drop_parts()

@@ -62,7 +62,7 @@ class JoinableAnswer:
     """
 
     __slots__ = (
-        "_all",
+        "_answers",
         "_caught_up",
         "_connection",
         "_first_kept",
@@ -99,7 +99,7 @@ class JoinableAnswer:
         may_be_retried: bool,
     ) -> None:
         """`may_be_retried` is whether a retry of the request could be recognised as one."""
-        self._all = answers
+        self._answers = answers
         self.identity = identity
         self.config = config
         self.begun_by = begun_by
@@ -145,11 +145,11 @@ class JoinableAnswer:
             else:
                 self.error = _ended_error() if kind is asyncio.CancelledError else internal_error()
             self._end_failed()
-        self._all.settle(self)
+        self._answers.settle(self)
         if left and isinstance(error, ApiError):
             raise ConnectionResetError("the caller has disconnected") from None
 
-    # For the task that makes it
+    # Methods for the task that makes the answer
 
     def add(self, data: bytes) -> bool:
         """Keep the next part for its readers; return whether they keep up: if not, await `wait_for_readers`."""
@@ -159,12 +159,12 @@ class JoinableAnswer:
         parts.append(data)
         size = len(data) + _PART_BYTES
         self._size += size
-        self._all.kept_bytes += size
+        self._answers.kept_bytes += size
         if self._waiting:
             self._wake()
-        if self._size <= MAX_ANSWER_BYTES and self._all.has_room():
+        if self._size <= MAX_ANSWER_BYTES and self._answers.has_room():
             return True
-        self._all.forget(self)
+        self._answers.forget(self)
         if not self._readers:
             self.drop_parts()
             if not self.attended:
@@ -196,7 +196,7 @@ class JoinableAnswer:
 
     def _end_failed(self) -> None:
         self.ended = True
-        self._all.forget(self)
+        self._answers.forget(self)
         self._wake()
 
     def disconnect(self) -> bool:
@@ -204,20 +204,20 @@ class JoinableAnswer:
         if not self.attended:
             return self._goes_on and not self.ended
         self.attended = False
-        if self.ended or self._parts is None or not (self._all.is_open and self._may_go_on(len(self._readers))):
+        if self.ended or self._parts is None or not (self._answers.is_open and self._may_go_on(len(self._readers))):
             return False
         self._goes_on = True
         if self._task is not None:
-            self._all.own(self._task)
+            self._answers.own(self._task)
         if not self._readers:
-            self._all.add_unattended(self)
+            self._answers.add_unattended(self)
         return True
 
-    # For those who join
+    # Methods for its readers
 
     def join(self) -> Reader:
         """Add a reader, which gets the answer from its beginning."""
-        self._all.stop_expiry(self)
+        self._answers.cancel_expiry(self)
         reader = Reader(self)
         self._readers.append(reader)
         return reader
@@ -247,16 +247,16 @@ class JoinableAnswer:
         self._readers.remove(reader)
         self._drop_read_parts()
         if not (self.attended or self._readers or self.ended):
-            if self._parts is None or not self._all.has(self):  # it has become too long to be joined
+            if self._parts is None or not self._answers.has_listed(self):  # it has become too long to be joined
                 self.cancel()
             else:
-                self._all.add_unattended(self)
+                self._answers.add_unattended(self)
         elif self.ended and not (self.attended or self._readers):
-            self._all.settle(self)
+            self._answers.settle(self)
 
     def _drop_read_parts(self) -> None:
         """Drop the parts that all readers have taken, if nobody else may join the answer."""
-        if self._parts is None or self._all.has(self):
+        if self._parts is None or self._answers.has_listed(self):
             return
         if not self._readers:
             self.drop_parts()
@@ -266,7 +266,7 @@ class JoinableAnswer:
             del self._parts[:count]
             self._first_kept += count
             self._size -= dropped
-            self._all.kept_bytes -= dropped
+            self._answers.kept_bytes -= dropped
         if self._caught_up is not None and not self.is_ahead:
             if not self._caught_up.done():
                 self._caught_up.set_result(None)
@@ -278,7 +278,7 @@ class JoinableAnswer:
             if not each.done():
                 each.set_result(None)
 
-    # For JoinableAnswers
+    # Methods for JoinableAnswers
 
     @property
     def joined(self) -> int:
@@ -287,7 +287,7 @@ class JoinableAnswer:
 
     def drop_parts(self) -> None:
         """Drop what is kept of it."""
-        self._all.kept_bytes -= self._size
+        self._answers.kept_bytes -= self._size
         self._parts, self._size = None, 0
 
     def cancel(self) -> None:
@@ -297,7 +297,7 @@ class JoinableAnswer:
 
     def on_timer(self) -> None:
         """Drop it: nobody has joined it in time."""
-        self._all.give_up(self)
+        self._answers.give_up(self)
 
 
 class Reader:
@@ -337,7 +337,7 @@ class Reader:
 
     @property
     def at_end(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether all parts have been taken, and no more will be added."""
         return self._answer.ended and not self._answer.has_more(self)
 
     def mark_received(self) -> None:
