@@ -55,8 +55,8 @@ class CallerConnection(asyncio.BufferedProtocol, Evictable):
 class Listener:
     """Accepts connections on one bound socket until it is closed; `owner_of` finds the owner of a key's secret.
 
-    One of several workers passes `is_ahead`: given the number of its connections, it returns whether another has far
-    fewer.
+    One of several workers passes `should_yield`: called with the number of its connections, it returns whether another
+    has far fewer.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class Listener:
         connection: Callable[[], CallerConnection],
         tls: ssl.SSLContext | None,
         owner_of: Callable[[str], str | None] = lambda _: None,
-        is_ahead: Callable[[int], bool] | None = None,
+        should_yield: Callable[[int], bool] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._connection_limits = connection_limits
         self._connection = connection
         self._tls = tls
-        self._is_ahead = is_ahead
+        self._should_yield = should_yield
         self._accept_anyway = 0  # how many more to accept though other workers have fewer
         self._min_age = MIN_AGE_SECONDS if tls is None else MIN_TLS_AGE_SECONDS
         self._setting_up: set[asyncio.Task[None]] = set()
@@ -126,7 +126,7 @@ class Listener:
             if not self._connection_limits.has_room(self._min_age):
                 self._pause(_FULL_SECONDS)
                 return
-            if self._is_ahead is not None and self._is_ahead(self._connection_limits.connections):
+            if self._should_yield is not None and self._should_yield(self._connection_limits.connections):
                 if not self._accept_anyway:
                     self._accept_anyway = _YIELD_CONNECTIONS
                     self._pause(_YIELD_SECONDS)

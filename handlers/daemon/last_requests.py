@@ -4,8 +4,13 @@ Once the daemon drains, each further request gets a 503, though another process 
 one that the service manager starts with the same socket. So a caller that had connected before gets a moment to send
 its request:
 
-    accepted ──head──▶ connection made ──▶ handler begins ──body, limits──▶ answer begins
-    `pending`                     `is_unused`, `has_unhandled_request`      `_is_any_preparing`    `Drain.running`
+    accepted        `Listener.pending`
+       │ head
+    connection made `is_unused`, `has_unhandled_request`
+       │
+    handler begins  `Drain.incoming_bodies`, `_is_any_preparing`
+       │ body, limits
+    answer begins   `Drain.running`
 
 A request is seen at each of these steps, without a gap: it passes from one to the next in one iteration of the event
 loop.
@@ -59,5 +64,5 @@ def _is_any_on_its_way(runner: web.AppRunner, listeners: Sequence[Listener]) -> 
 
 
 def _is_any_preparing(app: web.Application) -> bool:
-    """Whether a request that asks a model has no answer yet: its body, tokens or limits are still being handled."""
+    """Whether the answer to a request that asks a model has not begun: its body, tokens or limits are being handled."""
     return any(record.lifetime is None for record in app[ACTIVITY].running_newest())

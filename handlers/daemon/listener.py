@@ -322,11 +322,11 @@ async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: s
     make = partial(BridgeProtocol, connection_limits, buffer, partial(_cors_origins, runner.app), server, loop)
     owner_of = partial(_owner_of, runner.app)
     link = runner.app.get(LINK)
-    is_ahead = None if link is None else link.is_ahead
-    if is_ahead is not None:
-        connection_limits.on_removed = is_ahead
-        is_ahead(connection_limits.connections)
-    return [Listener(sock, connection_limits, make, tls, owner_of, is_ahead) for sock in sockets]
+    publish = None if link is None else link.publish_connections
+    if publish is not None:
+        connection_limits.on_removed = publish
+        publish(connection_limits.connections)
+    return [Listener(sock, connection_limits, make, tls, owner_of, publish) for sock in sockets]
 
 
 def _owner_of(app: web.Application, secret: str) -> str | None:

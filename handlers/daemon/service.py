@@ -172,7 +172,7 @@ class Service:
             self._notifier.reloading()
             outcome = await app[RELOADING].read_again()
             if LINK in app:
-                app[LINK].report_reread(well=not outcome.problems)
+                app[LINK].report_reread(succeeded=not outcome.problems)
             self._notifier.ready()
 
 

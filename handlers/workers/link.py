@@ -56,13 +56,13 @@ class ParentSilent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ParentNotifier(Notifier):
-    """Notifies the parent in place of a service manager."""
+    """Notifies the parent in place of a service manager; `forward` sends a notification over the link."""
 
-    tell: Callable[[str], None] = lambda _: None
+    forward: Callable[[str], None] = lambda _: None
 
     def send(self, state: str) -> None:
         """Send one notification."""
-        self.tell(state)
+        self.forward(state)
 
 
 class ParentLink:
@@ -91,10 +91,10 @@ class ParentLink:
             lambda: Lines(self._on_message, self._on_orphaned), sock=self._arguments.open_link()
         )
         return ParentNotifier(
-            watchdog_seconds=self._arguments.watchdog_seconds, tell=lambda state: self._lines.send("notify", state)
+            watchdog_seconds=self._arguments.watchdog_seconds, forward=lambda state: self._lines.send("notify", state)
         )
 
-    def is_ahead(self, connections: int) -> bool:
+    def publish_connections(self, connections: int) -> bool:
         """Publish the number of this worker's connections; return whether another should accept new ones first."""
         self._connection_counts.set(self.number, connections)
         return self._connection_counts.is_ahead(self.number)
@@ -125,9 +125,9 @@ class ParentLink:
         outcomes: Sequence[tuple[int, bool | None]] = await self._request("reload", _REREAD_SECONDS)
         return outcomes
 
-    def report_reread(self, *, well: bool) -> None:
+    def report_reread(self, *, succeeded: bool) -> None:
         """Report whether this worker could use the configuration that it has read again."""
-        self._lines.send("reread", well)
+        self._lines.send("reread", succeeded)
 
     def switch_log(self, value: Mapping[str, Any] | None) -> None:
         """Have all workers switch their logs, which get `value` by their `on_log`."""
@@ -184,7 +184,7 @@ class ParentLink:
             case "gathered", [int(number), list(own), list(others), list(ended)]:
                 self._answer(number, GatheredMetrics(own, others, ended))
             case "reloaded", [int(number), list(outcomes)]:
-                self._answer(number, [(int(worker), well) for worker, well in outcomes])
+                self._answer(number, [(int(worker), succeeded) for worker, succeeded in outcomes])
             case "log", dict() | None:
                 self.on_log(value)
 

@@ -17,7 +17,7 @@ connection is lost with a worker. A worker runs the parent's own command line, w
                 SIGUSR1                             one after the other: a successor is started; when that is
                                                     ready, the worker drains. If it ends before, the rest goes
                                                     on as it was
-                SIGTERM, SIGINT                     draining; a second signal cuts its answers
+                SIGTERM, SIGINT                     draining; a second signal ends its answers
     draining    it ends                             (none)
                 drain_seconds and KILL_SECONDS      killed
     any         the parent dies                     draining: the worker notices that its link is closed
@@ -102,8 +102,8 @@ class Parent:
         self._living: set[Worker] = set()
         self._notifier = Notifier.inherited(os.environ)
         self._gathering = Gathering(self._living)
-        self._counts_file = ConnectionCounts.create(config.server.workers)
-        self._connection_counts = ConnectionCounts(os.dup(self._counts_file))
+        self._counts_descriptor = ConnectionCounts.create(config.server.workers)
+        self._connection_counts = ConnectionCounts(os.dup(self._counts_descriptor))
         self._reading = Threads("configuration", 1)
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -134,7 +134,7 @@ class Parent:
         environ = {**os.environ, STATE_DIR: str(folder.path.absolute())}
         listening = [sock.fileno() for sock in sockets]
         code = secrets.token_urlsafe(16)
-        return LaunchSpec(self._command, environ, listening, self._counts_file, (lock,), interval, code)
+        return LaunchSpec(self._command, environ, listening, self._counts_descriptor, (lock,), interval, code)
 
     async def _serve(self, spec: LaunchSpec, sock: socket.socket) -> None:
         async with TaskOwner() as tasks:
@@ -271,9 +271,11 @@ class Parent:
                 pass
             else:
                 log.configure(self._config.log.level, self._config.log.format, threaded=True)
-            reloading = tuple(self._living)
+            reloading = list(self._living)
             await asyncio.gather(*(worker.reload(_RELOAD_SECONDS) for worker in reloading))
-            outcomes = [[each.number, each.reread] for each in sorted(reloading, key=lambda each: each.number)]
+            outcomes = [
+                [each.number, each.reread_succeeded] for each in sorted(reloading, key=lambda each: each.number)
+            ]
             for worker, number in requests:
                 worker.send("reloaded", [number, outcomes])
             self._notifier.ready()
@@ -282,7 +284,7 @@ class Parent:
         """Abort workers without a sign of life for `seconds`; feed the manager's watchdog while any is sound."""
         while True:
             now = time.monotonic()
-            silent = [worker for worker in self._living if now - worker.last_seen > _patience(worker, seconds)]
+            silent = [worker for worker in self._living if now - worker.last_seen > _allowed_silence(worker, seconds)]
             sound = [
                 worker for worker in self._living if worker not in silent and worker.state is not WorkerState.STARTING
             ]
@@ -347,7 +349,7 @@ class Parent:
             worker.reap()
 
 
-def _patience(worker: Worker, seconds: float) -> float:
+def _allowed_silence(worker: Worker, seconds: float) -> float:
     return START_SECONDS if worker.state is WorkerState.STARTING else seconds
 
 

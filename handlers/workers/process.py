@@ -54,12 +54,12 @@ class Worker:
         self.metrics_received = asyncio.Event()
         self._round = 0  # in which they were requested last
         self._was_ready = False
-        self._begun = asyncio.Event()  # ready for the first time, or ended
+        self._started = asyncio.Event()  # ready for the first time, or ended
         self._ended = asyncio.Event()
         self.last_seen = self.began = time.monotonic()
         self._reloaded = asyncio.Event()
         #: Whether it could use the configuration that it last read again; None before it has reported that.
-        self.reread: bool | None = None
+        self.reread_succeeded: bool | None = None
         self._on_change = on_change
         self._on_message = on_message
         self._on_end = on_end
@@ -112,7 +112,7 @@ class Worker:
         self._lines.send(kind, value)
 
     def request_metrics(self, number: int) -> None:
-        """Ask for its metrics, with the number of the round; `metrics_received` is set when they have come."""
+        """Request its metrics, with the number of the round; `metrics_received` is set when they have arrived."""
         self._round = number
         self.metrics_received.clear()
         self.send("measure", number)
@@ -123,7 +123,7 @@ class Worker:
 
     async def wait_until_ready(self) -> bool:
         """Wait until it is ready for the first time, or has ended; return whether it was ready."""
-        await self._begun.wait()
+        await self._started.wait()
         return self._was_ready
 
     async def wait_until_ended(self) -> int:
@@ -140,15 +140,15 @@ class Worker:
     async def reload(self, seconds: float) -> None:
         """Have it reload its configuration, and wait until it has, for at most `seconds`."""
         if self.state is WorkerState.STARTING:  # it is reading the file anyway, and the signal might kill it
-            await set_within(self._begun, seconds)
+            await set_within(self._started, seconds)
         if self.state in (WorkerState.READY, WorkerState.RELOADING):
             self._reloaded.clear()
-            self.reread = None
+            self.reread_succeeded = None
             self.signal(signal.SIGHUP)
             await set_within(self._reloaded, seconds)
 
     def drain(self) -> None:
-        """Have it drain: accept no more connections, and end once its answers have. A second call ends those."""
+        """Have it drain: stop accepting, and exit once its answers have ended. A second call ends those at once."""
         self._enter(WorkerState.DRAINING)
         self.signal(signal.SIGTERM)
 
@@ -176,8 +176,8 @@ class Worker:
                 self.metrics = metrics
                 if number == self._round:
                     self.metrics_received.set()
-            case "reread", bool(well):
-                self.reread = well
+            case "reread", bool(succeeded):
+                self.reread_succeeded = succeeded
             case _:
                 self._on_message(self, kind, value)
 
@@ -186,7 +186,7 @@ class Worker:
             case "READY=1":
                 self.last_seen = time.monotonic()
                 self._was_ready = True
-                self._begun.set()
+                self._started.set()
                 self._reloaded.set()
                 if self.state is not WorkerState.DRAINING:
                     self._enter(WorkerState.READY)
@@ -211,6 +211,6 @@ class Worker:
     def _end(self) -> None:
         if self._link_closed and not self._ended.is_set():
             self._ended.set()
-            self._begun.set()
+            self._started.set()
             self._enter(WorkerState.GONE)
             self._on_end(self)

@@ -63,11 +63,11 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def listening(is_ahead: Callable[[int], bool]) -> AsyncIterator[tuple[tuple[str, int], Listener]]:
+async def listening(should_yield: Callable[[int], bool]) -> AsyncIterator[tuple[tuple[str, int], Listener]]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         sock.setblocking(False)
         connection_limits = ConnectionLimits(1000, asyncio.get_running_loop().time)
-        listener = Listener(sock, connection_limits, Accepted, None, is_ahead=is_ahead)
+        listener = Listener(sock, connection_limits, Accepted, None, should_yield=should_yield)
         try:
             yield sock.getsockname(), listener
         finally:
@@ -78,11 +78,11 @@ async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monke
     monkeypatch.setattr(accepting, "_YIELD_SECONDS", 0.05)
     asked: list[int] = []
 
-    def is_ahead(connections: int) -> bool:
+    def should_yield(connections: int) -> bool:
         asked.append(connections)
         return True
 
-    async with listening(is_ahead) as (address, listener):
+    async with listening(should_yield) as (address, listener):
         with ExitStack() as callers:
             for _ in range(2 * accepting._YIELD_CONNECTIONS):
                 callers.enter_context(socket.create_connection(address))
