@@ -82,7 +82,7 @@ def _combine(path: Path | None, text: str, environ: Mapping[str, str], fixed: It
     """Merge the values of all sources into one set of tables, record where each came from, and read them."""
     tables: dict[str, object] = {section: {} for section in SECTIONS} | _parse(path, text)
     lines = {name: f"{path}:{line}" for name, line in _lines(text).items()}
-    origins = {name: Origin(Source.FILE, lines.get(name, str(path))) for name in _names(tables)}
+    origins = {name: Origin(Source.FILE, lines.get(name, str(path))) for name in _known_names(tables)}
     places = lines.copy()
     state_directory = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     if state_directory and isinstance(server := tables["server"], dict) and "state_dir" not in server:
@@ -99,7 +99,7 @@ def _combine(path: Path | None, text: str, environ: Mapping[str, str], fixed: It
     try:
         config = Config.read(tables, path and path.absolute(), origins)
     except ConfigError as error:
-        problems += (each._replace(where=_place(each.key, places)) for each in error.problems)
+        problems += (each._replace(where=_where(each.key, places)) for each in error.problems)
     else:
         if not problems:
             return config
@@ -108,14 +108,14 @@ def _combine(path: Path | None, text: str, environ: Mapping[str, str], fixed: It
     raise ConfigError(*problems)
 
 
-def _names(tables: Mapping[str, object]) -> Iterator[str]:
+def _known_names(tables: Mapping[str, object]) -> Iterator[str]:
     """The full names of the known keys in parsed tables."""
     for section, table in tables.items():
         if isinstance(table, dict):
             yield from (name for key in table if (name := f"{section}.{key}") in KEYS)
 
 
-def _place(name: str, places: Mapping[str, str]) -> str:
+def _where(name: str, places: Mapping[str, str]) -> str:
     """Where a key, or a member such as `server.trusted_proxies[1]`, was set, or else its section; or else NO_PLACE."""
     key, section = name.partition("[")[0], name.partition(".")[0]
     return places.get(key) or places.get(section) or NO_PLACE
@@ -157,11 +157,11 @@ def _read_again(path: Path, before: str) -> str:
             _await_writer(path)
     text = _read(path)
     if _is_blank(text) and not _is_blank(before):
-        what = "is empty now, and may still be being written; if you want the defaults, restart the daemon"
+        what = "is empty now, perhaps because it is not yet written; if you want the defaults, restart the daemon"
         raise ConfigError(Problem(str(path), "", what))
     if before.startswith(text) and not _is_blank(before[len(text) :]):
-        what = "has lost its end, and may still be being written; if you removed it on purpose"
-        raise ConfigError(Problem(str(path), "", f"{what}, add a comment such as # end as last line, and reload again"))
+        what = "has lost its end, perhaps because it is not yet written; if you removed it on purpose"
+        raise ConfigError(Problem(str(path), "", f"{what}, add a last line such as # end, and reload again"))
     return text
 
 
@@ -221,7 +221,7 @@ def _credentials(environ: Mapping[str, str]) -> Iterator[Setting]:
         for name in KEYS:
             path = Path(folder, name)
             if os.access(path, os.F_OK):
-                yield Setting(Origin(Source.CREDENTIAL, str(path)), name, _value(name, _read(path).strip()))
+                yield Setting(Origin(Source.CREDENTIAL, str(path)), name, _parse_value(name, _read(path).strip()))
 
 
 def _variables(environ: Mapping[str, str]) -> Iterator[Setting]:
@@ -230,7 +230,7 @@ def _variables(environ: Mapping[str, str]) -> Iterator[Setting]:
         section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
         if separator and variable.startswith(PREFIX):
             name = f"{section}.{key}"
-            yield Setting(Origin(Source.ENVIRONMENT, variable), name, _value(name, text))
+            yield Setting(Origin(Source.ENVIRONMENT, variable), name, _parse_value(name, text))
 
 
 def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
@@ -247,7 +247,7 @@ def _variables_without_section(environ: Mapping[str, str]) -> Iterator[Problem]:
                 yield Problem(variable, "", f"names no section; did you mean {meant[close]}?")
 
 
-def _value(name: str, text: str) -> object:
+def _parse_value(name: str, text: str) -> object:
     """Parse a text as a TOML value; if that fails, or the key takes strings, it remains a string."""
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]

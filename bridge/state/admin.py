@@ -79,7 +79,7 @@ class Admin:
                 if not isinstance(favourites, list):
                     raise ValueError("favourites: must be a list")
                 return cls(password_hash, None if clearance is None else _clearance(clearance), tuple(favourites))
-        raise ValueError("an admin must have password_hash and clearance, may have favourites, and nothing else")
+        raise ValueError("must have password_hash and clearance, may have favourites, and nothing else")
 
     def with_favourite(self, name: str, *, wanted: bool) -> Admin:
         """The same with a model added to the favourites, as the newest, or removed. Raises ValueError."""

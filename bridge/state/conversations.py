@@ -35,7 +35,7 @@ class SavedConversations:
         match value:
             case {"clean": bool(clean), "evaluations": list(saved)}:
                 return cls(clean, tuple(Evaluation.from_json(each) for each in saved))
-        raise ValueError("conversations need clean and evaluations")
+        raise ValueError("must have clean and evaluations")
 
 
 #: `conversations.json`: the saved evaluations, the least recently used first.

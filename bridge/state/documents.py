@@ -373,7 +373,7 @@ class Document(Generic[T]):
 
     def _write(self, data: bytes) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with _os_errors(self.path, "cannot be saved, make room or make its folder writable"):
+        with _os_errors(self.path, "cannot be saved; free disk space, or make its folder writable"):
             temporary.unlink(missing_ok=True)
             try:
                 with os.fdopen(self._folder.create(temporary, os.O_WRONLY | os.O_EXCL), "wb") as file:

@@ -85,14 +85,14 @@ class ModelNews:
             case {"new": dict(new), "gone": list(gone)}:
                 kept = {str(name): float(at) for name, at in islice(new.items(), MAX_MODELS)}
                 return cls(kept, tuple(map(_gone, gone[:MAX_GONE])))
-        raise ValueError("news need new and gone")
+        raise ValueError("must have new and gone")
 
 
 def _gone(value: object) -> Gone:
     match value:
         case [str(name), str() | None as maker, (int() | float()) as at]:
             return Gone(name, maker, float(at))
-    raise ValueError("a model that is gone needs name, maker and time")
+    raise ValueError("a model that is gone must have a name, a maker and a time")
 
 
 #: `model_news.json`: what is new and gone.

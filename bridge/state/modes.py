@@ -29,7 +29,7 @@ class SavedModes:
         match value:
             case {"mode": str(default), "modes": dict(of_accounts)}:
                 return cls(default, {str(user_id): str(mode) for user_id, mode in of_accounts.items()})
-        raise ValueError("site needs mode and modes")
+        raise ValueError("must have mode and modes")
 
 
 #: `site.json`: the mode that the site demands of each account.

@@ -29,7 +29,7 @@ def responses_document(folder: StateFolder) -> Document[tuple[SavedResponse, ...
 
     def parse(values: object) -> tuple[SavedResponse, ...]:
         if not isinstance(values, list):
-            raise ValueError("responses are a list")
+            raise ValueError("must be a list")
         return tuple(map(_read, values))
 
     def dump(saved: tuple[SavedResponse, ...]) -> object:
@@ -48,7 +48,7 @@ def _read(value: object) -> SavedResponse:
             "response": {"output": list()} as response,
         } if isinstance(previous, str | None):
             return SavedResponse(id_, Stored(intern(owner), previous, _encode(given), _encode(response)))
-    raise ValueError("a response needs id, owner, previous, input and response")
+    raise ValueError("a response must have id, owner, previous, input and response")
 
 
 def _encode(value: object) -> bytes:

@@ -229,7 +229,7 @@ class State:
             )
         else:
             _logger.error(
-                "%s could not be saved at shutdown: %s. No cookie is lost, only notes on accounts", where, why
+                "%s could not be saved at shutdown: %s. No cookie is lost, only other changes to accounts", where, why
             )
 
     def _is_cookie_on_disk(self, account: Account) -> bool:

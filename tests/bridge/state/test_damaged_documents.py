@@ -95,7 +95,7 @@ async def test_a_failed_save_leaves_the_old_file(
     await words.save(("old",))
     with pytest.MonkeyPatch.context() as patch:
         refuse(patch)
-        with pytest.raises(StateError, match=rf"words\.json cannot be saved, make room.*{what}"):
+        with pytest.raises(StateError, match=rf"words\.json cannot be saved; free disk space.*{what}"):
             await words.save(("new",))
     assert not await words.changed()
     assert await words.load() == ("old",)
