@@ -133,7 +133,7 @@ class ArenaAnswer:
                 return model_failed(explanation)
             case Failure(error=error):
                 return error
-        return EmptyAnswer("The model gave an empty answer.")
+        return EmptyAnswer("The model returned an empty answer.")
 
     def _explanation(self) -> str:
         return self._secrets.redacted(self._wire.explanation)

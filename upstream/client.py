@@ -414,9 +414,9 @@ class ArenaClient:
             target = url.join(URL(location))
             origin = str(target.origin())
         except ValueError as error:
-            raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status) from error
+            raise ProtocolViolated("LMArena sent an invalid redirect.", status=response.status) from error
         if len(origin) > _MAX_ORIGIN_CHARS:
-            raise ProtocolViolated("LMArena sent a redirect that leads nowhere.", status=response.status)
+            raise ProtocolViolated("LMArena sent an invalid redirect.", status=response.status)
         if origin not in self.settings.origins:
             raise Redirected(f"LMArena redirects to {origin}.", origin=origin, status=response.status)
         if _LOGIN_PATH.search(target.path):

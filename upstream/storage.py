@@ -83,7 +83,7 @@ class Storage:
             plain = _PRINTABLE.fullmatch(url) and "@" not in target.authority
             if plain and target.host and target.scheme in self._schemes:
                 return target
-        raise ProtocolViolated(f"{_STORAGE} has an invalid URL.")
+        raise ProtocolViolated("LMArena issued an invalid URL of its storage.")
 
 
 def _check(response: Response) -> None:
@@ -96,4 +96,4 @@ def _check(response: Response) -> None:
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise ServerFailed(f"{_STORAGE} failed ({status}).")
     if status not in (HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT):
-        raise Rejected(f"{_STORAGE} refused ({status}).")
+        raise Rejected(f"{_STORAGE} refused the request ({status}).")

@@ -217,7 +217,7 @@ class Uploads:
                     if await self._put(url, file):
                         return key
                 case _:
-                    raise UploadFailed(f"LMArena gave no URL to upload the {file.kind} to.")
+                    raise UploadFailed(f"LMArena returned no URL to upload the {file.kind} to.")
         raise UploadFailed(f"LMArena's storage refuses the {file.kind}, even at a fresh URL (403).")
 
     async def _put(self, url: str, file: File) -> bool:

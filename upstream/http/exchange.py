@@ -218,5 +218,5 @@ def encode_head(method: str, host: str, target: str, headers: Mapping[str, str],
         lines.append(f"Content-Length: {length}")
     text = "".join(lines)  # checked as a whole: line by line takes four times as long
     if "\n" in text or "\r" in text or "\0" in text:
-        raise ValueError("A header of a call to LMArena holds a line break.")
+        raise ValueError("A header of a call to LMArena contains a line break.")
     return b"%b\r\n\r\n" % "\r\n".join(lines).encode()

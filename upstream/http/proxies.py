@@ -70,7 +70,7 @@ def parse_proxy(url: str) -> Proxy:
                 f"a SOCKS5 proxy takes at most {_MAX_SOCKS_CREDENTIAL} characters for each of user and password"
             )
     elif ":" in user or not (user + password).isprintable():
-        raise ValueError("a proxy's user name has no colon, and its password is one line")
+        raise ValueError("a proxy's user name must not contain a colon, nor its password a line break")
     return Proxy(parts.scheme, host, port or SCHEMES[parts.scheme][0], user, password)
 
 

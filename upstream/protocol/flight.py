@@ -88,7 +88,7 @@ class Page(NamedTuple):
             # Raw text on the page may contain the same key: the site's own list is the one that has models.
             return next((each for each in lists if each.models), lists[0])
         if found:
-            raise FlightError("the page holds no list of models that can be read")
+            raise FlightError("the page contains no list of models that can be parsed")
         return None
 
     def script_paths(self) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def action_result(body: bytes) -> object:
         if row == b"1" and position <= len(body):
             value = body[start:position]
             return value.decode(errors="replace") if text_bytes else _result(value)
-    raise FlightError("the answer holds no result, or was cut short before it")
+    raise FlightError("the answer contains no result, or was cut off before it")
 
 
 def _result(value: bytes) -> object:

@@ -89,7 +89,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: floa
         case 400:
             return _read_bad_request(text, detail)
         case 401 if "LOGIN_GATE" in text:
-            return GuestSession("LMArena lets a guest's session chat in battles only.", status=status)
+            return GuestSession("LMArena allows a guest session to chat in battles only.", status=status)
         case 401 if "does not have access to evaluation session" in text:
             return WrongAccount("The evaluation belongs to another account.", status=status)
         case 401:
@@ -103,7 +103,7 @@ def read_refusal(status: int, headers: Mapping[str, str], body: bytes, now: floa
         case 404 if "x-nextjs-action-not-found" in headers:
             return StaleAction("LMArena was deployed again: the id of the page's action is stale.", status=status)
         case 404 if _STALE_MODEL.search(text):
-            message = f"LMArena does not have the model under this id{_quoted(detail)}."
+            message = f"LMArena has no model with this id{_quoted(detail)}."
             return StaleModel(message, status=status, detail=detail)
         case 404 if _HTML_TAG.search(text):
             return NotFound("LMArena has nothing at this address (404).", status=status)
@@ -132,11 +132,11 @@ def _read_bad_request(text: str, detail: str) -> UpstreamError:
     """Distinguish refusals that the next attempt can correct from those that only the caller can."""
     quoted = _quoted(detail)
     if _WRONG_MODE.search(text) or (detail.startswith("mode: ") and ";" not in detail):
-        return ModeRefused(f"LMArena lets no new chat begin in this mode{quoted}.", status=400, detail=detail)
+        return ModeRefused(f"LMArena does not allow a new chat in this mode{quoted}.", status=400, detail=detail)
     if "expected a BATTLE turn" in text:
-        return BattleRequired(f"LMArena wants a battle as the chat's next turn{quoted}.", status=400, detail=detail)
+        return BattleRequired(f"LMArena requires a battle as the chat's next turn{quoted}.", status=400, detail=detail)
     if _STALE_MODEL.search(text):
-        return StaleModel(f"LMArena does not have the model under this id{quoted}.", status=400, detail=detail)
+        return StaleModel(f"LMArena has no model with this id{quoted}.", status=400, detail=detail)
     if "seems spoofed" in text or "offset too big" in text:
         return IdsRefused(f"LMArena's clock differs from this machine's{quoted}.", status=400, detail=detail)
     return _rejected(400, detail)
@@ -167,7 +167,7 @@ def read_page(content_type: str, body: bytes) -> UpstreamError:
     if wall := _read_wall(200, {}, text):
         return wall
     if _NOT_FOUND.search(text):
-        return NotFound("LMArena has nothing at this address (a page says so).", status=200)
+        return NotFound("LMArena has nothing at this address (it sent its page for unknown paths).", status=200)
     kind = quotable(content_type[:_MAX_TYPE_CHARS]) or "an invalid content type"
     return ProtocolViolated(f"LMArena answered with {kind}, not a stream.", status=200)
 

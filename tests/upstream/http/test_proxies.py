@@ -55,7 +55,9 @@ def test_a_valid_proxy_url_is_parsed(url: str) -> None:
 
 @pytest.mark.parametrize("url", BAD)
 def test_an_invalid_proxy_url_is_not_quoted(url: str) -> None:
-    with pytest.raises(ValueError, match=r"http, https, socks5|SOCKS5 proxy takes|user name has no colon") as caught:
+    with pytest.raises(
+        ValueError, match=r"http, https, socks5|SOCKS5 proxy takes|user name must not contain a colon"
+    ) as caught:
         parse_proxy(url)
     assert "word" not in str(caught.value).replace("password", "")
 

@@ -106,7 +106,7 @@ def test_a_page_without_a_list(text: str) -> None:
     ],
 )
 def test_a_list_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(FlightError, match="the page holds no list of models that can be read"):
+    with pytest.raises(FlightError, match="the page contains no list of models that can be parsed"):
         Page.parse(text).models()
 
 
