@@ -37,7 +37,7 @@ class Gate:
         self._open_until: float | None = None
         self._probing = False
         #: Called when the wall or the circuit has changed in this process, so that others can be told.
-        self.on_change: Callable[[], None] | None = None
+        self.on_change: Callable[[], None] = lambda: None
         #: The outage that opened the circuit, and the wall in front of the site; None if there is none.
         self.outage: UpstreamError | None = None
         self.wall: UpstreamError | None = None
@@ -67,7 +67,7 @@ class Gate:
         self._open_until = None
         self.outage = None
         self.wall = None
-        if changed and self.on_change is not None:
+        if changed:
             self.on_change()
 
     @property
@@ -103,16 +103,14 @@ class Gate:
     def _learn(self, error: UpstreamError) -> None:
         if isinstance(error, WALLS):
             self.wall = _copy(error)
-            if self.on_change is not None:
-                self.on_change()
+            self.on_change()
         elif isinstance(error, OUTAGES):
             self._failures += 1
             if self._failures >= FAILURES_TO_OPEN:
                 self._open_until = self._clock() + self._pause
                 self._pause = min(LONGEST_PAUSE_SECONDS, self._pause * 2)
                 self.outage = _copy(error)
-                if self.on_change is not None:
-                    self.on_change()
+                self.on_change()
         elif error.status is not None:
             self.reset()  # any other status still shows that upstream is up
 

@@ -5,24 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from time import monotonic  # the loop's own clock
-from typing import Final, Protocol
+from typing import Final
 
 from upstream.http.connection import CLOSED_AT_ONCE, Connection
+from upstream.http.connector import Connector
 from upstream.http.exchange_types import NotSent
 from upstream.loop.timers import Timers
 
 #: Shorter than the site's keep-alive, so that a call does not get a connection that is being closed, in seconds.
 KEEPALIVE_SECONDS: Final = 15.0
-
-
-class ConnectionFactory(Protocol):
-    """Makes the connections of a pool."""
-
-    async def connect(self, origin: str) -> Connection:
-        """Connect to an origin. Raises NotSent."""
-
-    def describe_proxy(self, origin: str) -> str:
-        """Name the proxy in use, such as ` through the SOCKS5 proxy at …`; '' for a direct connection."""
 
 
 class Lease:
@@ -59,7 +50,7 @@ class Pool:
 
     def __init__(
         self,
-        connector: ConnectionFactory,
+        connector: Connector,
         limit: int,
         connect_timeout: float,
         timers: Timers,
