@@ -188,7 +188,7 @@ class Renewals:
         return FailedRenewal(renewal.failing_since, renewal.failure, renewal.failures)
 
     def unready(self) -> frozenset[str]:
-        """User ids of accounts whose login is being renewed, or has a token that must, but could not be renewed."""
+        """User ids of accounts whose login is being renewed, or must be renewed but could not be."""
         now = self._client.clock()
         return frozenset(
             user_id

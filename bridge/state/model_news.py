@@ -56,18 +56,16 @@ class ModelNews:
     new: Mapping[str, float] = field(default_factory=dict)
     gone: tuple[Gone, ...] = ()
 
-    def after(self, found: Difference, at: float) -> ModelNews:
+    def after(self, change: Difference, at: float) -> ModelNews:
         """The news after one more reading, at the unix time `at`. A model that comes back is not new."""
-        before = {each.name: each for each in self.gone}
-        new = {name: at for name in found.new if name not in before} | dict(self.new)
-        left = {model.name: Gone(model.name, model.organization, at) for model in found.gone}
-        returned = set(found.new)
-        gone = [*(left[name] for name in left if name not in before), *self.gone]
+        gone_before = {each.name for each in self.gone}
+        new = {name: at for name in change.new if name not in gone_before} | dict(self.new)
+        removed, added = {model.name for model in change.gone}, set(change.new)
+        gone = [Gone(each.name, each.organization, at) for each in change.gone if each.name not in gone_before]
+        still_gone = (each for each in (*gone, *self.gone) if each.name not in added and at - each.at < GONE_SECONDS)
         return ModelNews(
-            {name: since for name, since in new.items() if name not in left and abs(at - since) < NEW_SECONDS},
-            tuple(
-                islice((each for each in gone if each.name not in returned and at - each.at < GONE_SECONDS), MAX_GONE)
-            ),
+            {name: since for name, since in new.items() if name not in removed and abs(at - since) < NEW_SECONDS},
+            tuple(islice(still_gone, MAX_GONE)),
         )
 
     def is_new(self, name: str, now: float) -> bool:
@@ -95,11 +93,11 @@ def _gone(value: object) -> Gone:
     raise ValueError("a model that is gone must have a name, a maker and a time")
 
 
-#: `model_news.json`: what is new and gone.
+#: `model_news.json`.
 MODEL_NEWS: Final = DocumentForm("model_news", 1, ModelNews.from_json, ModelNews.to_json, ModelNews(), precious=False)
 
 
-class KeptNews:
+class NewsStore:
     """The news, and the document that stores them, to which other processes write too. `clock` gives unix time."""
 
     def __init__(self, document: StoredDocument[ModelNews], clock: Callable[[], float]) -> None:
@@ -114,11 +112,11 @@ class KeptNews:
         """Read the document. Raises StateError."""
         self._saved = await self._document.load()
 
-    def note(self, before: Iterable[Model], now: Iterable[Model]) -> None:
+    def record(self, before: Iterable[Model], now: Iterable[Model]) -> None:
         """Record how a reading of the list differs from the one before."""
-        found = difference(before, now)
-        if (found.new or found.gone) and len(self._unsaved) < _MAX_UNSAVED:
-            self._unsaved.append((found, self._clock()))
+        change = difference(before, now)
+        if (change.new or change.gone) and len(self._unsaved) < _MAX_UNSAVED:
+            self._unsaved.append((change, self._clock()))
             self.on_change()
 
     async def write(self) -> None:
@@ -135,15 +133,15 @@ class KeptNews:
 
 
 def _after(news: ModelNews, differences: Iterable[tuple[Difference, float]]) -> ModelNews:
-    for found, at in differences:
-        news = news.after(found, at)
+    for change, at in differences:
+        news = news.after(change, at)
     return news
 
 
 @asynccontextmanager
-async def kept_news(source: DocumentSource, clock: Callable[[], float]) -> AsyncIterator[KeptNews]:
+async def kept_news(source: DocumentSource, clock: Callable[[], float]) -> AsyncIterator[NewsStore]:
     """The news, loaded from their document, and saved whenever they change. Raises StateError."""
-    news = KeptNews(source.open(MODEL_NEWS), clock)
+    news = NewsStore(source.open(MODEL_NEWS), clock)
     await news.load()
     async with saving(
         "the news of models are", news.write, loss="later runs do not know what is new and gone"

@@ -282,14 +282,14 @@ def _merged(
             return replace(ours, paused=paused)
         return replace(theirs, cooldowns=cooldowns) if shared else theirs
     rotated = ours.session.value != before.session.value
-    return Account(
-        ours.label if theirs.label == before.label else theirs.label,
-        ours.session,
-        ours.expired if rotated or theirs.expired == before.expired else theirs.expired,
-        cooldowns,
-        ours.bar if theirs.bar is before.bar else theirs.bar,
-        paused,
-        ours.last_cooldown if theirs.last_cooldown == before.last_cooldown else theirs.last_cooldown,
+    return replace(
+        ours,
+        label=ours.label if theirs.label == before.label else theirs.label,
+        expired=ours.expired if rotated or theirs.expired == before.expired else theirs.expired,
+        cooldowns=cooldowns,
+        bar=ours.bar if theirs.bar is before.bar else theirs.bar,
+        paused=paused,
+        last_cooldown=ours.last_cooldown if theirs.last_cooldown == before.last_cooldown else theirs.last_cooldown,
     )
 
 

@@ -125,7 +125,7 @@ async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, C
         await state.load()
         settings = client_settings(config, state.admin.clearance)
         async with kept_news(source, time.time) as news, client.connect(settings, Timers()) as arena:
-            found = Models(arena, source.open(MODELS), lambda: config, time.monotonic, news.note)
+            found = Models(arena, source.open(MODELS), lambda: config, time.monotonic, news.record)
             await found.load()
             before = found.catalog
             if refresh or found.catalog is None:

@@ -205,7 +205,9 @@ def build_app(
             app[UPLOADS], app[FETCHER] = uploads, fetcher
             app[CLIENT], app[RENEWALS] = arena, renewals
             arena.on_unknown_answer = partial(_record_unknown_answer, app[RECORDER])
-            app[MODELS] = Models(arena, source.open(MODEL_LIST), settings.current, time.monotonic, app[MODEL_NEWS].note)
+            app[MODELS] = Models(
+                arena, source.open(MODEL_LIST), settings.current, time.monotonic, app[MODEL_NEWS].record
+            )
             await app[MODELS].load()
             follow_ups = FollowUps(time.monotonic)
             attempts = Attempts(

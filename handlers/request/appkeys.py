@@ -19,7 +19,7 @@ from bridge.config.schema import Config
 from bridge.dialects.dialect import Api
 from bridge.dialects.responses.stored import SharedResponses, StoredResponses
 from bridge.models import Models
-from bridge.state.model_news import KeptNews
+from bridge.state.model_news import NewsStore
 from bridge.state.state import State
 from bridge.statistics.file import StatsStore
 from bridge.tasks import TaskOwner
@@ -83,7 +83,7 @@ RENEWALS: Final = web.AppKey("renewals", Renewals)
 DRIFT: Final = web.AppKey("drift", Drift)
 GATE: Final = web.AppKey("gate", Gate)
 MODELS: Final = web.AppKey("models", Models)
-MODEL_NEWS: Final = web.AppKey("model_news", KeptNews)
+MODEL_NEWS: Final = web.AppKey("model_news", NewsStore)
 LIMITER: Final = web.AppKey("limiter", Limiter)
 CALL_QUEUE: Final = web.AppKey("call_queue", CallQueue)
 COOLDOWN_WAIT: Final = web.AppKey("cooldown_wait", CooldownWait)

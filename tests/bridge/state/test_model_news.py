@@ -90,9 +90,9 @@ async def test_kept_over_a_restart_and_merged_with_what_others_write(tmp_path: P
     folder.prepare()
     odd = '"><script>alert(1)</script>\u202e'
     async with kept_news(folder, lambda: NOW) as news, kept_news(StateFolder(tmp_path), lambda: NOW + 1) as other:
-        news.note(models("a", "b"), models("b", odd))
+        news.record(models("a", "b"), models("b", odd))
         await news.write()
-        other.note(models("a", "b"), models("b", odd, "e"))
+        other.record(models("a", "b"), models("b", odd, "e"))
         await other.write()
         shown = await news.read()
         assert shown == ModelNews({odd: NOW, "e": NOW + 1}, (Gone("a", "google", NOW),))
@@ -104,5 +104,5 @@ async def test_what_the_disk_refuses_is_shown_all_the_same(tmp_path: Path) -> No
     folder = StateFolder(tmp_path)
     folder.prepare()
     async with kept_news(folder, lambda: NOW) as news:
-        news.note(models("a"), models("a", "b"))
+        news.record(models("a"), models("a", "b"))
         assert (await news.read()).is_new("b", NOW)
