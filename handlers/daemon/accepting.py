@@ -168,7 +168,7 @@ class Listener:
         if not self._out_of_descriptors:
             self._out_of_descriptors = True
             advice = "see limits.streams, and ulimit -n or LimitNOFILE"
-            _logger.error("no connection can be accepted: %s; others must end first (%s)", error.strerror, advice)
+            _logger.error("no connection can be accepted until others end: %s (%s)", error.strerror, advice)
         self._connection_limits.evict_some(_EVICTED_CONNECTIONS)
         self._pause(_PAUSE_SECONDS)
 

@@ -297,4 +297,4 @@ def _retention(config: Config) -> Retention:
 
 def _warn_of_unknown(kind: str) -> None:
     """Log a kind of unknown content, when it is first seen: the site may have changed."""
-    _logger.warning("LMArena sends something that this version does not know, and skips: %s", kind)
+    _logger.warning("LMArena sent something that this version does not know; it is skipped: %s", kind)

@@ -77,7 +77,7 @@ async def feed_watchdog(notifier: Notifier, tasks: Collection[asyncio.Task[Any]]
     while not (failed := [task.get_name() for task in tasks if _has_failed(task)]):
         notifier.alive()
         await asyncio.sleep(notifier.watchdog_seconds / 2)
-    _logger.critical("no more messages to the service manager's watchdog: %s has failed", ", ".join(failed))
+    _logger.critical("the service manager's watchdog gets no more messages: %s has failed", ", ".join(failed))
 
 
 def _has_failed(task: asyncio.Task[Any]) -> bool:

@@ -104,7 +104,7 @@ class Reloading:
                 problems = (Problem("", "", f"it could not be read within {_REREAD_SECONDS:g} s"),)
                 _logger.error("%s: %s", _UNCHANGED, problems[0])
             except Exception:  # logged and shown: the task that reloads must not end
-                problems = (Problem("", "", "a mistake in the bridge, which the log shows"),)
+                problems = (Problem("", "", "an internal error; the log has the details"),)
                 _logger.exception(_UNCHANGED)
             self.last = RereadResult(time.time(), problems=problems)
             return self.last

@@ -200,9 +200,7 @@ def _allow_open_files(sock: socket.socket, callers: int) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if allowed < wanted:
-        what = (
-            "limits.streams and those that wait make %d callers, which needs %d open files; allowed are %d (ulimit -Hn)"
-        )
+        what = "%d callers (limits.streams, and those that wait) need %d open files; only %d are allowed (ulimit -Hn)"
         _logger.warning(what, callers, wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -237,7 +237,7 @@ class Parent:
             await self._restart.wait()
             await self._is_ready.wait()
             self._restart.clear()
-            _logger.info("all workers are restarted, one after the other")
+            _logger.info("restarting all workers, one after the other")
             for slot in self._slots:
                 if not await self._replace(slot, spec):
                     break

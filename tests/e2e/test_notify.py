@@ -138,7 +138,7 @@ async def test_a_failed_task_ends_the_signs_of_life(manager: Manager, caplog: py
         await manager.hears("WATCHDOG=1")
         fail.set()
         await asyncio.wait_for(feeding, 5)
-    assert "no more messages to the service manager's watchdog: save state has failed" in caplog.text
+    assert "the service manager's watchdog gets no more messages: save state has failed" in caplog.text
 
 
 @pytest.mark.parametrize(

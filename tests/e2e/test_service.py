@@ -131,7 +131,7 @@ async def test_as_many_files_may_be_open_as_the_streams_need(home: Home, hard: i
     async with home.serve(program=shell) as daemon:
         limits = await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/limits").read_text)
         assert re.search(rf"^Max open files +{allowed} +{hard} ", limits, re.MULTILINE)
-        assert (f"needs 700 open files; allowed are {hard}" in "\n".join(daemon.log)) == (allowed < 700)
+        assert (f"need 700 open files; only {hard} are allowed" in "\n".join(daemon.log)) == (allowed < 700)
 
 
 async def test_a_port_in_use_is_said(home: Home) -> None:

@@ -35,7 +35,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
         record.getMessage()
         for record in caplog.records
         if record.levelno == logging.WARNING
-        and "LMArena sends something that this version does not know" in record.getMessage()
+        and "LMArena sent something that this version does not know" in record.getMessage()
     ]
 
 
@@ -55,7 +55,7 @@ async def test_each_kind_is_counted_and_said_once(
         assert (answer.is_good, answer.text) == (True, f"{TEXT} {answers}")
         assert bridge.app[DRIFT].counts == {kind: count * answers for kind, count in kinds.items()}
     assert warnings(caplog) == [
-        f"LMArena sends something that this version does not know, and skips: {kind}" for kind in kinds
+        f"LMArena sent something that this version does not know; it is skipped: {kind}" for kind in kinds
     ]
 
 
