@@ -55,7 +55,7 @@ class PartIndex:
     """The requests of one file, in its order: the offset of each line, its time, and the numbers of its names."""
 
     part: Part
-    read: int = 0
+    read: int = 0  # how many bytes of it
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     at: array[float] = field(default_factory=lambda: array("d"))
     facets: tuple[array[int], ...] = field(default_factory=lambda: tuple(array("I") for _ in FACETS))

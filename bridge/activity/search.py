@@ -102,11 +102,11 @@ class Searches:
         hits: list[tuple[PartIndex, list[int]]] = []
         outcomes: Counter[int] = Counter()
         wanted = {number for name, number in self._index.names[0].numbers.items() if has_outcome(name, query.outcome)}
-        for part in self._index.parts:
-            rows = list(self._rows(part, query, facets))
-            endings = part.facets[0]
+        for indexed in self._index.parts:
+            rows = list(self._rows(indexed, query, facets))
+            endings = indexed.facets[0]
             outcomes.update(map(endings.__getitem__, rows))
-            hits.append((part, [row for row in rows if endings[row] in wanted] if query.outcome else rows))
+            hits.append((indexed, [row for row in rows if endings[row] in wanted] if query.outcome else rows))
         total = sum(len(rows) for _, rows in hits)
         pages = max(1, -(-total // size))
         page = min(max(1, page), pages)
@@ -125,13 +125,13 @@ class Searches:
         """The last request with this id, if it is recorded. Raises OSError."""
         self._index.refresh()
         needle = f'"id":"{request_id}"'.encode()
-        for part in reversed(self._index.parts):
-            with open_part(part.part) as file:
-                data = file.read(part.read)
-            place = len(data)
-            while (place := data.rfind(needle, 0, place)) >= 0:
-                row = part.row_at(place)
-                for entry in entries(part, [row] if row >= 0 else []):
+        for indexed in reversed(self._index.parts):
+            with open_part(indexed.part) as file:
+                data = file.read(indexed.read)
+            offset = len(data)
+            while (offset := data.rfind(needle, 0, offset)) >= 0:
+                row = indexed.row_at(offset)
+                for entry in entries(indexed, [row] if row >= 0 else []):
                     if entry.id == request_id:
                         return entry
         return None
@@ -141,12 +141,12 @@ class Searches:
         wanted = ("", query.key, query.model, query.account)
         return [(column, self._index.names[column].numbers.get(name, -1)) for column, name in enumerate(wanted) if name]
 
-    def _rows(self, part: PartIndex, query: Query, facets: Sequence[tuple[int, int]]) -> Iterator[int]:
-        """The rows of a file that match the query apart from its outcome, in the file's order."""
-        rows: Iterable[int] = self._with_words(part, query.words) if query.words else range(len(part))
+    def _rows(self, indexed: PartIndex, query: Query, facets: Sequence[tuple[int, int]]) -> Iterator[int]:
+        """The rows of a file that match the query apart from its outcome, in the order of the file."""
+        rows: Iterable[int] = self._with_words(indexed, query.words) if query.words else range(len(indexed))
         since = float("-inf") if query.since is None else query.since
         until = float("inf") if query.until is None else query.until
-        columns = [(part.facets[column], number) for column, number in facets]
+        columns = [(indexed.facets[column], number) for column, number in facets]
         timed = query.since is not None or query.until is not None
         if not columns and not timed:
             yield from rows
@@ -154,60 +154,60 @@ class Searches:
         for count, row in enumerate(rows):
             if count % _PIECE_ROWS == 0:
                 time.sleep(0)  # yields to other threads
-            if timed and not since <= part.at[row] < until:
+            if timed and not since <= indexed.at[row] < until:
                 continue
             if all(column[row] == number for column, number in columns):
                 yield row
 
-    def _with_words(self, part: PartIndex, words: tuple[str, ...]) -> array[int]:
+    def _with_words(self, indexed: PartIndex, words: tuple[str, ...]) -> array[int]:
         """The rows of a file that have all words. Rows that were searched before are not searched again."""
         known = self._texts.setdefault(words, {})
         self._texts.move_to_end(words)
         while len(self._texts) > _REMEMBERED:
             self._texts.popitem(last=False)
-        done, rows = known.get(part.part.path.name, (0, array("I")))
-        if done > len(part):
+        done, rows = known.get(indexed.part.path.name, (0, array("I")))
+        if done > len(indexed):
             done, rows = 0, array("I")
-        if done < len(part):
-            rows.extend(_search(part, done, words))
-            known[part.part.path.name] = len(part), rows
+        if done < len(indexed):
+            rows.extend(_search(indexed, done, words))
+            known[indexed.part.path.name] = len(indexed), rows
         return rows
 
     def _commonest(self, column: int) -> list[str]:
         """The most common names of a column, in alphabetical order."""
         counts: Counter[int] = Counter()
-        for part in self._index.parts:
-            counts.update(part.counts(column))
+        for indexed in self._index.parts:
+            counts.update(indexed.counts(column))
         names = self._index.names[column].names
         return sorted(filter(None, (names[number] for number, _ in counts.most_common(_MAX_NAMES))))
 
 
 def _newest(hits: Sequence[tuple[PartIndex, list[int]]], skip: int, count: int) -> Iterator[Entry]:
-    for part, rows in reversed(hits):
+    for indexed, rows in reversed(hits):
         if skip >= len(rows):
             skip -= len(rows)
             continue
         newest = rows[::-1][skip : skip + count]
-        yield from entries(part, newest)
+        yield from entries(indexed, newest)
         skip, count = 0, count - len(newest)
         if not count:
             return
 
 
-def _search(part: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[int]:
+def _search(indexed: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[int]:
     """The rows from `first` on that have all words, which are case-folded."""
-    start = part.offsets[first]
-    with open_part(part.part) as file:
+    start = indexed.offsets[first]
+    with open_part(indexed.part) as file:
         file.seek(start)
-        data = file.read(part.read - start)
+        data = file.read(indexed.read - start)
     # Words that JSON does not escape are searched in the bytes first; the others only in the text of each line.
     plain = [word.encode() for word in words if word.isascii() and word.isprintable() and not set(word) & set('"\\')]
     low = data.lower() if plain else data
-    rows = _candidates(part, first, low, start, max(plain, key=len)) if plain else iter(range(first, len(part)))
+    rows = _candidates(indexed, first, low, start, max(plain, key=len)) if plain else iter(range(first, len(indexed)))
     for count, row in enumerate(rows):
         if count % 100 == 0:
             time.sleep(0)  # yields to other threads
-        begin, end = part.offsets[row] - start, part.end_of(row) - start
+        begin, end = indexed.offsets[row] - start, indexed.end_of(row) - start
         if plain and not all(low.find(word, begin, end) >= 0 for word in plain):
             continue
         text = searched_text(data[begin:end].partition(b"\n")[0])
@@ -215,15 +215,15 @@ def _search(part: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[int
             yield row
 
 
-def _candidates(part: PartIndex, first: int, low: bytes, start: int, word: bytes) -> Iterator[int]:
+def _candidates(indexed: PartIndex, first: int, low: bytes, start: int, word: bytes) -> Iterator[int]:
     """The rows from `first` on whose lines contain a word."""
-    place, row = low.find(word), first - 1
-    while place >= 0:
-        found = part.row_at(start + place)
+    offset, row = low.find(word), first - 1
+    while offset >= 0:
+        found = indexed.row_at(start + offset)
         if found > row:
             row = found
             yield row
-        place = low.find(word, part.end_of(row) - start)
+        offset = low.find(word, indexed.end_of(row) - start)
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -32,27 +32,27 @@ _logger: Final = logging.getLogger(__name__)
 class ActivityStore(Generic[T]):
     """Records what is passed to `add`. Owned by the app: `keep` runs as a task, `finish` is called last.
 
-    `keep` says how much to keep on disk. `entry_of` converts what was passed into an entry, in a thread.
+    `retention` says how much to keep on disk. `entry_of` converts what was passed into an entry, in a thread.
     """
 
     def __init__(
         self,
         folder: StateFolder,
         clock: Callable[[], float],
-        keep: Callable[[], Retention],
+        retention: Callable[[], Retention],
         entry_of: Callable[[T], Entry],
     ) -> None:
         self._folder = folder
         self._clock = clock
-        self._keep = keep
+        self._retention = retention
         self._entry_of = entry_of
         self._new: deque[T] = deque(maxlen=MAX_WAITING)
         self._lines: list[bytes] = []
         self._failing = False
         self._lock = asyncio.Lock()
-        self._room = float(UNAUTHENTICATED_ENTRIES)
+        self._tokens = float(UNAUTHENTICATED_ENTRIES)  # a token bucket, of requests without a key
         self._filled_at = clock()
-        self._unkept = 0
+        self._unkept = 0  # requests without a key, since the last one that was recorded
         #: Adds one ended request.
         self.add: Callable[[T], None] = self._new.append
 
@@ -89,7 +89,7 @@ class ActivityStore(Generic[T]):
         """Write one batch. Blocking, for one thread at a time."""
         self._lines += [entry.to_line() for entry in self._kept(map(self._entry_of, new))]
         try:
-            append(self._folder, self._lines, self._keep(), self._clock())
+            append(self._folder, self._lines, self._retention(), self._clock())
         except (OSError, NotReadable) as error:
             if not self._failing:
                 _logger.error("requests cannot be kept for Activity and wait in memory: %s", error)
@@ -117,13 +117,12 @@ class ActivityStore(Generic[T]):
                 yield entry
                 continue
             now = self._clock()
-            self._room = min(
-                UNAUTHENTICATED_ENTRIES, self._room + max(0.0, now - self._filled_at) / UNAUTHENTICATED_SECONDS
-            )
+            refill = max(0.0, now - self._filled_at) / UNAUTHENTICATED_SECONDS
+            self._tokens = min(UNAUTHENTICATED_ENTRIES, self._tokens + refill)
             self._filled_at = now
-            if self._room < 1:
+            if self._tokens < 1:
                 self._unkept += 1
                 continue
-            self._room -= 1
+            self._tokens -= 1
             yield replace(entry, unkept=self._unkept)
             self._unkept = 0
