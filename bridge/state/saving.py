@@ -17,9 +17,9 @@ from typing import Final
 from bridge.state.documents import StateError
 from bridge.tasks import TaskOwner
 
-#: The first and the longest pause before a failed save is retried, in seconds; it doubles in between.
-FIRST_PAUSE_SECONDS: Final = 0.25
-LONGEST_PAUSE_SECONDS: Final = 10.0
+#: The first and the longest delay before a failed save is retried, in seconds; it doubles in between.
+FIRST_DELAY_SECONDS: Final = 0.25
+LONGEST_DELAY_SECONDS: Final = 10.0
 #: How long the save at shutdown may take, in seconds: longer than the lock's timeout, shorter than systemd's.
 LAST_TRY_SECONDS: Final = 15.0
 
@@ -52,15 +52,15 @@ class Saver:
 
     async def keep(self) -> None:
         """Save changes as they happen, until cancelled."""
-        pause = FIRST_PAUSE_SECONDS
+        delay = FIRST_DELAY_SECONDS
         while True:
             await self._changed.wait()
             await self.flush()
             if self.failure is None:
-                pause = FIRST_PAUSE_SECONDS
+                delay = FIRST_DELAY_SECONDS
             else:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, LONGEST_DELAY_SECONDS)
 
     async def flush(self) -> None:
         """Save pending changes now. A failure is logged, and `keep` retries."""

@@ -125,7 +125,7 @@ async def test_a_rotated_cookie_is_on_disk_before_anybody_gets_it(
 async def test_a_cookie_that_could_not_be_saved_is_saved_later(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bridge.state.saving.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("bridge.state.saving.FIRST_DELAY_SECONDS", 0.001)
     (session,) = sign_in(arena, expires_in=-10.0)
     async with keeping(arena, folder, clock, session) as bridge:
         blocked = folder.path / ".accounts.json.tmp"

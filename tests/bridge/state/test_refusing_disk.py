@@ -92,7 +92,7 @@ Trouble = Callable[[StateFolder], AbstractContextManager[None]]
 async def test_a_cookie_that_was_refused_is_saved_without_another_change(
     folder: StateFolder, trouble: Trouble, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bridge.state.saving.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("bridge.state.saving.FIRST_DELAY_SECONDS", 0.001)
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -159,7 +159,7 @@ async def test_without_a_new_cookie_none_is_lost_at_the_end(
 async def test_modes_that_were_refused_are_saved_later(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("bridge.state.saving.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("bridge.state.saving.FIRST_DELAY_SECONDS", 0.001)
     path = folder.open(SITE).path
     async with kept_modes(folder, lambda _: True) as modes, asyncio.timeout(5):
         with full(folder):

@@ -12,7 +12,7 @@ import pytest
 
 from bridge.state import saving
 from bridge.state.documents import StateError
-from bridge.state.saving import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Saver
+from bridge.state.saving import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Saver
 from bridge.tasks import TaskOwner
 
 
@@ -63,7 +63,7 @@ async def test_a_refused_write_is_retried_without_another_change(
         await disk.written.wait()
     assert disk.writes == refusals + 1
     assert not saver.is_pending
-    assert made == [min(FIRST_PAUSE_SECONDS * 2**at, LONGEST_PAUSE_SECONDS) for at in range(refusals)]
+    assert made == [min(FIRST_DELAY_SECONDS * 2**at, LONGEST_DELAY_SECONDS) for at in range(refusals)]
     failures = [f"words are not saved; retrying until it succeeds: {FULL}", "words are saved again"]
     assert caplog.messages == (failures if refusals else [])
 
