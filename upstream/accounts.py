@@ -40,7 +40,7 @@ class Cooldown(NamedTuple):
     seconds: float
 
 
-class LimitSeen(NamedTuple):
+class ReportedLimit(NamedTuple):
     """A limit, and when the site reported it (unix time)."""
 
     limit: Limit
@@ -135,7 +135,7 @@ class AccountPool:
         self._replaced: dict[bytes, None] = {}  # digests, the oldest first
         self._accounts: dict[str, Account] = {}
         self._held: dict[str, int] = {}  # calls by user id
-        self._limits: dict[str, dict[str, LimitSeen]] = {}
+        self._limits: dict[str, dict[str, ReportedLimit]] = {}
         self._failed: set[tuple[str, str]] = set()  # user id and kind of call, if the last attempt failed
         self._turn = 0
 
@@ -282,9 +282,9 @@ class AccountPool:
     def note_limit(self, user_id: str, kind: str, headers: tuple[str, str] | None) -> None:
         """Record the account's limit for a kind of call, a modality or `login`, from `Credentials.limit`."""
         if headers is not None and (limit := read_limit(*headers)) is not None:
-            self._limits.setdefault(user_id, {})[kind] = LimitSeen(limit, self._clock())
+            self._limits.setdefault(user_id, {})[kind] = ReportedLimit(limit, self._clock())
 
-    def limits(self, user_id: str) -> Mapping[str, LimitSeen]:
+    def limits(self, user_id: str) -> Mapping[str, ReportedLimit]:
         """The account's limits as the site last reported them in this run, by the kind of call."""
         return self._limits.get(user_id, {})
 

@@ -222,7 +222,7 @@ class ArenaAnswer:
                     self._stop_flow()
             except Exception as error:  # noqa: BLE001 — re-raised where `flow` is awaited
                 flow.done.set_exception(error)
-        if self._data or self._response.over:
+        if self._data or self._response.ended:
             self._stop_flow()  # `read` handles the rest
 
     def _stop_flow(self) -> None:
@@ -242,7 +242,7 @@ class ArenaAnswer:
         self._wire.close()
         self._memory.set(0)
         try:
-            if self.ended and not self._response.over:
+            if self.ended and not self._response.ended:
                 await self._linger()
         finally:
             self._response.release()

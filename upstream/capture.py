@@ -240,9 +240,9 @@ class CapturedResponse:
         self._source.deadline = at
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether nothing more will arrive than can be taken now."""
-        return self._source.over
+        return self._source.ended
 
     async def read(self) -> bytes:
         """As `Response.read`."""
@@ -270,7 +270,7 @@ class CapturedResponse:
     def _end(self) -> None:
         if not self._call.end_at:
             self._call.end_at = self._capture.now()
-            if self._response.over:
+            if self._response.ended:
                 self._call.end = "complete"
 
 

@@ -103,7 +103,7 @@ class ClientSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Me:
+class SiteUser:
     """A user of the site: `email` is '' for a guest; `consented` is whether the user has accepted the terms."""
 
     email: str = field(repr=False)
@@ -228,7 +228,7 @@ class ArenaClient:
         """Read the list of models as JSON; None if the site has no such list. Raises as `open` does."""
         return await self._document(CATALOG_PATH, None, timeout, MAX_CATALOG_BYTES)
 
-    async def me(self, credentials: Credentials, *, timeout: float) -> Me | None:
+    async def me(self, credentials: Credentials, *, timeout: float) -> SiteUser | None:
         """Ask who is logged in, which also renews a session near its expiry; None if the site has no such call.
 
         Raises as `open` does, SessionExpired if the cookie is not valid.
@@ -241,7 +241,7 @@ class ArenaClient:
         if not isinstance(found, dict) or "email" not in found:
             return None
         email = found["email"]
-        return Me(email if isinstance(email, str) else "", consented=bool(found.get("touConsentTimestamp")))
+        return SiteUser(email if isinstance(email, str) else "", consented=bool(found.get("touConsentTimestamp")))
 
     async def history(self, evaluation_id: str, credentials: Credentials, *, timeout: float) -> bytes | None:
         """Read an evaluation back (`evaluations.read_back`); None if the site has no such call or evaluation."""

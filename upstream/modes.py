@@ -23,26 +23,26 @@ PATIENCE_SECONDS: Final = 0.25
 class Modes:
     """The modes learned so far; `on_change` is called when there is something to save.
 
-    `default` is the mode that any account learned last, `of_accounts` has the mode of each account by user id.
+    `default` is the mode that any account learned last, `by_account` has the mode of each account by user id.
     """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         self.default = MODES[0]
-        self.of_accounts: dict[str, str] = {}
+        self.by_account: dict[str, str] = {}
         self._on_change = on_change
         self._unconfirmed = False  # a refusal has changed the modes, and no call has confirmed that yet
         self._pending: dict[object, float] = {}  # when each call was sent, the oldest first
         self._accepted_at = -math.inf
         self._waiting: dict[asyncio.Future[bool], None] = {}  # true: send now; false: look again
 
-    def load(self, default: str, of_accounts: Mapping[str, str]) -> None:
+    def load(self, default: str, by_account: Mapping[str, str]) -> None:
         """Load what an earlier run has learned; unknown modes are ignored."""
         self.default = default if default in MODES else MODES[0]
-        self.of_accounts = {user_id: mode for user_id, mode in of_accounts.items() if mode in MODES}
+        self.by_account = {user_id: mode for user_id, mode in by_account.items() if mode in MODES}
 
     def choose(self, user_id: str) -> str:
         """Return the mode for a new evaluation of this account."""
-        return self.of_accounts.get(user_id, self.default)
+        return self.by_account.get(user_id, self.default)
 
     async def wait_for_room(self) -> None:
         """Wait while too many new evaluations are pending, at most until the oldest is `PATIENCE_SECONDS` old."""
@@ -81,9 +81,9 @@ class Modes:
         self._accepted_at = monotonic()
         if self._waiting:
             self._wake(len(self._waiting), send=True)
-        if self._unconfirmed or self.of_accounts.get(user_id) != mode:
+        if self._unconfirmed or self.by_account.get(user_id) != mode:
             self._unconfirmed = False
-            self.default = self.of_accounts[user_id] = mode
+            self.default = self.by_account[user_id] = mode
             self._on_change()
 
     def _wake(self, count: int, *, send: bool) -> None:
@@ -97,10 +97,10 @@ class Modes:
         other = MODES[1 - MODES.index(mode)]
         if self.default == mode:
             self.default = other
-        if self.of_accounts.get(user_id, mode) == mode:
-            self.of_accounts[user_id] = other
+        if self.by_account.get(user_id, mode) == mode:
+            self.by_account[user_id] = other
         self._unconfirmed = True
 
     def forget(self, known: Callable[[str], bool]) -> None:
         """Drop the modes of accounts that no longer exist."""
-        self.of_accounts = {user_id: mode for user_id, mode in self.of_accounts.items() if known(user_id)}
+        self.by_account = {user_id: mode for user_id, mode in self.by_account.items() if known(user_id)}

@@ -26,7 +26,7 @@ from bridge.accounts.status import FailedRenewal
 from bridge.config.schema import Config
 from bridge.tasks import TaskOwner, set_within
 from upstream.accounts import Account, AccountPool
-from upstream.client import ArenaClient, Me
+from upstream.client import ArenaClient, SiteUser
 from upstream.credentials import Credentials
 from upstream.protocol.errors import ProtocolViolated, Reason, SessionExpired, TimedOut, UpstreamError
 from upstream.protocol.renewal import RenewalState, may_renew, must_renew, renewed
@@ -380,7 +380,7 @@ async def check_login(client: ArenaClient, pool: AccountPool, account: Account, 
     _record(me, pool, pool.get(account.user_id) or account)
 
 
-async def _who_is_logged_in(client: ArenaClient, credentials: Credentials, timeout: float) -> Me | None:
+async def _who_is_logged_in(client: ArenaClient, credentials: Credentials, timeout: float) -> SiteUser | None:
     """Make a call that also renews a session near its end; None if the site does not say who is logged in."""
     me = await client.me(credentials, timeout=timeout)
     if me is None:  # any authenticated GET renews, but does not prove that the login is alive
@@ -388,7 +388,7 @@ async def _who_is_logged_in(client: ArenaClient, credentials: Credentials, timeo
     return me
 
 
-def _record(me: Me | None, pool: AccountPool, account: Account) -> None:
+def _record(me: SiteUser | None, pool: AccountPool, account: Account) -> None:
     """Record what the site says about an account.
 
     Raises ProtocolViolated if it does not say whether an expired login is alive again.
@@ -400,7 +400,7 @@ def _record(me: Me | None, pool: AccountPool, account: Account) -> None:
         raise ProtocolViolated("LMArena's page does not show whether the login is alive.")
 
 
-def _bar(me: Me) -> Reason | None:
+def _bar(me: SiteUser) -> Reason | None:
     if not me.email:
         return Reason.GUEST
     return None if me.consented else Reason.TERMS

@@ -17,18 +17,18 @@ class SavedModes:
     """What `site.json` holds: the modes that new evaluations must name (`upstream.modes`)."""
 
     default: str = MODES[0]
-    of_accounts: Mapping[str, str] = field(default_factory=dict)
+    by_account: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """Plain values for the state file."""
-        return {"mode": self.default, "modes": dict(self.of_accounts)}
+        return {"mode": self.default, "modes": dict(self.by_account)}
 
     @classmethod
     def from_json(cls, value: object) -> SavedModes:
         """Read what `to_json` wrote. Raises ValueError."""
         match value:
-            case {"mode": str(default), "modes": dict(of_accounts)}:
-                return cls(default, {str(user_id): str(mode) for user_id, mode in of_accounts.items()})
+            case {"mode": str(default), "modes": dict(by_account)}:
+                return cls(default, {str(user_id): str(mode) for user_id, mode in by_account.items()})
         raise ValueError("must have mode and modes")
 
 
@@ -47,9 +47,9 @@ async def kept_modes(source: DocumentSource, known: Callable[[str], bool]) -> As
 
     async def write() -> None:
         modes.forget(known)
-        await document.save(SavedModes(modes.default, dict(modes.of_accounts)))
+        await document.save(SavedModes(modes.default, dict(modes.by_account)))
 
     async with saving("the site's modes are", write, loss="the next start learns them again") as saver:
         modes = Modes(saver.mark_changed)
-        modes.load(before.default, before.of_accounts)
+        modes.load(before.default, before.by_account)
         yield modes

@@ -10,7 +10,7 @@ from bridge.accounts.renewals import LOGIN
 from bridge.accounts.status import AccountStatus, Condition, FailedRenewal, judge
 from bridge.statistics.account_use import AccountUse, HourOfAnswers
 from handlers.dashboard.wording import clock, duration, number, percent
-from upstream.accounts import Account, Cooldown, LimitSeen
+from upstream.accounts import Account, Cooldown, ReportedLimit
 
 #: The latest unix time that `datetime` accepts in every time zone.
 _LAST_SECOND: Final = 253_402_214_400.0
@@ -86,7 +86,7 @@ def card_of(
     account: Account,
     use: AccountUse | None,
     everyone: int,
-    limits: Mapping[str, LimitSeen],
+    limits: Mapping[str, ReportedLimit],
     *,
     now: float,
     site_now: float,
@@ -158,7 +158,7 @@ def _shown(last: Cooldown | None) -> Cooldown | None:
     return last and last._replace(at=min(max(last.at, 0.0), _LAST_SECOND))
 
 
-def limits_of(seen: Mapping[str, LimitSeen]) -> Iterator[str]:
+def limits_of(seen: Mapping[str, ReportedLimit]) -> Iterator[str]:
     """What the site said of an account's limits, in words, by the kind of call."""
     for kind, said in seen.items():
         limit = said.limit
@@ -171,7 +171,7 @@ def limits_of(seen: Mapping[str, LimitSeen]) -> Iterator[str]:
         yield f"{text} (at {clock(said.at)[:5]})"
 
 
-def _meters(seen: Mapping[str, LimitSeen], now: float) -> Iterator[Meter]:
+def _meters(seen: Mapping[str, ReportedLimit], now: float) -> Iterator[Meter]:
     for kind, (limit, at) in seen.items():
         left = limit.left(now - at)
         if left is not None and kind != LOGIN:

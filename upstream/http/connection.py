@@ -218,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
         return self.state is AWAITING_HEAD
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether nothing more will arrive than can be taken now."""
         return self.state is COMPLETE or self.state is BROKEN
 

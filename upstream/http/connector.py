@@ -7,14 +7,14 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
-from aiohappyeyeballs import AddrInfoType, SocketFactoryType, start_connection
+from aiohappyeyeballs import SocketFactoryType, start_connection
 from yarl import URL
 
 from upstream.http.addresses import AddressRefused, guarded_socket_factory, is_public, is_public_host
 from upstream.http.connection import Connection
 from upstream.http.exchange_types import NotPublic, NotSent
 from upstream.http.proxies import DIRECT, Proxies, Proxy
-from upstream.http.resolver import NameResolver, literal
+from upstream.http.resolver import NameResolver, resolve
 from upstream.http.trust import tls_context
 from upstream.http.tunnels import NEXT_ADDRESS_SECONDS, Peer, cause, connect_over, connect_through
 
@@ -68,7 +68,7 @@ class Connector:
                 targets = await self._targets(proxy, host, port)
                 return await connect_through(proxy, peer, targets, self._names, self._new_connection)
             sock = await start_connection(
-                await self._addresses(host, port),
+                await resolve(self._names, host, port),
                 happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
                 socket_factory=self._socket_factory,
             )
@@ -90,16 +90,13 @@ class Connector:
             return None
         return self._proxies.proxy_for(url.scheme, url.raw_host or "", url.port or 0)
 
-    async def _addresses(self, host: str, port: int) -> list[AddrInfoType]:
-        return literal(host, port) or await self._names.resolve(host, port)
-
     async def _targets(self, proxy: Proxy, host: str, port: int) -> list[str]:
         """The targets for a proxy: the host name, or its addresses. Raises NotPublic, OSError, UnicodeError."""
         if self._reach is Reach.PUBLIC_HOSTS and not is_public_host(host):
             raise NotPublic
         if proxy.scheme != "socks5" and self._reach is not Reach.PUBLIC_ADDRESSES:  # the proxy resolves the name
             return [host]
-        found = [str(info[4][0]) for info in await self._addresses(host, port)]
+        found = [str(info[4][0]) for info in await resolve(self._names, host, port)]
         if self._reach is not Reach.CONFIGURED:
             found = [address for address in found if is_public(address)]
         if not found:

@@ -73,9 +73,9 @@ class PooledResponse:
         self.connection.deadline = at
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether nothing more will arrive than can be taken now."""
-        return self.connection.over
+        return self.connection.ended
 
     async def read(self) -> bytes:
         """Wait for more of the body; b"" at its end. Raises HttpError."""

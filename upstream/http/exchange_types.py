@@ -69,7 +69,7 @@ class Response(Protocol):
         """The media type in lower case, without parameters."""
 
     @property
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Whether nothing more will arrive than can be taken now."""
 
     async def read(self) -> bytes:

@@ -67,8 +67,13 @@ class Resolver:
         self._threads.shutdown(cancel_futures=True)
 
 
-def literal(host: str, port: int) -> list[AddrInfoType]:
-    """The lookup result for a literal address, without a lookup; empty for a name."""
+async def resolve(names: NameResolver, host: str, port: int) -> list[AddrInfoType]:
+    """Resolve a host name; a literal address needs no lookup. Raises OSError or UnicodeError."""
+    return _literal(host, port) or await names.resolve(host, port)
+
+
+def _literal(host: str, port: int) -> list[AddrInfoType]:
+    """What a lookup of a literal address would return; empty for a name."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -20,7 +20,7 @@ from aiohappyeyeballs import AddrInfoType, start_connection
 from upstream.http.connection import Connection
 from upstream.http.exchange_types import HttpError, NotSent
 from upstream.http.proxies import Proxy
-from upstream.http.resolver import NameResolver, literal
+from upstream.http.resolver import NameResolver, resolve
 from upstream.http.trust import tls_context
 
 #: How long to wait for a peer's first address before trying the next one in parallel, in seconds (RFC 8305, 5).
@@ -65,7 +65,7 @@ async def connect_through(
 
 async def _addresses_of(proxy: Proxy, names: NameResolver) -> list[AddrInfoType]:
     try:
-        return literal(proxy.host, proxy.port) or await names.resolve(proxy.host, proxy.port)
+        return await resolve(names, proxy.host, proxy.port)
     except (OSError, UnicodeError):
         raise NotSent(f"the name of {proxy} cannot be resolved") from None
 

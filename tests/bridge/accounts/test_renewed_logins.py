@@ -15,7 +15,7 @@ from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document
 from upstream.accounts import Account
 from upstream.arena import Arena, Session
-from upstream.client import Me
+from upstream.client import SiteUser
 from upstream.credentials import Credentials
 from upstream.protocol import cookies
 from upstream.protocol.errors import Reason, ServerFailed, SessionExpired
@@ -90,7 +90,7 @@ async def test_a_cookie_pasted_while_the_old_one_is_renewed_is_kept_and_checked_
     async with keeping(arena, folder, clock, old) as bridge:
         ask = bridge.client.me
 
-        async def refused(credentials: Credentials, *, timeout: float) -> Me | None:
+        async def refused(credentials: Credentials, *, timeout: float) -> SiteUser | None:
             shown = credentials.session
             me = await ask(credentials, timeout=timeout)
             if shown == old_cookie:

@@ -234,7 +234,7 @@ async def test_a_truncated_body_fails_after_the_bytes_received(head: str) -> Non
         response = await exchanges.request("GET", origin, "/", {})
         came = asyncio.Event()
         response.connection.on_data = came.set
-        while not response.connection.over:
+        while not response.connection.ended:
             came.clear()
             await came.wait()
         assert await response.connection.read() == b"hi"
@@ -255,9 +255,9 @@ async def test_reading_pauses_while_the_body_is_not_taken() -> None:
         response = await exchanges.request("GET", origin, "/", {})
         connection, taken, came = response.connection, 0, asyncio.Event()
         connection.on_data = came.set
-        while not connection.over or taken < size:
+        while not connection.ended or taken < size:
             assert connection.transport is not None
-            while connection.transport.is_reading() and not connection.over:
+            while connection.transport.is_reading() and not connection.ended:
                 came.clear()
                 await came.wait()
             piece = connection.take()
