@@ -150,9 +150,9 @@ class Limiter:
         if now >= self._sweep_at:
             self._forget_idle(now)
         window = self._window(key_id)
-        if self.running >= streams:
+        if self._calls.total >= streams:
             raise LimitExceeded("streams", streams, busy(window.peek(rpm, now)))
-        if self.running_of(key_id) >= concurrency:
+        if self._calls.by_key.get(key_id, 0) >= concurrency:
             raise LimitExceeded("concurrency", concurrency, busy(window.peek(rpm, now)))
         admission = window.admit(rpm, now)
         if not admission.allowed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Final
 
 #: After this many seconds without another replacement, calls are sent concurrently again.
@@ -49,13 +49,12 @@ class _Serialized:
 
     @asynccontextmanager
     async def turn(self, patience: float) -> AsyncIterator[None]:
-        try:
+        acquired = False
+        with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self._lock.acquire()
-        except TimeoutError:
-            yield
-            return
+                acquired = await self._lock.acquire()
         try:
             yield
         finally:
-            self._lock.release()
+            if acquired:
+                self._lock.release()
