@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 from aiohttp import web
 
 from bridge.access.keys import ApiKey
-from bridge.access.limits import Slot
 from bridge.answering.chat import ChatRequest, ImageRequest
 from bridge.answering.messages import Message
 from bridge.answering.relay import PreparedChat
@@ -49,7 +48,6 @@ from handlers.request.appkeys import (
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.joinable_answer import Reader
-from handlers.request.queued_call import QueuedCall
 from upstream.loop.parallel import map_concurrently
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.events import Images
@@ -64,54 +62,96 @@ DOWNLOAD_SECONDS: Final = 60.0
 #: The largest body of a generation: it has no picture, and no prompt is that long.
 MAX_TEXT_BYTES: Final = SMALL_BYTES
 #: Fetches the pictures that a request links to, and parses it with them.
-Fetch: TypeAlias = Callable[[], Awaitable[ImageRequest]]
+Fetch: TypeAlias = Callable[[Hold], Awaitable[ImageRequest]]
+#: Reads a request of at most so many bytes, and computes its digest. Raises ApiError.
+_Read: TypeAlias = Callable[[web.Request, Config, int, BodyDigest], Awaitable[tuple[ImageRequest, Fetch | None]]]
 #: The beginning of a JSON object. The Content-Type does not tell: curl calls it a form by default.
 _JSON_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 
 
 async def generate(request: web.Request) -> web.StreamResponse:
     """Draw pictures from a text."""
-    key, config = request[KEY], request.app[SETTINGS].current()
-    digest = BodyDigest()
-    slot = admit(request, key, config, request[RECORD])
-    with slot:
-        if (shared := request.app[SHARED_LIMITS]) is not None:
-            await claim(shared, request, key, config, request[RECORD])
-        limit = min(MAX_TEXT_BYTES, config.server.max_body_bytes)
-        async with hold_memory(request, key, config, limit=limit):
-            body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
-            digest.compute(body)
-            return await _answer(request, key, read_generation(read_object(body)), digest, slot, config)
+    return await _answer(request, _read_generation, MAX_TEXT_BYTES)
 
 
 async def edit(request: web.Request) -> web.StreamResponse:
     """Draw pictures from a text and other pictures, which come in a form or in JSON."""
-    key, config = request[KEY], request.app[SETTINGS].current()
+    return await _answer(request, _read_edit)
+
+
+async def _answer(request: web.Request, read: _Read, max_bytes: int | None = None) -> web.StreamResponse:
+    """Read a request of at most `max_bytes`, and draw what it wants or join the answer to an equal one."""
+    key, record, config = request[KEY], request[RECORD], request.app[SETTINGS].current()
+    limit = config.server.max_body_bytes if max_bytes is None else min(max_bytes, config.server.max_body_bytes)
     digest = BodyDigest()
-    slot = admit(request, key, config, request[RECORD])
+    slot = admit(request, key, config, record)
     with slot:
         if (shared := request.app[SHARED_LIMITS]) is not None:
-            await claim(shared, request, key, config, request[RECORD])
-        async with hold_memory(request, key, config) as hold:
-            if request.content_type.startswith("multipart/"):
-                form = await _read_form(request, digest, config)
-                rules = FileRules(config.images.max_bytes, config.images.max_per_request)
-                wanted = await request.app[HEAVY].run(key.id, read_edit, form.texts, form.files, FileReader(rules, {}))
-                del form
+            await claim(shared, request, key, config, record)
+        async with hold_memory(request, key, config, limit=limit) as hold:
+            wanted, fetch = await read(request, config, limit, digest)
+            if wanted.pictures:
                 hold.shrink(_size(wanted))
-                return await _answer(request, key, wanted, digest, slot, config)
-            wanted, fetch = await parse_request(
-                await _read_json(request, config),
-                lambda fields, files, _: read_json_edit(fields, files),
-                lambda fields, _: linked_edit_pictures(fields),
-                request,
-                config,
-                digest=digest,
-            )
-            hold.shrink(_size(wanted))
-            return await _answer(
-                request, key, wanted, digest, slot, config, None if fetch is None else partial(_fetch, fetch, hold)
-            )
+            record.model = wanted.model[:200]
+            fetch_held = None if fetch is None else partial(_fetch, fetch, hold)
+            if not may_join(request, config):
+                return await _draw(request, key, wanted, config, fetch_held)
+            with join_or_begin(request, request.path, digest, config, slot, draws=True) as joined:
+                if isinstance(joined, Reader):
+                    return await answer_joined(request, key, None, joined, config)
+                return await _draw(request, key, wanted, config, fetch_held)
+
+
+async def _read_generation(
+    request: web.Request, config: Config, limit: int, digest: BodyDigest
+) -> tuple[ImageRequest, None]:
+    body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
+    digest.compute(body)
+    return read_generation(read_object(body)), None
+
+
+async def _read_edit(
+    request: web.Request, config: Config, limit: int, digest: BodyDigest
+) -> tuple[ImageRequest, Fetch | None]:
+    if request.content_type.startswith("multipart/"):
+        form = await _read_form(request, config, limit, digest)
+        reader = FileReader(FileRules(config.images.max_bytes, config.images.max_per_request), {})
+        return await request.app[HEAVY].run(request[KEY].id, read_edit, form.texts, form.files, reader), None
+    body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
+    if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
+        message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
+        raise invalid_request("invalid_type", message)
+    return await parse_request(
+        body,
+        lambda fields, files, _: read_json_edit(fields, files),
+        lambda fields, _: linked_edit_pictures(fields),
+        request,
+        config,
+        digest=digest,
+    )
+
+
+async def _read_form(request: web.Request, config: Config, limit: int, digest: BodyDigest) -> Form:
+    """Read a form within the same limits as a JSON body; `digest` is computed of its fields. Raises ApiError."""
+    boundary = boundary_of(request.headers["Content-Type"])
+    if boundary is None:
+        raise _bad_form("its Content-Type has no boundary")
+    body = await read_body(request, limit=limit, timeout=config.server.body_timeout, is_json=False)
+
+    def parse(body: bytes, boundary: bytes) -> Form:
+        form = read_form(body, boundary)
+        files = [(name, sha256(data).digest()) for name, data in form.files]
+        digest.compute(repr((form.texts, files)).encode())  # not of the body: a retry has another boundary
+        return form
+
+    try:
+        return await request.app[HEAVY].run(request[KEY].id, parse, body, boundary)
+    except BadForm as error:
+        raise _bad_form(str(error)) from None
+
+
+def _bad_form(why: str) -> ApiError:
+    return invalid_request("invalid_body", f"The form cannot be read: {why}.")
 
 
 def _size(wanted: ImageRequest) -> int:
@@ -119,34 +159,19 @@ def _size(wanted: ImageRequest) -> int:
     return sum(len(picture.data) for picture in wanted.pictures)
 
 
-async def _fetch(fetch: Callable[[Hold], Awaitable[ImageRequest]], hold: Hold) -> ImageRequest:
+async def _fetch(fetch: Fetch, hold: Hold) -> ImageRequest:
     """Fetch the pictures that the request links to, and return it with them. Raises ApiError."""
     wanted = await fetch(hold)
     hold.shrink(_size(wanted))
     return wanted
 
 
-async def _answer(
+async def _draw(
     request: web.Request,
     key: ApiKey,
     wanted: ImageRequest,
-    digest: BodyDigest,
-    slot: Slot | QueuedCall,
     config: Config,
-    fetch: Fetch | None = None,
-) -> web.StreamResponse:
-    """Draw what is wanted, or join the answer to an equal request."""
-    request[RECORD].model = wanted.model[:200]
-    if not may_join(request, config):
-        return await _draw(request, key, wanted, config, fetch)
-    with join_or_begin(request, request.path, digest, config, slot, draws=True) as joined:
-        if isinstance(joined, Reader):
-            return await answer_joined(request, key, None, joined, config)
-        return await _draw(request, key, wanted, config, fetch)
-
-
-async def _draw(
-    request: web.Request, key: ApiKey, wanted: ImageRequest, config: Config, fetch: Fetch | None
+    fetch: Callable[[], Awaitable[ImageRequest]] | None,
 ) -> web.StreamResponse:
     """Draw what is wanted. `fetch`, if any, is called once the rest of the request is known to be valid."""
     record = request[RECORD]
@@ -218,36 +243,3 @@ async def _downloads(uploads: Uploads, urls: Iterable[str]) -> list[bytes]:
         return await map_concurrently(download, urls, MAX_AT_ONCE)
     except UpstreamError as error:
         raise from_upstream(error) from error
-
-
-async def _read_json(request: web.Request, config: Config) -> bytes:
-    """Read the body of an edit that is not a form. Raises ApiError."""
-    body = await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
-    if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
-        message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
-        raise invalid_request("invalid_type", message)
-    return body
-
-
-async def _read_form(request: web.Request, digest: BodyDigest, config: Config) -> Form:
-    """Read a form within the same limits as a JSON body; `digest` is computed of its fields. Raises ApiError."""
-    boundary = boundary_of(request.headers["Content-Type"])
-    if boundary is None:
-        raise _bad_form("its Content-Type has no boundary")
-    server = config.server
-    body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout, is_json=False)
-
-    def parse(body: bytes, boundary: bytes) -> Form:
-        form = read_form(body, boundary)
-        files = [(name, sha256(data).digest()) for name, data in form.files]
-        digest.compute(repr((form.texts, files)).encode())  # not of the body: a retry has another boundary
-        return form
-
-    try:
-        return await request.app[HEAVY].run(request[KEY].id, parse, body, boundary)
-    except BadForm as error:
-        raise _bad_form(str(error)) from None
-
-
-def _bad_form(why: str) -> ApiError:
-    return invalid_request("invalid_body", f"The form cannot be read: {why}.")

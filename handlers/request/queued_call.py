@@ -54,8 +54,7 @@ class QueuedCall:
     ) -> None:
         """Wait for the call's turn; several tasks of one request may. The time of `lifetime` begins then.
 
-        Raises LimitExceeded at the call's deadline or where it is refused before, ApiError when the daemon
-        drains.
+        Raises LimitExceeded at the call's deadline or if it is refused before, ApiError when the daemon drains.
         """
         self._lock = self._lock or asyncio.Lock()
         async with self._lock:
