@@ -18,7 +18,7 @@ from bridge.errors import (
     model_withheld,
     models_unavailable,
 )
-from bridge.state.forms import StoredDocument
+from bridge.state.formats import StoredDocument
 from bridge.state.saving import Saver
 from bridge.tasks import set_within
 from upstream.client import ArenaClient

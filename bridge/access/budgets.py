@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from bridge.access.keys import ApiKey
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 
 DAY_SECONDS: Final = 86_400
 
@@ -57,7 +57,7 @@ class DailyUsage:
 
 
 #: `budgets.json`.
-BUDGETS: Final = DocumentForm("budgets", 1, DailyUsage.from_json, DailyUsage.to_json, DailyUsage(), precious=False)
+BUDGETS: Final = DocumentFormat("budgets", 1, DailyUsage.from_json, DailyUsage.to_json, DailyUsage(), precious=False)
 
 
 class BudgetExceeded(Exception):

@@ -10,7 +10,7 @@ has lost a document, or has an older version after a restart, the last known one
 
     in Redis              known here        result
     ────────────────────────────────────────────────────────────────────────────
-    none                  none              the form's `empty`
+    none                  none              the format's `empty`
     none, or older        version n         version n, which is written to Redis again
     the same version      version n         the known value, without transferring it
     newer                 any               the value in Redis
@@ -32,7 +32,7 @@ from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.link import Link
 from bridge.shared.script import Script
 from bridge.state.documents import StateError, StateFolder, StateUnavailable
-from bridge.state.forms import Damaged, DocumentForm, StoredDocument, TooLarge
+from bridge.state.formats import Damaged, DocumentFormat, StoredDocument, TooLarge
 from bridge.tasks import set_within
 
 T = TypeVar("T")
@@ -65,21 +65,27 @@ class VersionedValue(NamedTuple, Generic[T]):
     value: T
 
 
-def copy_form(form: DocumentForm[T]) -> DocumentForm[VersionedValue[T]]:
-    """The form of the local copies of documents of this form."""
+def copy_format(document_format: DocumentFormat[T]) -> DocumentFormat[VersionedValue[T]]:
+    """The format of the local copies of documents with this format."""
 
     def parse(value: object) -> VersionedValue[T]:
         match value:
             case {"version": int(version), "value": kept} if version >= 0:
-                return VersionedValue(version, form.parse(kept))
+                return VersionedValue(version, document_format.parse(kept))
         raise ValueError("a copy needs version and value")
 
     def dump(copy: VersionedValue[T]) -> object:
-        return {"version": copy.version, "value": form.dump(copy.value)}
+        return {"version": copy.version, "value": document_format.dump(copy.value)}
 
-    max_bytes = form.max_bytes + 1024
-    return DocumentForm(
-        form.name, form.version, parse, dump, VersionedValue(0, form.empty), precious=False, max_bytes=max_bytes
+    max_bytes = document_format.max_bytes + 1024
+    return DocumentFormat(
+        document_format.name,
+        document_format.version,
+        parse,
+        dump,
+        VersionedValue(0, document_format.empty),
+        precious=False,
+        max_bytes=max_bytes,
     )
 
 
@@ -99,10 +105,10 @@ class SharedDocuments:
         link.on_news(TOPIC, self._on_news)
         link.on_reconnect(self.catch_up)
 
-    def open(self, form: DocumentForm[T]) -> SharedDocument[T]:
-        """The document of this form."""
-        document = SharedDocument(self.link, form, self._copies)
-        self._opened.setdefault(form.name, []).append(document)
+    def open(self, document_format: DocumentFormat[T]) -> SharedDocument[T]:
+        """The document of this format."""
+        document = SharedDocument(self.link, document_format, self._copies)
+        self._opened.setdefault(document_format.name, []).append(document)
         return document
 
     async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
@@ -144,14 +150,14 @@ class SharedDocuments:
 
 
 class SharedDocument(Generic[T]):
-    """A document in Redis, with the interface of `bridge.state.forms.StoredDocument`. Tasks may share an instance."""
+    """A document in Redis, with the interface of `bridge.state.formats.StoredDocument`. Tasks may share an instance."""
 
-    def __init__(self, link: Link, form: DocumentForm[T], copies: StateFolder) -> None:
+    def __init__(self, link: Link, document_format: DocumentFormat[T], copies: StateFolder) -> None:
         self._link = link
-        self._form = form
+        self._format = document_format
         self._threads = copies.threads
-        self._copy = copies.open(copy_form(form))
-        self._key = link.key("doc", form.name)
+        self._copy = copies.open(copy_format(document_format))
+        self._key = link.key("doc", document_format.name)
         self._lock = asyncio.Lock()
         self._known: VersionedValue[T] | None = None  # as last read or written
         self._changed = True  # Redis may have another version than the known one
@@ -234,34 +240,36 @@ class SharedDocument(Generic[T]):
     async def _load_copy(self) -> None:
         """At first use, read the copy that an earlier run has left."""
         if self._known is None:
-            self._known = VersionedValue(0, self._form.empty)
+            self._known = VersionedValue(0, self._format.empty)
             with suppress(StateError):  # logged where it is read; a damaged copy counts as none
                 self._known = await self._copy.load()
                 self._from_copy = self._known.version > 0
 
     def _news(self, version: int) -> tuple[str, str]:
-        return self._link.key("news"), f"{TOPIC} {self._form.name} {version}"
+        return self._link.key("news"), f"{TOPIC} {self._format.name} {version}"
 
     def _current(self) -> VersionedValue[T]:
-        return self._known if self._known is not None else VersionedValue(0, self._form.empty)
+        return self._known if self._known is not None else VersionedValue(0, self._format.empty)
 
     async def _read(self) -> VersionedValue[T]:
         """The present version; if Redis has lost it, it is written there again. Raises StateError."""
         known, self._changed = self._current(), False
-        version, *rest = await self._call(_READ.call((self._key,), known.version, self._form.max_bytes))
+        version, *rest = await self._call(_READ.call((self._key,), known.version, self._format.max_bytes))
         if 0 <= version < known.version:
             await self._restore()
-            version, *rest = await self._call(_READ.call((self._key,), known.version, self._form.max_bytes))
+            version, *rest = await self._call(_READ.call((self._key,), known.version, self._format.max_bytes))
         match version, rest:
             case _, []:
                 return known
             case 0, _:
-                return VersionedValue(0, self._form.empty)
+                return VersionedValue(0, self._format.empty)
             case int(), [bytes(data)] if version > 0:
                 value = await self._run(self._decode, data, in_thread=len(data) > THREAD_BYTES)
                 return await self._adopt(VersionedValue(version, value))
             case _, [None, int(size)]:
-                raise StateError(f"{self.where} has {size:,} bytes, of at most {self._form.max_bytes:,}; {_UNTOUCHED}")
+                raise StateError(
+                    f"{self.where} has {size:,} bytes, of at most {self._format.max_bytes:,}; {_UNTOUCHED}"
+                )
         raise StateError(f"{self.where} is not a document of the bridge; {_UNTOUCHED}")
 
     async def _restore(self) -> None:
@@ -303,13 +311,13 @@ class SharedDocument(Generic[T]):
 
     def _encode(self, value: T) -> bytes:
         try:
-            return self._form.encode(value)
+            return self._format.encode(value)
         except TooLarge as error:
             raise StateError(f"{self.where} cannot be saved: {error}") from error
 
     def _decode(self, data: bytes) -> T:
         try:
-            return self._form.decode(data)
+            return self._format.decode(data)
         except Damaged as error:
             raise StateError(f"{self.where} {error}; {_UNTOUCHED}") from error
 

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from bridge.shared.link import Link
 from bridge.shared.script import Script, Word
 from bridge.state.documents import StateError, StateFolder, StateUnavailable
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 from bridge.statistics.account_use import ANSWER_HOURS, LAST_ANSWERS
 from bridge.statistics.file import FLUSH_SECONDS
 from bridge.statistics.leaves import SEPARATOR, Change, changes, leaves, tree
@@ -73,7 +73,7 @@ class History(NamedTuple):
         raise ValueError("a history needs epoch, leaves and shares")
 
 
-HISTORY: Final = DocumentForm("statistics", 1, History.from_json, History.to_json, History(), precious=False)
+HISTORY: Final = DocumentFormat("statistics", 1, History.from_json, History.to_json, History(), precious=False)
 
 
 class SharedStats:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from bridge.state.documents import StateFolder
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 from upstream.accounts import Account, digest
 from upstream.protocol import cookies
 from upstream.protocol.cookies import CookieError
@@ -43,7 +43,7 @@ def _parse(values: object) -> tuple[WaitingCookie, ...]:
 
 
 #: `waiting_cookies.json`, beside the copies of what is in Redis.
-WAITING: Final[DocumentForm[tuple[WaitingCookie, ...]]] = DocumentForm(
+WAITING: Final[DocumentFormat[tuple[WaitingCookie, ...]]] = DocumentFormat(
     "waiting_cookies", 1, _parse, lambda waiting: [each.to_json() for each in waiting], (), precious=True
 )
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import Final
 
 from bridge.state.documents import Document, StateFolder
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 from upstream.protocol.cookies import COOKIE_OCTET
 
 _HASH: Final = re.compile(r"\$argon2id\$v=19\$m=\d{1,6},t=\d{1,2},p=\d{1,2}(\$[A-Za-z0-9+/]{8,128}){2}")
@@ -88,7 +88,7 @@ class Admin:
 
 
 #: `admin.json`. It is a secret: it holds the clearance in plain text.
-ADMIN: Final = DocumentForm("admin", 1, Admin.from_json, Admin.to_json, Admin(), precious=True)
+ADMIN: Final = DocumentFormat("admin", 1, Admin.from_json, Admin.to_json, Admin(), precious=True)
 
 
 def admin_document(folder: StateFolder) -> Document[Admin]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from bridge.access.budgets import BUDGETS, Budgets
-from bridge.state.forms import DocumentSource
+from bridge.state.formats import DocumentSource
 from bridge.state.saving import saving
 from bridge.tasks import TaskOwner
 

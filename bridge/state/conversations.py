@@ -10,7 +10,7 @@ from typing import Final
 
 from bridge.answering.conversations import Conversations, Evaluation
 from bridge.state.documents import Document, StateError, StateFolder
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 
 #: Room for a hundred thousand conversations, some of which have many digests.
 MAX_CONVERSATIONS_BYTES: Final = 256 * 1024 * 1024
@@ -39,7 +39,7 @@ class SavedConversations:
 
 
 #: `conversations.json`: the saved evaluations, the least recently used first.
-CONVERSATIONS: Final = DocumentForm(
+CONVERSATIONS: Final = DocumentFormat(
     "conversations",
     1,
     SavedConversations.from_json,

@@ -40,7 +40,7 @@ from typing import Any, Generic, TypeVar
 
 from aiofiles.os import wrap
 
-from bridge.state.forms import Damaged, DocumentForm, StoredDocument, TooLarge
+from bridge.state.formats import Damaged, DocumentFormat, StoredDocument, TooLarge
 from bridge.state.regular_file import NotReadable, open_own, read
 from upstream.loop.threads import Threads
 
@@ -187,9 +187,9 @@ class StateFolder:
                 os.close(lock)
         return lock if taken else None
 
-    def open(self, form: DocumentForm[T]) -> Document[T]:
-        """The document of this form in this folder."""
-        return Document(self, form)
+    def open(self, document_format: DocumentFormat[T]) -> Document[T]:
+        """The document of this format in this folder."""
+        return Document(self, document_format)
 
     async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
         """Wait `WATCH_SECONDS`; return whether any of the documents may have changed."""
@@ -217,11 +217,11 @@ class Document(Generic[T]):
     share an instance.
     """
 
-    def __init__(self, folder: StateFolder, form: DocumentForm[T]) -> None:
-        self.path = folder.path / f"{form.name}.json"
+    def __init__(self, folder: StateFolder, document_format: DocumentFormat[T]) -> None:
+        self.path = folder.path / f"{document_format.name}.json"
         self._threads = folder.threads
         self._folder = folder
-        self._form = form
+        self._format = document_format
         self._lock = asyncio.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._existed = False  # this instance has read or written the file
@@ -300,7 +300,7 @@ class Document(Generic[T]):
     def _wait_until_replaced(self) -> None:
         """Wait briefly for a missing precious file to return. Raises StateGone if this instance has seen it before."""
         existed = self._existed
-        if not self._form.precious or not (existed or self._folder.was_written(self._form.name)):
+        if not self._format.precious or not (existed or self._folder.was_written(self._format.name)):
             return
         deadline = time.monotonic() + GAP_SECONDS
         while not _exists(self.path):
@@ -317,22 +317,22 @@ class Document(Generic[T]):
         self._wait_until_replaced()
         with suppress(Damaged):
             return self._read()
-        with self._folder.locked(self._form.name):
+        with self._folder.locked(self._format.name):
             return self._read_or_move_aside()
 
     def _save(self, data: bytes) -> None:
-        with self._folder.locked(self._form.name):
+        with self._folder.locked(self._format.name):
             self._write(data)
 
     def _update(self, change: Callable[[T], T]) -> T:
         self._wait_until_replaced()
-        with self._folder.locked(self._form.name):
+        with self._folder.locked(self._format.name):
             try:
                 before = self._read_or_move_aside()
             except StateGone:
-                if self._form.precious:
+                if self._format.precious:
                     raise
-                before = self._form.empty
+                before = self._format.empty
             value = change(before)
             self._write(self._encode(value))
         return value
@@ -340,28 +340,28 @@ class Document(Generic[T]):
     def _read(self) -> T:
         with _os_errors(self.path, "cannot be read"):
             try:
-                data, status = read(self.path, self._form.max_bytes)
+                data, status = read(self.path, self._format.max_bytes)
             except FileNotFoundError as error:
                 if self._existed:
                     raise self._gone() from error
                 self._seen = None
-                return self._form.empty
+                return self._format.empty
             except (NotReadable, IsADirectoryError) as error:
                 self._seen = _fingerprint(self.path.stat())  # so that it is reported once, not at every check
                 if isinstance(error, NotReadable):
                     raise Damaged(str(error)) from error
                 raise
-            if self._form.precious:
+            if self._format.precious:
                 _tighten(self.path, FILE_MODE)
             self._seen, self._existed = _fingerprint(status), True
-        return self._form.decode(data)
+        return self._format.decode(data)
 
     def _read_or_move_aside(self) -> T:
         """Read under the lock, so that a file is not moved aside that another process has just repaired."""
         try:
             return self._read()
         except Damaged as damage:
-            if self._form.precious:
+            if self._format.precious:
                 advice = "repair it, restore a copy, or move it away to start without it"
                 raise StateError(f"{self.path} {damage}; it was left untouched: {advice}") from damage
             aside = self.path.with_name(f"{self.path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
@@ -369,7 +369,7 @@ class Document(Generic[T]):
                 self.path.rename(aside)
             self._forget()
             _logger.warning("%s %s; moved aside to %s, starting without it", self.path, damage, aside.name)
-            return self._form.empty
+            return self._format.empty
 
     def _write(self, data: bytes) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
@@ -391,7 +391,7 @@ class Document(Generic[T]):
 
     def _encode(self, value: T) -> bytes:
         try:
-            return self._form.encode(value)
+            return self._format.encode(value)
         except TooLarge as error:
             raise StateError(f"{self.path} cannot be saved: {error}") from error
 

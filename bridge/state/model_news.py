@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
 
-from bridge.state.forms import DocumentForm, DocumentSource, StoredDocument
+from bridge.state.formats import DocumentFormat, DocumentSource, StoredDocument
 from bridge.state.saving import saving
 from upstream.protocol.models import MAX_MODELS, Model
 
@@ -94,7 +94,7 @@ def _gone(value: object) -> Gone:
 
 
 #: `model_news.json`.
-MODEL_NEWS: Final = DocumentForm("model_news", 1, ModelNews.from_json, ModelNews.to_json, ModelNews(), precious=False)
+MODEL_NEWS: Final = DocumentFormat("model_news", 1, ModelNews.from_json, ModelNews.to_json, ModelNews(), precious=False)
 
 
 class NewsStore:

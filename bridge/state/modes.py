@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from bridge.state.forms import DocumentForm, DocumentSource
+from bridge.state.formats import DocumentFormat, DocumentSource
 from bridge.state.saving import saving
 from upstream.modes import MODES, Modes
 
@@ -33,7 +33,7 @@ class SavedModes:
 
 
 #: `site.json`: the mode that the site demands of each account.
-SITE: Final = DocumentForm("site", 1, SavedModes.from_json, SavedModes.to_json, SavedModes(), precious=False)
+SITE: Final = DocumentFormat("site", 1, SavedModes.from_json, SavedModes.to_json, SavedModes(), precious=False)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import orjson
 
 from bridge.dialects.responses.stored import MAX_BYTES, Stored, StoredResponses
 from bridge.state.documents import Document, StateError, StateFolder
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def responses_document(folder: StateFolder) -> Document[tuple[SavedResponse, ...
     def dump(saved: tuple[SavedResponse, ...]) -> object:
         return list(map(_write, saved))
 
-    return folder.open(DocumentForm("responses", 1, parse, dump, (), precious=False, max_bytes=4 * MAX_BYTES))
+    return folder.open(DocumentFormat("responses", 1, parse, dump, (), precious=False, max_bytes=4 * MAX_BYTES))
 
 
 def _read(value: object) -> SavedResponse:

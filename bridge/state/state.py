@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol, TypeVar
 from bridge.access.keys import ApiKey, KeyRing
 from bridge.state.admin import ADMIN, Admin
 from bridge.state.documents import Document, StateError, StateFolder, StateGone, StateUnavailable
-from bridge.state.forms import DocumentForm, DocumentSource, StoredDocument
+from bridge.state.formats import DocumentFormat, DocumentSource, StoredDocument
 from bridge.state.saving import Saver
 from upstream.accounts import Account, AccountPool, digest
 from upstream.protocol.models import Model
@@ -40,23 +40,23 @@ CHECKS_UNTIL_DELETED: Final = 10
 _logger = logging.getLogger(__name__)
 
 
-def _list_form(
+def _list_format(
     name: str, read: Callable[[object], T], write: Callable[[T], object], *, precious: bool
-) -> DocumentForm[tuple[T, ...]]:
+) -> DocumentFormat[tuple[T, ...]]:
     def parse(values: object) -> tuple[T, ...]:
         if not isinstance(values, list):
             raise ValueError("must be a list")
         return tuple(map(read, values))
 
-    return DocumentForm(name, 1, parse, lambda items: list(map(write, items)), (), precious)
+    return DocumentFormat(name, 1, parse, lambda items: list(map(write, items)), (), precious)
 
 
 #: `keys.json`: only hashes of keys.
-KEYS: Final = _list_form("keys", ApiKey.from_json, ApiKey.to_json, precious=True)
+KEYS: Final = _list_format("keys", ApiKey.from_json, ApiKey.to_json, precious=True)
 #: `accounts.json`: the cookies, and what the site's answers showed about each account.
-ACCOUNTS: Final = _list_form("accounts", Account.from_json, Account.to_json, precious=True)
+ACCOUNTS: Final = _list_format("accounts", Account.from_json, Account.to_json, precious=True)
 #: `models.json`: the models as last read, used when the site's page cannot be read.
-MODELS: Final = _list_form("models", Model.from_json, Model.to_json, precious=False)
+MODELS: Final = _list_format("models", Model.from_json, Model.to_json, precious=False)
 
 
 def keys_document(folder: StateFolder) -> Document[tuple[ApiKey, ...]]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from bridge.state.documents import Document, StateError, StateFolder, StateGone
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 from bridge.statistics.stats import Stats
 
 #: The interval between saves, in seconds: a crash loses at most the counts of this time.
@@ -21,15 +21,15 @@ FLUSH_SECONDS: Final = 5.0
 _logger = logging.getLogger(__name__)
 
 
-def stats_form(clock: Callable[[], float]) -> DocumentForm[Stats]:
-    """The form of `stats.json`; `clock` is for the statistics that are read from it."""
+def stats_format(clock: Callable[[], float]) -> DocumentFormat[Stats]:
+    """The format of `stats.json`; `clock` is for the statistics that are read from it."""
     parse = partial(Stats.from_json, clock=clock)
-    return DocumentForm("stats", 1, parse, Stats.to_json, Stats(clock), precious=False)
+    return DocumentFormat("stats", 1, parse, Stats.to_json, Stats(clock), precious=False)
 
 
 def stats_document(folder: StateFolder, clock: Callable[[], float]) -> Document[Stats]:
     """`stats.json` of a state folder."""
-    return folder.open(stats_form(clock))
+    return folder.open(stats_format(clock))
 
 
 class StatsStore(Protocol):

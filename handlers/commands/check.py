@@ -19,7 +19,7 @@ from bridge.diagnosis import CLOCK_ADVICE, sentence
 from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
 from bridge.state.documents import StateError, StateFolder
-from bridge.state.forms import DocumentSource
+from bridge.state.formats import DocumentSource
 from bridge.state.state import MODELS, State
 from handlers.commands.chat import bridge_at, key_option, url_option
 from handlers.commands.chat_client import Bridge

@@ -14,7 +14,7 @@ from bridge.access.budgets import BUDGETS
 from bridge.config.schema import Config
 from bridge.state.admin import ADMIN
 from bridge.state.documents import StateFolder
-from bridge.state.forms import DocumentForm, DocumentSource
+from bridge.state.formats import DocumentFormat, DocumentSource
 from bridge.state.model_news import MODEL_NEWS
 from bridge.state.modes import SITE
 from bridge.state.state import ACCOUNTS, KEYS, MODELS
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.shared.sharing import Sharing
 
 #: What is moved, the accounts last: their cookies must not be in use at both places.
-_FORMS: Final[tuple[DocumentForm[Any], ...]] = (KEYS, ADMIN, MODELS, MODEL_NEWS, SITE, BUDGETS, ACCOUNTS)
+_FORMS: Final[tuple[DocumentFormat[Any], ...]] = (KEYS, ADMIN, MODELS, MODEL_NEWS, SITE, BUDGETS, ACCOUNTS)
 
 _replace = click.option("--replace", is_flag=True, help="Replace the keys and accounts that are there already.")
 

@@ -11,13 +11,13 @@ import click
 
 from bridge.config.schema import Config
 from bridge.state.documents import StateFolder, StateUnavailable
-from bridge.state.forms import DocumentForm, DocumentSource
+from bridge.state.formats import DocumentFormat, DocumentSource
 from handlers.daemon.sharing import sharing_of
 
 T = TypeVar("T")
 
 
-def load(config: Config, form: DocumentForm[T]) -> T:
+def load(config: Config, form: DocumentFormat[T]) -> T:
     """Read a document. Raises StateError."""
 
     async def read() -> T:
@@ -27,7 +27,7 @@ def load(config: Config, form: DocumentForm[T]) -> T:
     return asyncio.run(read())
 
 
-def update(config: Config, form: DocumentForm[T], change: Callable[[T], T]) -> T:
+def update(config: Config, form: DocumentFormat[T], change: Callable[[T], T]) -> T:
     """Apply `change` to a document; a ValueError of `change` becomes the command's error message. Raises StateError."""
 
     async def write() -> T:

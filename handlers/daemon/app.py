@@ -31,7 +31,7 @@ from bridge.recording.recorder import Recorder
 from bridge.state.budgets import kept_budgets
 from bridge.state.conversations import kept_conversations
 from bridge.state.documents import StateFolder
-from bridge.state.forms import DocumentSource
+from bridge.state.formats import DocumentSource
 from bridge.state.model_news import kept_news
 from bridge.state.modes import kept_modes
 from bridge.state.responses import kept_responses

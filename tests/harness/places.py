@@ -16,7 +16,7 @@ from bridge.shared.availability import Phase
 from bridge.shared.documents import SharedDocuments
 from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.state.documents import StateFolder
-from bridge.state.forms import DocumentSource
+from bridge.state.formats import DocumentSource
 
 PlaceKind: TypeAlias = Literal["files", "redis"]
 PLACES: Final[tuple[PlaceKind, ...]] = ("files", "redis")

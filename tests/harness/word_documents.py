@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from bridge.state.documents import Document, StateFolder
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 
 Words: TypeAlias = tuple[str, ...]
 
@@ -18,7 +18,7 @@ def parse_words(value: object) -> Words:
 
 
 def words_document(folder: StateFolder, *, precious: bool = True) -> Document[Words]:
-    return Document(folder, DocumentForm("words", 1, parse_words, list, (), precious=precious))
+    return Document(folder, DocumentFormat("words", 1, parse_words, list, (), precious=precious))
 
 
 def append(word: str) -> Callable[[Words], Words]:

@@ -16,7 +16,7 @@ from bridge.shared.availability import Phase
 from bridge.shared.errors import SharedStateDown
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateError
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 from bridge.state.state import State
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account
@@ -33,7 +33,7 @@ def parse(value: object) -> Words:
     return tuple(map(str, value))
 
 
-WORDS: DocumentForm[Words] = DocumentForm("words", 1, parse, list, (), precious=True, max_bytes=20_000)
+WORDS: DocumentFormat[Words] = DocumentFormat("words", 1, parse, list, (), precious=True, max_bytes=20_000)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from word_documents import Words, append, parse_words, words_document
 
 from bridge.state.documents import Document, StateError, StateFolder
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 
 pytestmark = pytest.mark.usefixtures("synced")
 
@@ -152,7 +152,7 @@ async def test_a_failure_after_its_caller_was_cancelled_is_logged(
 async def test_a_document_is_saved_as_it_was_when_save_was_called(folder: StateFolder) -> None:
     live: list[str] = ["a"]
     document: Document[Any] = Document(
-        folder, DocumentForm("live", 1, parse_words, lambda value: value, (), precious=False)
+        folder, DocumentFormat("live", 1, parse_words, lambda value: value, (), precious=False)
     )
     async with asyncio.TaskGroup() as tasks:
         with folder.locked("live"):

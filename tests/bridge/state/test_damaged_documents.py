@@ -27,7 +27,7 @@ DAMAGE = {
     "no version": (b'{"words": []}', 'is not an object with "version" and "words"'),
     "no value": (b'{"version": 1}', 'is not an object with "version" and "words"'),
     "later version": (b'{"version": 2, "words": []}', "has version 2, this bridge reads 1"),
-    "TypeError": (b'{"version": 1, "words": {"a": 1}}', r"holds a value of the wrong form \(TypeError\)"),
+    "TypeError": (b'{"version": 1, "words": {"a": 1}}', r"holds a value of the wrong format \(TypeError\)"),
 }
 damaged = pytest.mark.parametrize(("data", "what"), DAMAGE.values(), ids=DAMAGE.keys())
 

@@ -9,7 +9,7 @@ import pytest
 from word_documents import Words, append, parse_words, words_document
 
 from bridge.state.documents import Document, StateError, StateFolder
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 
 pytestmark = pytest.mark.usefixtures("synced")
 
@@ -63,7 +63,7 @@ async def test_many_are_looked_at_together(
 ) -> None:
     monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.0)
     await words.save(("a",))
-    none = Document(folder, DocumentForm("none", 1, str, str, "", precious=False))
+    none = Document(folder, DocumentFormat("none", 1, str, str, "", precious=False))
     await none.load()
     assert not await folder.changes((words, none))
     await words_document(folder).update(lambda old: old)
@@ -74,7 +74,7 @@ async def test_many_are_looked_at_together(
 
 async def test_a_document_is_never_saved_larger_than_it_may_be_read(folder: StateFolder) -> None:
     words: Document[Words] = Document(
-        folder, DocumentForm("words", 1, parse_words, list, (), precious=True, max_bytes=200)
+        folder, DocumentFormat("words", 1, parse_words, list, (), precious=True, max_bytes=200)
     )
     await words.save(("a",))
     with pytest.raises(StateError, match="of at most 200"):

@@ -15,7 +15,7 @@ from states import RENEWED, comes_true, in_memory, loaded, new_account, on_disk,
 from bridge.access import keys
 from bridge.state.admin import admin_document
 from bridge.state.documents import StateFolder, StateGone
-from bridge.state.forms import StoredDocument
+from bridge.state.formats import StoredDocument
 from bridge.state.state import State, keys_document
 
 

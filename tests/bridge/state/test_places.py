@@ -17,7 +17,7 @@ from running import api_key
 
 from bridge.access import keys
 from bridge.state.documents import StateError
-from bridge.state.forms import DocumentForm
+from bridge.state.formats import DocumentFormat
 from bridge.state.state import State
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account
@@ -36,7 +36,7 @@ def parse(value: object) -> Words:
     return tuple(map(str, value))
 
 
-WORDS: DocumentForm[Words] = DocumentForm("words", 1, parse, list, (), precious=True, max_bytes=20_000)
+WORDS: DocumentFormat[Words] = DocumentFormat("words", 1, parse, list, (), precious=True, max_bytes=20_000)
 
 
 @pytest.fixture(params=PLACES)

@@ -1,4 +1,4 @@
-"""The form of a document: its name, its version, and how it is encoded and decoded, wherever it is stored."""
+"""The format of a document: its name, its version, and how it is encoded and decoded, wherever it is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 
 
 class Damaged(Exception):
-    """Bytes that are not a document of this form; the text continues a sentence that begins with their place."""
+    """Bytes that are not a document of this format; the text continues a sentence that begins with their place."""
 
 
 class TooLarge(Exception):
@@ -23,12 +23,12 @@ class TooLarge(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentForm(Generic[T]):
+class DocumentFormat(Generic[T]):
     """Documents `{"version": 1, "<name>": …}` of type T.
 
     `parse` turns plain JSON values into T and may raise ValueError, LookupError, TypeError, AttributeError or
-    ArithmeticError if they have the wrong form; `dump` is its inverse. `empty` is the value before the first save. If a
-    document that is not `precious` is damaged, `empty` may replace it.
+    ArithmeticError if they have the wrong format; `dump` is its inverse. `empty` is the value before the first save. If
+    a document that is not `precious` is damaged, `empty` may replace it.
     """
 
     name: str
@@ -61,7 +61,7 @@ class DocumentForm(Generic[T]):
             return self.parse(document[self.name])
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             # Not chained: the parser's message may quote a secret.
-            raise Damaged(f"holds a value of the wrong form ({type(error).__name__})") from None
+            raise Damaged(f"holds a value of the wrong format ({type(error).__name__})") from None
 
 
 class StoredDocument(Protocol[T]):
@@ -105,8 +105,8 @@ class StoredDocument(Protocol[T]):
 class DocumentSource(Protocol):
     """The place of all documents."""
 
-    def open(self, form: DocumentForm[T]) -> StoredDocument[T]:
-        """The document of this form."""
+    def open(self, document_format: DocumentFormat[T]) -> StoredDocument[T]:
+        """The document of this format."""
 
     async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
         """Wait until it is time to check the documents again; return whether any of them may have changed."""
