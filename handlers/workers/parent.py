@@ -60,7 +60,7 @@ START_SECONDS: Final = 120.0
 #: Seconds before a worker is started again, after its first death in a row, the second, …
 PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: After living for this long, a worker counts as sound: its death is the first in a row.
-SOUND_SECONDS: Final = 60.0
+SOUND_SECONDS: Final = 10.0
 #: How long a worker may take to end beyond `server.drain_seconds`: less than the unit's TimeoutStopSec allows.
 KILL_SECONDS: Final = 15.0
 #: A worker without a sign of life for this time is aborted, or for the interval of the manager's watchdog if that is
