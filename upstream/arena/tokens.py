@@ -46,7 +46,7 @@ def cookie_value(
     refresh token.
     """
     seconds = int(now)
-    who = _guest() if guest else _person(email)
+    person = _guest() if guest else _person(email)
     claims = {
         "iss": "https://auth.arena.example/auth/v1",
         "sub": user_id,
@@ -54,19 +54,19 @@ def cookie_value(
         "exp": expires_at,
         "iat": seconds,
         "phone": "",
-        **who,
+        **person,
         "role": "authenticated",
         "aal": "aal1",
         "amr": [{"method": "anonymous" if guest else "oauth", "timestamp": seconds}],
         "session_id": fixed_uuid(secrets.token_hex(), 4),
         "is_anonymous": guest,
     }
-    identity = {"identity_id": fixed_uuid(email, 4), "user_id": user_id, "identity_data": who["user_metadata"]}
+    identity = {"identity_id": fixed_uuid(email, 4), "user_id": user_id, "identity_data": person["user_metadata"]}
     user = {
         "id": user_id,
         "aud": "authenticated",
         "role": "authenticated",
-        **who,
+        **person,
         "identities": [] if guest else [identity],
         "is_anonymous": guest,
     }
