@@ -37,7 +37,7 @@ from handlers.api.several import answer_several, stream_several
 from handlers.request.admission import admit, claim, hold_memory
 from handlers.request.appkeys import (
     DRAIN,
-    HEAVY,
+    HEAVY_WORK,
     KEY,
     RANDOM,
     RECORD,
@@ -69,7 +69,7 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
         request: web.Request, key: ApiKey, parsed: DialectRequest, fetch: Fetch | None, hold: Hold, config: Config
     ) -> web.StreamResponse:
         app, chat = request.app, parsed.chat
-        in_thread = partial(app[HEAVY].run, key.id) if hold.size else asyncio.to_thread
+        in_thread = partial(app[HEAVY_WORK].run, key.id) if hold.size else asyncio.to_thread
         tokens = await request_tokens(chat, in_thread)
         stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
         models = await app[RELAY].compared(chat) if "+" in chat.model else ()

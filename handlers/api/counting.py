@@ -16,7 +16,7 @@ from bridge.dialects.files import FileReader
 from handlers.api.parsing import parse_request
 from handlers.request.admission import hold_memory
 from handlers.request.answers import ok_response
-from handlers.request.appkeys import HEAVY, KEY, MODELS, SETTINGS, Handler
+from handlers.request.appkeys import HEAVY_WORK, KEY, MODELS, SETTINGS, Handler
 from handlers.request.body import read_body
 
 
@@ -36,7 +36,7 @@ def count_handler(
             body = await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
             chat, _ = await parse_request(body, read, lambda *_: (), request, config, stateful=stateful)
             await request.app[MODELS].resolve(chat.model, key)
-            tokens = await request_tokens(chat, partial(request.app[HEAVY].run, key.id))
+            tokens = await request_tokens(chat, partial(request.app[HEAVY_WORK].run, key.id))
             return ok_response(orjson.dumps(answer(tokens)))
 
     return count

@@ -37,7 +37,7 @@ from handlers.request.admission import admit, claim, hold_memory, wait_for_turn
 from handlers.request.appkeys import (
     COOLDOWN_WAIT,
     DRAIN,
-    HEAVY,
+    HEAVY_WORK,
     KEY,
     RECORD,
     RELAY,
@@ -116,7 +116,7 @@ async def _read_edit(
     if request.content_type.startswith("multipart/"):
         form = await _read_form(request, config, limit, digest)
         reader = FileReader(FileRules(config.images.max_bytes, config.images.max_per_request), {})
-        return await request.app[HEAVY].run(request[KEY].id, read_edit, form.texts, form.files, reader), None
+        return await request.app[HEAVY_WORK].run(request[KEY].id, read_edit, form.texts, form.files, reader), None
     body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
     if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
         message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
@@ -145,7 +145,7 @@ async def _read_form(request: web.Request, config: Config, limit: int, digest: B
         return form
 
     try:
-        return await request.app[HEAVY].run(request[KEY].id, parse, body, boundary)
+        return await request.app[HEAVY_WORK].run(request[KEY].id, parse, body, boundary)
     except BadForm as error:
         raise _bad_form(str(error)) from None
 

@@ -16,7 +16,7 @@ from bridge.dialects.fields import Fields, read_object
 from bridge.dialects.files import FileReader
 from handlers.api.fetching import LinkedRequest
 from handlers.api.joining import BodyDigest
-from handlers.request.appkeys import FETCHER, HEAVY, KEY, RANDOM, SHARED_RESPONSES
+from handlers.request.appkeys import FETCHER, HEAVY_WORK, KEY, RANDOM, SHARED_RESPONSES
 from handlers.request.budget import SMALL_BYTES, Hold
 
 #: A longer body is parsed in a thread: half a megabyte of tools' schemas take 50 ms.
@@ -41,7 +41,7 @@ async def parse_request(
     dialect says which stored responses are read with the request. `digest` is computed of the body.
     """
     images, owner, app = config.images, request[KEY].id, request.app
-    heavy = app[HEAVY]
+    heavy = app[HEAVY_WORK]
     placeholder = app[RANDOM](16).hex() if len(body) > SMALL_BYTES else ""
 
     def parse(body: bytes) -> tuple[Fields, Extracted]:

@@ -38,7 +38,7 @@ from handlers.monitoring.probes import livez, readyz
 from handlers.reference.docs import DOCS_PAGE, DocsPage, docs
 from handlers.reference.operation import DescribedCall, Operation
 from handlers.reference.served import REFERENCE, Reference, openapi
-from handlers.request.appkeys import CALLS, RESPONSES, ROUTES, AccessCheck, Handler, Route
+from handlers.request.appkeys import CALLS, ROUTES, STORED_RESPONSES, AccessCheck, Handler, Route
 from handlers.request.middlewares import require_key, require_metrics_key, track
 from handlers.request.paths import MisspelledPaths
 
@@ -76,11 +76,11 @@ def _asks(dialect: Dialect) -> _HandlerFactory:
 
 
 def _asks_responses(app: web.Application) -> tuple[Handler, Route]:
-    return _asks(Responses(app[RESPONSES], time.time))(app)
+    return _asks(Responses(app[STORED_RESPONSES], time.time))(app)
 
 
 def _counts_response(app: web.Application) -> tuple[Handler, Route]:
-    stored = app[RESPONSES]
+    stored = app[STORED_RESPONSES]
     handler = count_handler(count_responses(stored), _input_tokens, Responses(stored, time.time))
     return handler, Route((require_key,), OPENAI)
 

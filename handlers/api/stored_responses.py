@@ -9,7 +9,7 @@ from bridge.dialects.responses.listed import listed_items, page_of
 from bridge.dialects.responses.stored import Stored
 from bridge.errors import ApiError, invalid_request, not_found
 from handlers.request.answers import ok_response
-from handlers.request.appkeys import KEY, RESPONSES, SHARED_RESPONSES
+from handlers.request.appkeys import KEY, SHARED_RESPONSES, STORED_RESPONSES
 
 
 async def get_response(request: web.Request) -> web.Response:
@@ -24,7 +24,7 @@ async def delete_response(request: web.Request) -> web.Response:
     """DELETE /responses/{id}: delete the response, in all processes."""
     await _find(request)
     id_ = request.match_info["id"]
-    request.app[RESPONSES].remove(id_)
+    request.app[STORED_RESPONSES].remove(id_)
     if (shared := request.app[SHARED_RESPONSES]) is not None:
         await shared.wait_until_confirmed()
     return ok_response(orjson.dumps({"id": id_, "object": "response.deleted", "deleted": True}))
@@ -47,7 +47,7 @@ async def _find(request: web.Request) -> Stored:
     id_ = request.match_info["id"]
     if (shared := request.app[SHARED_RESPONSES]) is not None:
         await shared.fetch(request[KEY].id, (id_,))
-    stored: Stored | None = request.app[RESPONSES].find(request[KEY].id, id_)
+    stored: Stored | None = request.app[STORED_RESPONSES].find(request[KEY].id, id_)
     if stored is None:
         raise not_found(f"Response with id '{id_[:100]}' not found.", "response_id")
     return stored

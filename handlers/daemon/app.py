@@ -53,7 +53,7 @@ from handlers.request.activity import Activity, entry_of
 from handlers.request.appkeys import (
     ACTIVITY,
     ACTIVITY_STORE,
-    BODIES,
+    BODY_BUDGET,
     BUDGETS,
     CALL_QUEUE,
     CLIENT,
@@ -63,7 +63,7 @@ from handlers.request.appkeys import (
     DRIFT,
     FETCHER,
     GATE,
-    HEAVY,
+    HEAVY_WORK,
     JOINABLE,
     LIMITER,
     MODEL_NEWS,
@@ -72,13 +72,13 @@ from handlers.request.appkeys import (
     RELAY,
     RENEWALS,
     REQUEST_LOG,
-    RESPONSES,
     SETTINGS,
     SHARED_LIMITS,
     SHARED_RESPONSES,
     SHARING,
     STATE,
     STATS,
+    STORED_RESPONSES,
     TASKS,
     TIMERS,
     UPLOADS,
@@ -152,12 +152,12 @@ def build_app(
     app[COOLDOWN_WAIT] = CooldownWait(app[TIMERS], app[DRAIN], app[STATE].pool)
     app[JOINABLE] = JoinableAnswers(app[TIMERS], time.monotonic)
     app[DRAIN].on_begin.add(app[JOINABLE].close)
-    app[BODIES] = ByteBudget()
-    app[HEAVY] = HeavyWork()
+    app[BODY_BUDGET] = ByteBudget()
+    app[HEAVY_WORK] = HeavyWork()
     app[CONNECTION_LIMITS] = ConnectionLimits(2 * config.limits.callers + UNAUTHENTICATED_CONNECTIONS, time.monotonic)
     app[RANDOM] = RandomBytes()
-    app[RESPONSES] = StoredResponses()
-    app[SHARED_RESPONSES] = None if sharing is None else sharing.responses(app[RESPONSES])
+    app[STORED_RESPONSES] = StoredResponses()
+    app[SHARED_RESPONSES] = None if sharing is None else sharing.responses(app[STORED_RESPONSES])
     app.on_response_prepare.append(set_headers)
     add_routes(app)
     add_dashboard(app, folder)
@@ -179,13 +179,13 @@ def build_app(
         await app[STATS].finish()
         await app[STATE].finish()
         app[TIMERS].close()
-        app[HEAVY].close()
+        app[HEAVY_WORK].close()
 
     async def upstream(app: web.Application) -> AsyncIterator[None]:
         pool = app[STATE].pool
         async with (
             kept_conversations(folder) if sharing is None else nullcontext(Conversations()) as conversations,
-            kept_responses(folder, app[RESPONSES]) if sharing is None else nullcontext(),
+            kept_responses(folder, app[STORED_RESPONSES]) if sharing is None else nullcontext(),
             kept_budgets(source, time.time, shared=sharing is not None) as app[BUDGETS],
             kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
             kept_news(source, time.time) as app[MODEL_NEWS],

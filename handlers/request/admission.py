@@ -12,7 +12,17 @@ from bridge.access.limits import LimitExceeded, SharedLimits, Slot
 from bridge.config.schema import Config
 from bridge.diagnosis import HOW_LONG_BY_HEADER
 from bridge.errors import ApiError, budget_exceeded, overloaded
-from handlers.request.appkeys import API, BODIES, BUDGETS, CALL_QUEUE, DRAIN, LIMITER, RECORD, SHARED_LIMITS, TIMERS
+from handlers.request.appkeys import (
+    API,
+    BODY_BUDGET,
+    BUDGETS,
+    CALL_QUEUE,
+    DRAIN,
+    LIMITER,
+    RECORD,
+    SHARED_LIMITS,
+    TIMERS,
+)
 from handlers.request.budget import Hold
 from handlers.request.queued_call import QueuedCall
 from handlers.request.record import RequestRecord
@@ -118,4 +128,4 @@ def hold_memory(request: web.Request, key: ApiKey, config: Config, *, limit: int
     size = limit if is_unknown else request.content_length or 0
     if size > limit:
         size = 0  # it will be refused before it is read, so it need not wait for memory
-    return request.app[BODIES].hold(key.id, size, timeout=server.body_timeout)
+    return request.app[BODY_BUDGET].hold(key.id, size, timeout=server.body_timeout)

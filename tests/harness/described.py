@@ -20,7 +20,7 @@ from frames import DONE
 from bridge.dialects.responses.stored import StoredResponses
 from handlers.api.routes import add_routes
 from handlers.reference.served import REFERENCE
-from handlers.request.appkeys import RESPONSES
+from handlers.request.appkeys import STORED_RESPONSES
 
 Json = dict[str, Any]
 
@@ -34,7 +34,7 @@ _OF_ANY_BODY = frozenset({"x-content-type-options", "x-accel-buffering", "x-fram
 def document() -> Json:
     """The document, of which every daemon has the same."""
     app = web.Application()
-    app[RESPONSES] = StoredResponses()
+    app[STORED_RESPONSES] = StoredResponses()
     add_routes(app)
     made: Json = orjson.loads(app[REFERENCE].make().body)
     return made

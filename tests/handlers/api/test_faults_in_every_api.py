@@ -31,7 +31,7 @@ from site_faults import (
     answered_by,
 )
 
-from handlers.request.appkeys import RESPONSES
+from handlers.request.appkeys import STORED_RESPONSES
 from upstream.arena import Arena
 
 Json = dict[str, Any]
@@ -89,7 +89,7 @@ def assert_told(api: str, headers: Mapping[str, str], said: Json, *, status: int
 
 def nothing_stays(bridge: RunningBridge) -> bool:
     """Whether nothing is stored or remembered as an answer, and nothing is held."""
-    return not len(bridge.app[RESPONSES]) and not len(bridge.relay._conversations) and not bridge.calls_held
+    return not len(bridge.app[STORED_RESPONSES]) and not len(bridge.relay._conversations) and not bridge.calls_held
 
 
 # The site

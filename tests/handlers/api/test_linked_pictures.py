@@ -16,7 +16,7 @@ from pictures import SMALL, picture_part, png
 from request_log import RequestLog
 from running import Overrides, RunningBridge, running_bridge
 
-from handlers.request.appkeys import BODIES
+from handlers.request.appkeys import BODY_BUDGET
 from handlers.request.budget import TOTAL_BYTES
 from upstream.arena import Arena
 
@@ -83,7 +83,7 @@ async def test_a_public_picture_is_fetched(stream: bool, arena: Arena, tmp_path:
         assert "cannot be used" in await refusal(bridge, "http://public.example/away")
         assert "is not a PNG, JPEG" in await refusal(bridge, "http://public.example/text")
         assert internet.served == ["/cat", "/cat", "/missing", "/away", "/text"]
-        assert bridge.app[BODIES].free == TOTAL_BYTES
+        assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
 
 
 async def test_nothing_is_fetched_where_there_are_more_than_a_request_may_have(
@@ -163,7 +163,7 @@ async def test_a_picture_that_cannot_be_fetched_ends_a_stream_that_has_begun_wit
         error = json.loads(event)["error"]
         assert (error["code"], error["param"]) == ("invalid_image", "messages[0].content[0].image_url.url")
         assert bridge.calls_held == 0
-        assert bridge.app[BODIES].free == TOTAL_BYTES
+        assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
     assert not arena.chats
 
 
@@ -178,5 +178,5 @@ async def test_a_caller_that_leaves_ends_the_fetching(
         await nobody_returns(bridge)
         assert (await request_log.line(within=10.0))["reason"] == "client_gone"
         assert bridge.calls_held == 0
-        assert bridge.app[BODIES].free == TOTAL_BYTES
+        assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
     assert not arena.chats

@@ -26,7 +26,7 @@ from process import Home
 from running import RunningBridge, running_bridge
 from tenacity import wait_none
 
-from handlers.request.appkeys import BODIES
+from handlers.request.appkeys import BODY_BUDGET
 from handlers.request.budget import TOTAL_BYTES
 from upstream.arena import Arena, Call
 from upstream.gate import FAILURES_TO_OPEN
@@ -507,6 +507,6 @@ async def test_a_body_of_unknown_length_takes_no_more_room_than_it_has_bytes(
 
     url = f"{bridge.base_url}/chat/completions"
     answers = [await bridge.http.post(url, data=chunked(), headers=bridge.headers) for _ in range(3)]
-    assert bridge.app[BODIES].free == TOTAL_BYTES
+    assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
     for answer in answers:
         answer.close()

@@ -25,7 +25,7 @@ from site_faults import (
     answered_by,
 )
 
-from handlers.request.appkeys import CLIENT, RESPONSES
+from handlers.request.appkeys import CLIENT, STORED_RESPONSES
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -37,7 +37,7 @@ def asked(bridge: RunningBridge, *, stream: bool) -> dict[str, object]:
 
 def nothing_stays(bridge: RunningBridge) -> bool:
     """Whether nothing is stored or remembered as an answer, and nothing is held."""
-    return len(bridge.app[RESPONSES]) == 0 and bridge.calls_held == 0
+    return len(bridge.app[STORED_RESPONSES]) == 0 and bridge.calls_held == 0
 
 
 @streamed_and_not
@@ -97,7 +97,7 @@ async def test_what_is_complete_all_the_same(name: str, stream: bool, arena: Are
     assert response["status"] == ("incomplete" if finish in reasons else "completed")
     assert (response["incomplete_details"] or {}).get("reason") == reasons.get(finish)
     assert response["output"][0]["content"][0]["text"] == TEXT
-    assert len(bridge.app[RESPONSES]) == 1
+    assert len(bridge.app[STORED_RESPONSES]) == 1
 
 
 async def test_an_error_behind_a_sign_of_life_is_a_failed_response(arena: Arena, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ async def test_a_caller_that_leaves_has_nothing_stored(arena: Arena, bridge: Run
         answer.close()
     await nobody_returns(bridge)
     await arena.chats[-1].done.wait()
-    assert len(bridge.app[RESPONSES]) == 0
+    assert len(bridge.app[STORED_RESPONSES]) == 0
 
 
 async def test_the_sdk_tells_errors_apart(arena: Arena, bridge: RunningBridge) -> None:

@@ -11,7 +11,7 @@ from response_calls import ask, error_of, get, post
 from running import RunningBridge, api_key, running_bridge
 
 from bridge.access import keys
-from handlers.request.appkeys import RESPONSES
+from handlers.request.appkeys import STORED_RESPONSES
 from upstream.arena import Arena
 
 UNKNOWN = "resp_" + "0" * 32
@@ -127,7 +127,7 @@ async def test_what_is_not_to_be_stored_is_not(bridge: RunningBridge) -> None:
     told = await ask(bridge, "/say one", store=False)
     assert told.response["store"] is False
     assert (await get(bridge, told.response["id"]))[0] == 404
-    assert len(bridge.app[RESPONSES]) == 0
+    assert len(bridge.app[STORED_RESPONSES]) == 0
     error = await error_of(await post(bridge, "go on", previous_response_id=told.response["id"]))
     assert error[1] == "previous_response_not_found"
 

@@ -8,7 +8,7 @@ import pytest
 from running import RunningBridge
 from yarl import URL
 
-from handlers.request.appkeys import BODIES
+from handlers.request.appkeys import BODY_BUDGET
 from handlers.request.budget import SMALL_BYTES, TOTAL_BYTES, UNCOUNTED_BYTES
 from upstream.arena import Arena, Line, Until
 
@@ -31,13 +31,13 @@ async def test_a_text_counts_as_long_as_its_answer_runs(
         asking = tasks.create_task(bridge.post(bridge.chat("x" * size, stream=stream)))
         async with asyncio.timeout(20):
             await begun.wait()
-        assert size <= TOTAL_BYTES - bridge.app[BODIES].free <= size + 1000
+        assert size <= TOTAL_BYTES - bridge.app[BODY_BUDGET].free <= size + 1000
         go_on.set()
         async with await asking as answer:
             assert answer.status == 200
             await answer.read()
     async with asyncio.timeout(20):
-        while bridge.app[BODIES].free != TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
+        while bridge.app[BODY_BUDGET].free != TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
             await asyncio.sleep(0)
 
 
@@ -45,7 +45,7 @@ async def test_a_small_text_counts_as_nothing(arena: Arena, bridge: RunningBridg
     taken: list[int] = []
 
     def script(_: object) -> list[Line]:
-        taken.append(TOTAL_BYTES - bridge.app[BODIES].free)
+        taken.append(TOTAL_BYTES - bridge.app[BODY_BUDGET].free)
         return [Line("a0", "one"), END]
 
     arena.script = script
@@ -54,7 +54,7 @@ async def test_a_small_text_counts_as_nothing(arena: Arena, bridge: RunningBridg
 
 
 async def test_a_prompt_for_a_picture_counts_while_it_comes(bridge: RunningBridge) -> None:
-    budget, url, size = bridge.app[BODIES], URL(bridge.origin), SMALL_BYTES - 1000
+    budget, url, size = bridge.app[BODY_BUDGET], URL(bridge.origin), SMALL_BYTES - 1000
     _, writer = await asyncio.open_connection(url.host, url.port)
     head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bridge.key}\r\n"
     writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n".encode())
