@@ -41,7 +41,7 @@ class _Tested(NamedTuple):
 @click.argument("label", shell_complete=complete_account)
 @json_option
 def test_account(label: str, as_json: bool) -> None:
-    """Ask the site whether it accepts the login of the account labelled LABEL, or with that user id."""
+    """Ask the site whether it accepts the login of the account whose label or user id is LABEL."""
     tested = asyncio.run(_test(read_config(), label))
     account, now = tested.account, time.time()
     status = judge(account, now, now, when=partial(moment, now=now))
@@ -66,7 +66,7 @@ def test_account(label: str, as_json: bool) -> None:
 
 
 async def _test(config: Config, label: str) -> _Tested:
-    """Ask, and save what the answer shows and any new tokens. Raises ClickException."""
+    """Ask the site, and save the account's new status and any new tokens. Raises ClickException."""
     async with source_of(config) as source:
         folder = source if isinstance(source, StateFolder) else None
         state = State(source, time.time)
@@ -77,7 +77,7 @@ async def _test(config: Config, label: str) -> _Tested:
             daemon_may_run = folder is None or folder.is_held()
             if renews and daemon_may_run:  # a refresh token that is used twice ends the login
                 raise click.ClickException(
-                    "this call would renew the login, which the running daemon does: use Test now on its Accounts page"
+                    "this would renew the login, which only the running daemon may do: use its Test now on Accounts"
                 )
             began, error = time.monotonic(), None
             try:

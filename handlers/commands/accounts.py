@@ -43,7 +43,7 @@ from upstream.protocol.pastes import Pasted, read_pasted
 from upstream.protocol.printable import printable
 
 _CTRL_D: Final = b"\x04"
-#: Larger than any export of cookies, even a HAR file; a paste into the terminal is smaller.
+#: Larger than any export of cookies, even a HAR file. A paste into a terminal is smaller.
 _MAX_BYTES: Final = 32 * 1024 * 1024
 _MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
 
@@ -51,7 +51,7 @@ _MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
 @click.group()
 @config_option
 def accounts() -> None:
-    """LMArena accounts, with which the bridge logs in at the site.
+    """LMArena accounts, with which the bridge logs in to the site.
 
     A running daemon notices a change within two seconds.
     """
@@ -61,15 +61,15 @@ def accounts() -> None:
 @config_option
 @click.option("--label", help="The account's name in the bridge; by default its e-mail address.")
 def add_account(label: str | None) -> None:
-    """Add an account, or renew the one of the same user, from a pasted cookie or request.
+    """Add an account from a pasted cookie or request, or renew the account of the same user.
 
     Log in to the site (arena.ai, formerly lmarena.ai) in a private window and send one message there: only then is the
     cookie complete. Copy it, then close that window without logging out. Never use the same login in a browser and in
-    the bridge at the same time: it renews itself with a refresh token, and one that is used twice ends the login.
+    the bridge at the same time: it renews itself with a refresh token, and using one twice ends the login.
 
-    Standard input takes any form of copy: a request to arena.ai from the developer tools, "Copy as cURL" or "Copy
-    as PowerShell" (which bring cf_clearance and the user agent along) or "Copy as Node.js fetch"; a Cookie header; rows
-    of the cookie table; the cookie's value or its pieces; a JSON export or cookies.txt; the local storage's JSON.
+    Standard input accepts any kind of copy: a request to arena.ai from the developer tools, by "Copy as cURL" or "Copy
+    as PowerShell" (which include cf_clearance and the user agent) or "Copy as Node.js fetch"; a Cookie header; rows
+    of the cookie table; the cookie's value or its pieces; a JSON export or cookies.txt; the JSON of the local storage.
     """
     try:
         if label is not None:
@@ -81,9 +81,9 @@ def add_account(label: str | None) -> None:
     try:
         pasted = read_pasted(text)
     except CookieError as error:
-        raise click.ClickException(f"this cannot be used: {error}") from error
+        raise click.ClickException(f"this paste cannot be used: {error}") from error
     _show_received(text, pasted)
-    if (session := pasted.session) is not None:  # first, since it may be refused, and then nothing may be saved
+    if (session := pasted.session) is not None:  # first, since nothing may be saved if it is refused
         _enrol(config, label, session)
     admin = _store_clearance(config, pasted)
     if session is not None:
@@ -93,7 +93,7 @@ def add_account(label: str | None) -> None:
 
 
 def _show_received(text: str, pasted: Pasted) -> None:
-    """Say that the paste has arrived, which was not shown, and what was found in it."""
+    """Confirm that the paste, which was not shown, has arrived, and list what was found in it."""
     found = {"session": pasted.session, "cf_clearance": pasted.cf_clearance, "user agent": pasted.user_agent}
     marks = ", ".join(f"{name} ✓" for name, value in found.items() if value)
     click.echo(f"Received {len(text):,} characters: {marks}.", err=True)
@@ -138,7 +138,7 @@ def list_accounts(as_json: bool) -> None:
         ((each.label, owner_of(each), validity(each.session, now, when), _state(each, now)) for each in found),
     )
     if not all(replace(each, paused=False).can_chat for each in found):
-        click.echo("lmarena-bridge check says what to do.", err=True)
+        click.echo("Run lmarena-bridge check to see what to do.", err=True)
 
 
 accounts.add_command(test_account)
@@ -149,14 +149,14 @@ accounts.add_command(test_account)
 @click.argument("label", shell_complete=complete_account)
 @yes_option
 def remove_account(label: str, yes: bool) -> None:
-    """Remove the account labelled LABEL, or with that user id."""
+    """Remove the account whose label or user id is LABEL."""
     config = read_config()
     found = load(config, ACCOUNTS)
     try:
         without(found, label)
     except ValueError as error:
         raise unknown(str(error), label, [each.label for each in found], "lmarena-bridge accounts add") from error
-    confirm(f"Remove the account {label!r}? Its login is forgotten.", yes=yes)
+    confirm(f"Remove the account {label!r}? The bridge will forget its login.", yes=yes)
     update(config, ACCOUNTS, partial(without, name=label))
     click.echo(f"The account {label!r} was removed.")
 
@@ -166,21 +166,21 @@ def remove_account(label: str, yes: bool) -> None:
 @click.argument("label", shell_complete=complete_account)
 @click.argument("new_label")
 def rename_account(label: str, new_label: str) -> None:
-    """Give the account labelled LABEL, or with that user id, the label NEW_LABEL.
+    """Give the account whose label or user id is LABEL the label NEW_LABEL.
 
-    Answers that were counted so far stay under the former label.
+    Answers that were counted earlier stay under the former label.
     """
     config = read_config()
     _known(config, label)
     update(config, ACCOUNTS, partial(renamed, name=label, label=new_label))
-    click.echo(f"The account {label!r} is labelled {new_label!r} now.")
+    click.echo(f"The account {label!r} is now labelled {new_label!r}.")
 
 
 @accounts.command("pause")
 @config_option
 @click.argument("label", shell_complete=complete_account)
 def pause_account(label: str) -> None:
-    """Give the account labelled LABEL no new requests; its login is renewed all the same."""
+    """Stop using the account labelled LABEL for new requests; its login is still renewed."""
     _pause(label, wanted=True)
 
 
@@ -188,7 +188,7 @@ def pause_account(label: str) -> None:
 @config_option
 @click.argument("label", shell_complete=complete_account)
 def resume_account(label: str) -> None:
-    """Give the paused account labelled LABEL requests again."""
+    """Use the paused account labelled LABEL for requests again."""
     _pause(label, wanted=False)
 
 
@@ -196,7 +196,7 @@ def _pause(label: str, *, wanted: bool) -> None:
     config = read_config()
     _known(config, label)
     update(config, ACCOUNTS, partial(set_paused, name=label, paused=wanted))
-    click.echo(f"The account {label!r} {'is paused' if wanted else 'takes requests again'}.")
+    click.echo(f"The account {label!r} {'is paused' if wanted else 'is used again'}.")
 
 
 def _known(config: Config, label: str) -> Account:
@@ -217,7 +217,7 @@ def _state(account: Account, now: float) -> str:
 
 
 def _row(account: Account, now: float) -> dict[str, object]:
-    """An account for `--json`: no secret. Times are unix times."""
+    """An account for `--json`, without secrets. Times are unix times."""
     status = judge(account, now, now, when=partial(moment, now=now))
     return {
         "label": account.label,
@@ -247,7 +247,7 @@ def _read_paste() -> str:
 def read_terminal(descriptor: int) -> bytes:
     """Read input without echo, up to an empty line or Ctrl-D.
 
-    The terminal is not in line mode, which cuts each line at 4095 bytes: a cookie is longer.
+    The terminal is not in line mode, which cuts each line at 4095 bytes, since a cookie is longer.
     """
     before = termios.tcgetattr(descriptor)
     quiet = termios.tcgetattr(descriptor)

@@ -1,4 +1,4 @@
-"""`activity`: the requests that have ended, as the dashboard's Activity page shows them, whether or not it runs."""
+"""`activity`: the requests that have ended, as on the dashboard's Activity page, whether or not the daemon runs."""
 
 from __future__ import annotations
 
@@ -34,12 +34,19 @@ def _since(_: click.Context, __: click.Parameter, written: str | None) -> float 
 @config_option
 @click.argument("request_id", metavar="[ID]", required=False)
 @click.option("--errors", is_flag=True, help="Only requests that ended in an error.")
-@click.option("--since", metavar="WHEN", callback=_since, help="Only later ones: 15m, 2h, 7d ago, or a date and time.")
-@click.option("--key", default="", help="Only those of the key with this name.", shell_complete=complete_key)
-@click.option("--model", default="", help="Only those of this model.", shell_complete=complete_model)
-@click.option("--search", metavar="WORDS", default="", help="Only those with all words, as on the page.")
 @click.option(
-    "--number", "-n", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Show at most this many."
+    "--since", metavar="WHEN", callback=_since, help="Only requests since then: 15m, 2h or 7d ago, or a date and time."
+)
+@click.option("--key", default="", help="Only requests of the key with this name.", shell_complete=complete_key)
+@click.option("--model", default="", help="Only requests for this model.", shell_complete=complete_model)
+@click.option("--search", metavar="WORDS", default="", help="Only requests that match all words, as on the page.")
+@click.option(
+    "--number",
+    "-n",
+    type=click.IntRange(1, 100_000),
+    default=50,
+    show_default=True,
+    help="Show at most this many requests.",
 )
 @json_option
 def activity(
@@ -54,8 +61,8 @@ def activity(
 ) -> None:
     """Show the requests that have ended.
 
-    The newest come first; with an ID only that request is shown, with its attempts. A running daemon writes them every
-    two seconds. Running requests are on the dashboard.
+    The newest come first. With an ID, only that request is shown, with its attempts. A running daemon saves ended
+    requests every two seconds; the dashboard also shows running ones.
     """
     searches = Searches(StateFolder(read_config().server.state_dir))
     try:
@@ -66,20 +73,20 @@ def activity(
         query = Query(words_of(search), outcome=outcome, key=key, model=model, since=since)
         found = searches.find(query, size=number)
     except OSError as error:
-        raise click.ClickException(f"The kept requests cannot be read: {error.strerror}") from error
+        raise click.ClickException(f"The stored requests cannot be read: {error.strerror}") from error
     if as_json:
         print_json([orjson.loads(entry.to_line()) for entry in found.entries])
         return
     columns = ("time", "model", "key", "outcome", "first token", "took", "tokens", "account", "request id")
     print_table(columns, [_row(entry) for entry in found.entries])
     if found.total > len(found.entries):
-        click.echo(f"{len(found.entries)} of {found.total}; --number shows more.", err=True)
+        click.echo(f"{len(found.entries)} of {found.total} requests; use --number to show more.", err=True)
 
 
 def _show_one(searches: Searches, request_id: str, *, as_json: bool) -> None:
     entry = searches.get(request_id)
     if entry is None:
-        raise click.ClickException(f"No request {request_id} is kept: it is too long ago, or its id is another one.")
+        raise click.ClickException(f"There is no stored request {request_id}: it is too old, or the id is wrong.")
     if as_json:
         print_json(orjson.loads(entry.to_line()))
         return

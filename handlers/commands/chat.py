@@ -25,7 +25,7 @@ key_option: Final = click.option(
     envvar="OPENAI_API_KEY",
     show_envvar=True,
     metavar="KEY",
-    help="An API key. Safer in the environment, where other users cannot see it.",
+    help="An API key. It is safer in the environment, where other users cannot see it.",
 )
 url_option: Final = click.option(
     "--url",
@@ -37,7 +37,7 @@ url_option: Final = click.option(
 
 @click.command()
 @config_option
-@click.option("--model", metavar="NAME", help="The model; by default the first that the bridge lists.")
+@click.option("--model", metavar="NAME", help="The model; by default the first one that the bridge lists.")
 @key_option
 @url_option
 @click.argument("text", nargs=-1)
@@ -45,11 +45,11 @@ def chat(model: str | None, key: str | None, url: str | None, text: tuple[str, .
     """Chat in the terminal through a running bridge.
 
     With TEXT, or with text on standard input, it streams one answer; otherwise it prompts for messages until Ctrl-D,
-    with commands such as /model and /help. Answers are shown as Markdown on a terminal, else as they come.
+    with commands such as /model and /help. On a terminal, answers are rendered as Markdown, otherwise they are plain.
     """
     bridge = bridge_at(url, key)
     if not text and is_terminal() and sys.stdout.isatty():
-        from handlers.commands.chat_session import converse  # late: prompt_toolkit and rich take a quarter of a second
+        from handlers.commands.chat_session import converse  # deferred: its imports take a quarter of a second
 
         listed = bridge.models()
         converse(bridge, _chosen(listed, model), listed)
@@ -72,12 +72,12 @@ def bridge_at(url: str | None, key: str | None) -> Bridge:
     """The bridge at a URL, by default at the configured address. Raises UsageError."""
     key = (key or "").strip()
     if not (key and key.isascii() and key.isprintable()):
-        raise click.UsageError("an API key is needed: set OPENAI_API_KEY (lmarena-bridge keys add makes one)")
+        raise click.UsageError("an API key is required: set OPENAI_API_KEY (lmarena-bridge keys add creates a key)")
     return Bridge(_base_url(url) if url else _configured_url(read_config()), key)
 
 
 def _chosen(listed: Sequence[ListedModel], name: str | None) -> ListedModel:
-    """The model that was named, which may be one that is not listed, such as an alias; else the first."""
+    """The named model, which need not be listed, since it may be an alias; without a name, the first one."""
     if name is None:
         if not listed:
             raise click.ClickException("the bridge lists no model for this key: name one with --model")
@@ -99,7 +99,7 @@ def _base_url(url: str) -> str:
         parts = urlsplit(url)
         named = bool(parts.hostname and parts.hostname.encode("idna"))
         usable = named and parts.scheme in ("http", "https") and parts.port != 0
-    except ValueError:  # UnicodeError too: no name of a host
+    except ValueError:  # or UnicodeError, if it is not a valid host name
         usable = False
     else:
         url = url.rstrip("/") + ("" if parts.path.strip("/") else "/v1")

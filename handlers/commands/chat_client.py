@@ -62,12 +62,12 @@ class Bridge:
         return [model for each in listed if (model := _model(each))] if isinstance(listed, list) else []
 
     def answer(self, model: str, messages: Sequence[Message]) -> AnswerStream:
-        """An answer that is not asked for until its deltas are."""
+        """An answer, which is not requested until its deltas are iterated over."""
         body = {"model": model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
         return AnswerStream(self, body)
 
     def draw(self, model: str, prompt: str, pictures: Sequence[str] = ()) -> PicturesCall:
-        """Pictures after a text, and after others, which are data URLs; not asked for until it is iterated."""
+        """Pictures for a prompt and other pictures (data URLs); not requested until they are iterated over."""
         body: dict[str, Any] = {"model": model, "prompt": prompt, "response_format": "b64_json"}
         if pictures:
             body["images"] = [{"image_url": url} for url in pictures]
@@ -87,11 +87,11 @@ class Bridge:
         return connection
 
     def ask(self, connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> HTTPResponse:
-        """Send a request; its answer is a success."""
+        """Send a request, and return the response if it is a success."""
         headers = {
             "Authorization": f"Bearer {self.key}",
             "Content-Type": "application/json",
-            "x-bridge-join": "false",  # who stops an answer, or asks the same again, wants another one
+            "x-bridge-join": "false",  # a user who stops an answer or repeats a question wants a new answer
         }
         with self.reporting_errors():
             connection.request(method, urlsplit(self.base_url).path + path, body, headers)
@@ -103,13 +103,13 @@ class Bridge:
             match json.loads(text):
                 case {"error": {"message": str(message)}}:
                     raise click.ClickException(_for_reader(message, response))
-        raise click.ClickException(f"{self.base_url} answers {response.status}: is that a bridge?")
+        raise click.ClickException(f"{self.base_url} answered {response.status}: is it a bridge?")
 
     def read(self, response: HTTPResponse, limit: int = _MAX_ANSWER_BYTES) -> bytes:
         """The whole body of an answer."""
         data = response.read(limit + 1)
         if len(data) > limit:
-            raise click.ClickException(f"{self.base_url} sends an answer that is too long: is that a bridge?")
+            raise click.ClickException(f"{self.base_url} sent an answer that is too long: is it a bridge?")
         return data
 
     @contextmanager
@@ -120,11 +120,11 @@ class Bridge:
         except (OSError, HTTPException) as error:
             raise click.ClickException(f"the connection to {self.base_url} broke") from error
         except (ValueError, RecursionError, KeyError, TypeError) as error:
-            raise click.ClickException(f"{self.base_url} does not answer with JSON: is that a bridge?") from error
+            raise click.ClickException(f"{self.base_url} did not answer with JSON: is it a bridge?") from error
 
 
 class Call(ABC, Generic[T]):
-    """One call, made when it is iterated inside `with`, in this thread or another. Raises as Bridge does.
+    """One call, made when it is iterated over inside `with`, in this thread or another. Raises as Bridge does.
 
     At the end of `with` the connection is cut, so that a thread that waits for the rest of the answer ends.
     """
@@ -137,7 +137,7 @@ class Call(ABC, Generic[T]):
 
     @abstractmethod
     def __iter__(self) -> Iterator[T]:
-        """Make the call, and yield what comes."""
+        """Make the call, and yield what it receives."""
 
     def __enter__(self) -> Self:
         return self
@@ -164,8 +164,8 @@ class Call(ABC, Generic[T]):
 class AnswerStream(Call[Delta]):
     """One answer, delta by delta.
 
-    `tokens` and `conversation` (`new`, `follow-up`, `regenerate`) are None until they are known; `ignored` is what of
-    the request had no effect.
+    `tokens` and `conversation` (`new`, `follow-up`, `regenerate`) are None until they are known; `ignored` lists the
+    parts of the request that had no effect.
     """
 
     tokens: int | None = None
@@ -173,7 +173,7 @@ class AnswerStream(Call[Delta]):
     ignored: str | None = None
 
     def __iter__(self) -> Iterator[Delta]:
-        """Ask, and yield each delta; raises also if the answer breaks off."""
+        """Ask, and yield each delta. An answer that breaks off also raises."""
         bridge = self._bridge
         with self._asked("/chat/completions") as response:
             self.conversation = response.headers.get("x-bridge-conversation", "").partition(";")[0] or None
@@ -184,7 +184,7 @@ class AnswerStream(Call[Delta]):
                 if not line:
                     raise click.ClickException(_BROKE_OFF)
                 if len(line) == _MAX_LINE_BYTES:
-                    raise click.ClickException(f"{bridge.base_url} sends lines that are too long: is that a bridge?")
+                    raise click.ClickException(f"{bridge.base_url} sent a line that is too long: is it a bridge?")
                 field_name, _, data = line.strip().partition(b": ")
                 if field_name != b"data":
                     continue
@@ -212,7 +212,7 @@ class PicturesCall(Call[bytes]):
                 drawn = read_object(bridge.read(response, _MAX_PICTURES_BYTES)).get("data")
                 pictures = [b64decode(one["b64_json"]) for one in drawn] if isinstance(drawn, list) else []
             if not pictures:
-                raise click.ClickException("the model drew nothing")
+                raise click.ClickException("the model drew no picture")
             yield from pictures
 
 
@@ -239,8 +239,8 @@ def _model(listed: object) -> ListedModel | None:
 
 
 def _for_reader(message: str, response: HTTPResponse) -> str:
-    """An error's message with the seconds that stand in a header, and with the command in place of a path."""
+    """An error's message with the seconds from the header, and with a command in place of an API path."""
     wait = response.headers.get("Retry-After", "")
     if wait.isdecimal():
         message = message.replace("as long as Retry-After says", f"{wait} s")
-    return readable(message.replace("GET /v1/models lists them all.", "`lmarena-bridge models` lists them all."))
+    return readable(message.replace("GET /v1/models lists all models.", "`lmarena-bridge models` lists all models."))

@@ -1,4 +1,4 @@
-"""What was said in a terminal chat, as the API is sent it, and as a file."""
+"""The conversation of a terminal chat, as messages for the API and as a text file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from handlers.commands.chat_client import Message
 
 @dataclass(slots=True)
 class Turn:
-    """A question with pictures (data URLs), and its answer: '' where there is none, or nothing but pictures."""
+    """A question with pictures (data URLs), and its answer: '' if there is none, or if it is only pictures."""
 
     question: str
     pictures: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Conversation:
     turns: list[Turn] = field(default_factory=list)
 
     def messages(self, last: Turn) -> Sequence[Message]:
-        """What the model is sent to answer `last`, which is not among the turns; turns without text are left out."""
+        """The messages for an answer to `last`, which is not among the turns yet; turns without text are left out."""
         said: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         for turn in self.turns:
             if turn.answer:
@@ -42,7 +42,7 @@ class Conversation:
         return [*said, last.message()]
 
     def as_markdown(self) -> str:
-        """All of it as a file to read."""
+        """The whole conversation as Markdown."""
         parts = [f"**System:** {self.system}"] if self.system else []
         for turn in self.turns:
             count = len(turn.pictures)

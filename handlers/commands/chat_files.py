@@ -1,4 +1,4 @@
-"""Files of a terminal chat: pictures in and out, the transcript, and the history of what was typed."""
+"""Files of a terminal chat: pictures in and out, the transcript, and the input history."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Final
 
 from upstream.protocol.files import sniff
 
-#: A picture to send; the bridge's own bound (`images.max_bytes`) is lower by default.
+#: The maximum size of a picture to send; the bridge's own limit (`images.max_bytes`) is lower by default.
 _MAX_PICTURE_BYTES: Final = 32 * 1024 * 1024
-#: How large the history may become, and what is kept of one that is larger.
+#: The maximum size of the history, and the size to which a larger one is shortened.
 _MAX_HISTORY_BYTES: Final = 1024 * 1024
 _KEPT_HISTORY_BYTES: Final = 512 * 1024
 _EXTENSIONS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
@@ -24,18 +24,18 @@ def read_picture(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_MAX_PICTURE_BYTES + 1)
     if len(data) > _MAX_PICTURE_BYTES:
-        raise ValueError(f"larger than {_MAX_PICTURE_BYTES // 1024 // 1024} MB")
+        raise ValueError(f"it is larger than {_MAX_PICTURE_BYTES // 1024 // 1024} MB")
     content_type = sniff(data)
     if content_type is None:
-        raise ValueError("neither a PNG, JPEG, GIF nor a WebP picture")
+        raise ValueError("it is not a PNG, JPEG, GIF or WebP picture")
     return f"data:{content_type};base64,{b64encode(data).decode()}"
 
 
 def save_picture(data: bytes, prompt: str, folder: Path) -> Path:
-    """Write a picture into a new file that is named for its prompt. Raises OSError, ValueError."""
+    """Write a picture to a new file that is named after its prompt. Raises OSError, ValueError."""
     content_type = sniff(data)
     if content_type is None:
-        raise ValueError("what came is no picture")
+        raise ValueError("the received data is not a picture")
     name = "-".join(re.findall(r"[a-z0-9]+", prompt[:200].lower()))[:40].strip("-") or "picture"
     for number in range(1, 1000):
         path = folder / f"{name}{f'-{number}' if number > 1 else ''}.{_EXTENSIONS[content_type]}"
@@ -49,20 +49,20 @@ def save_picture(data: bytes, prompt: str, folder: Path) -> Path:
 
 
 def save_text(text: str, path: Path) -> None:
-    """Write a new file. Raises OSError, also if there is one of that name."""
+    """Write a new file. Raises OSError, also if a file of that name exists."""
     with path.open("x", encoding="utf-8", errors="replace") as file:
         file.write(text)
 
 
 def history_path(environment: Mapping[str, str]) -> Path:
-    """Where the history of what was typed is kept."""
+    """The path of the input history."""
     state = environment.get("XDG_STATE_HOME", "")
     folder = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
     return folder / "lmarena-bridge" / "chat-history"
 
 
 def open_history(path: Path) -> None:
-    """Make the history's file if there is none, for its owner only, and shorten one that is too large. Raises OSError.
+    """Create the history's file, for its owner only, if there is none; shorten one that is too large. Raises OSError.
 
     Its entries begin with an empty line and `# ` (prompt_toolkit's format).
     """

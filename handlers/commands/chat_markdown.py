@@ -1,4 +1,4 @@
-"""Markdown on a terminal: where a growing answer can be cut into blocks that no longer change, and how one looks."""
+"""Markdown on a terminal: splitting a growing answer into blocks that no longer change, and rendering them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _PARSER: Final = MarkdownIt("commonmark", {"html": False}).enable(["table", "str
 
 
 def settled(text: str) -> int:
-    """How many characters of an answer are blocks that further text cannot change: all blocks but the last.
+    """Return how many characters of an answer belong to blocks that further text cannot change: all but the last block.
 
-    A line without its end may still become anything.
+    An unfinished line may still become part of any kind of block.
     """
     whole = text[: text.rfind("\n") + 1]
     begun = [token.map[0] for token in _PARSER.parse(whole) if token.level == 0 and token.map and token.nesting >= 0]
@@ -42,14 +42,14 @@ def looks(text: str) -> Readable:
 def _adapt(token: Token) -> None:
     if token.type == "softbreak":
         token.type = "hardbreak"
-    elif token.type == "image":  # rich would leave its address out
+    elif token.type == "image":  # rich would omit the address
         address = str(token.attrs.get("src", ""))
         token.content = f"[{token.content or 'picture'}] {'' if address.startswith('data:') else address}".rstrip()
         token.type, token.tag, token.children = "text", "", None
 
 
 class Readable:
-    """Something that rich shows, without empty lines around it or control characters, which an entity may become."""
+    """A rich renderable, without empty lines around it or control characters, which an HTML entity can produce."""
 
     def __init__(self, shown: Markdown) -> None:
         self._shown = shown

@@ -19,7 +19,7 @@ _WITH_PATH: Final = ("/image ", "/save ")
 
 
 class Prompt:
-    """Reads what is typed. Enter sends, Alt-Enter starts a new line, and so does what is pasted.
+    """Reads the user's input. Enter sends it, Alt-Enter starts a new line, and pasted line breaks are kept.
 
     Ctrl-C clears the line; twice in a row it ends the chat, as Ctrl-D does.
     """
@@ -70,7 +70,7 @@ class Prompt:
 
 
 class CommandCompleter(Completer):
-    """Completes the names of commands, of models behind `/model`, and of files."""
+    """Completes the names of commands, of models after `/model`, and of files."""
 
     def __init__(self, commands: tuple[str, ...], models: tuple[str, ...]) -> None:
         self._commands = commands
@@ -78,7 +78,7 @@ class CommandCompleter(Completer):
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Yield what the line may become; models match by any part of their names."""
+        """Yield the possible completions of the line; any part of a model's name matches."""
         line = document.text_before_cursor
         if line.startswith("/model "):
             word = line.removeprefix("/model ")
@@ -93,7 +93,7 @@ class CommandCompleter(Completer):
 
 
 def _history(path: Path) -> History:
-    """The history in a file; only in memory where that cannot be written."""
+    """The history in a file, or only in memory if the file cannot be written."""
     try:
         open_history(path)
     except OSError:

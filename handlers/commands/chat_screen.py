@@ -1,4 +1,4 @@
-"""An answer on a terminal while it comes: a spinner, thoughts, Markdown, and a last line about it."""
+"""Shows an answer on a terminal as it arrives: a spinner, the reasoning, Markdown, and a last line about it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from upstream.protocol.printable import readable
 
 T = TypeVar("T")
 
-#: How often what is not yet printed is drawn, in seconds.
+#: The interval at which the part that is not final is redrawn, in seconds.
 _DRAW_SECONDS: Final = 1 / 8
-#: Lines of thoughts that are seen while a model thinks.
+#: The lines of reasoning that are visible while a model thinks.
 _THOUGHT_LINES: Final = 6
-#: rich's own are meant for dark terminals.
+#: Styles in place of rich's own, which are meant for dark terminals.
 _STYLES: Final = Theme({"markdown.code": "cyan", "markdown.h1": "bold underline", "markdown.h2": "bold"})
 
 
 class Shown(NamedTuple):
-    """What was shown of an answer; `error` where it broke off, which is an empty text for one that was stopped."""
+    """What was shown of an answer. `error` says why it broke off; it is empty if the user stopped the answer."""
 
     text: str
     error: str | None = None
@@ -48,12 +48,12 @@ class Screen:
         self.console.print(Text(readable(text)), style=style or None)
 
     def wait(self, call: Call[T]) -> Sequence[T]:
-        """Show a spinner while a call is made; return what it gives. Raises as the call does."""
+        """Show a spinner during a call, and return the call's result. Raises as the call does."""
         with _live(self.console, _Waiting()) as live, call:
             return list(_meanwhile(live, call))
 
     def show(self, asked: AnswerStream) -> Shown:
-        """Show an answer while it comes, until its end, an error, or Ctrl-C."""
+        """Show an answer as it arrives, until its end, an error, or Ctrl-C."""
         began = time.monotonic()
         page = _Page(self.console)
         error: str | None = None
@@ -75,7 +75,7 @@ class Screen:
 
 
 def _live(console: Console, shown: RenderableType) -> Live:
-    """What is drawn again and again below what is printed, and vanishes at the end."""
+    """A live display below the printed text, which is redrawn repeatedly and removed at the end."""
     return Live(
         shown,
         console=console,
@@ -88,10 +88,10 @@ def _live(console: Console, shown: RenderableType) -> Live:
 
 
 def _meanwhile(live: Live, call: Call[T]) -> Iterator[T]:
-    """Yield what a call gives, which a thread waits for, and draw in between. Raises as the call does.
+    """Yield the items of a call, for which another thread waits, and redraw meanwhile. Raises as the call does.
 
-    The thread ends with the call. This one never waits for the network, where a Ctrl-C that comes just before the wait
-    would be noticed only after it; and since it alone writes to the terminal, nothing erases what was just printed.
+    The other thread ends with the call. The calling thread never waits for the network, since a Ctrl-C just before the
+    wait would be noticed only after it; and since it alone writes to the terminal, nothing erases new output.
     """
     arrived: SimpleQueue[T | _Ended] = SimpleQueue()
     threading.Thread(target=_make, args=(call, arrived), name="call", daemon=True).start()
@@ -114,13 +114,13 @@ def _meanwhile(live: Live, call: Call[T]) -> Iterator[T]:
 
 
 class _Ended(NamedTuple):
-    """A call has ended, with an error or without."""
+    """Marks the end of a call, with or without an error."""
 
     error: click.ClickException | None
 
 
 def _make(call: Call[T], arrived: SimpleQueue[T | _Ended]) -> None:
-    """Make a call, and hand on what it gives; of an unforeseen error Python prints the traceback."""
+    """Make a call, and put its items into the queue. Python prints the traceback of an unexpected error."""
     ended = _Ended(click.ClickException("the answer could not be read"))
     try:
         for item in call:
@@ -133,7 +133,7 @@ def _make(call: Call[T], arrived: SimpleQueue[T | _Ended]) -> None:
 
 
 class _Page:
-    """An answer in its making: what can no longer change is printed, and the rest is drawn again and again."""
+    """An answer in progress: the part that can no longer change is printed, and the rest is redrawn repeatedly."""
 
     def __init__(self, console: Console) -> None:
         self.text = ""
@@ -144,11 +144,11 @@ class _Page:
         self._begun = False
 
     def think(self, thought: str) -> None:
-        """Take a piece of what the model thinks before it answers."""
+        """Add a piece of the model's reasoning before its answer."""
         self._thoughts += thought
 
     def write(self, text: str) -> None:
-        """Take a piece of the answer."""
+        """Add a piece of the answer."""
         if text:
             self._print_thoughts()
             self.text += text
@@ -156,7 +156,7 @@ class _Page:
                 self._print(self._printed + settled(self.text[self._printed :]))
 
     def finish(self) -> None:
-        """Print what has not been."""
+        """Print what has not been printed yet."""
         self._print_thoughts()
         self._print(len(self.text))
 
@@ -200,7 +200,7 @@ def _about(asked: AnswerStream, seconds: float) -> str:
 
 
 class _Waiting:
-    """A spinner with the seconds since it was made."""
+    """A spinner with the seconds since it was created."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -212,7 +212,7 @@ class _Waiting:
 
 
 class _Bottom:
-    """The last lines of something that may be higher than the terminal."""
+    """The last lines of a renderable that may have more lines than the terminal."""
 
     def __init__(self, shown: RenderableType, lines: int) -> None:
         self._shown = shown

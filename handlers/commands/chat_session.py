@@ -49,11 +49,11 @@ class Session:
         while draft is not None:
             try:
                 draft = self._turn(draft)
-            except KeyboardInterrupt:  # just after an answer: it ends nothing
+            except KeyboardInterrupt:  # a Ctrl-C just after an answer ends nothing
                 draft = ""
 
     def _turn(self, draft: str) -> str | None:
-        """Read a line and do what it says. Returns what the next one begins with; None at the end of the chat."""
+        """Read a line and act on it. Returns the draft of the next line, or None at the end of the chat."""
         typed = self._prompt.read(draft)
         if typed is None:
             return None
@@ -75,7 +75,7 @@ class Session:
         self._screen.say(text, "red")
 
     def _answer(self, turn: Turn) -> bool:
-        """Ask for an answer to a turn, which then belongs to the conversation. Returns whether anything came."""
+        """Ask for an answer to a turn and add the turn to the conversation. Returns whether there is an answer."""
         if self._model.draws:
             return self._draw(turn)
         shown = self._screen.show(self._bridge.answer(self._model.name, self._conversation.messages(turn)))
@@ -118,19 +118,19 @@ class Session:
         if name:
             self._model = self._listed.get(name) or ListedModel(name, draws=False)
             if name not in self._listed:
-                self._complain(f"The bridge lists no model '{name}'; it will be asked all the same.")
+                self._complain(f"The bridge does not list a model '{name}'; it will be used anyway.")
         self._say(f"{self._model.name}{' (draws)' if self._model.draws else ''}")
 
     def system(self, text: str) -> None:
         """/system."""
         self._conversation.system = text
-        self._say("The system prompt holds from the next message on." if text else "There is no system prompt now.")
+        self._say("The system prompt applies from the next message on." if text else "There is now no system prompt.")
 
     def retry(self, _: str) -> None:
         """/retry."""
         turns = self._conversation.turns
         if not turns:
-            self._complain("There is no answer to ask for again.")
+            self._complain("There is no answer to retry.")
             return
         last = turns.pop()
         before = len(turns)
@@ -148,12 +148,12 @@ class Session:
         except (OSError, ValueError) as error:
             self._complain(f"{name}: {getattr(error, 'strerror', None) or error}")
             return
-        self._say(f"Goes with the next message: {', '.join(each for each, _ in self._pictures)}")
+        self._say(f"The next message will include: {', '.join(each for each, _ in self._pictures)}")
 
     def save(self, path: str) -> None:
         """/save."""
         if not path:
-            self._complain("Name a file: /save chat.md")
+            self._complain("Give the name of a file: /save chat.md")
             return
         try:
             save_text(self._conversation.as_markdown(), Path(path).expanduser())
@@ -166,7 +166,7 @@ class Session:
         """/clear."""
         self._conversation.turns.clear()
         self._pictures.clear()
-        self._say("A new chat begins.")
+        self._say("This is a new chat.")
 
     def quit(self, _: str) -> None:
         """/quit."""
@@ -174,12 +174,12 @@ class Session:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
-    "/help": Command("", "this list", Session.help),
-    "/model": Command("NAME", "another model from now on; Tab completes", Session.model),
-    "/system": Command("TEXT", "what the model is told first; without TEXT nothing", Session.system),
-    "/retry": Command("", "another answer to the last message", Session.retry),
-    "/image": Command("FILE", "a picture for the next message", Session.image),
-    "/save": Command("FILE.md", "write the chat into a new file", Session.save),
-    "/clear": Command("", "a new chat, with the same model", Session.clear),
-    "/quit": Command("", "end; so does Ctrl-D, or Ctrl-C twice", Session.quit),
+    "/help": Command("", "show this list", Session.help),
+    "/model": Command("NAME", "switch to another model; Tab completes the name", Session.model),
+    "/system": Command("TEXT", "set the system prompt; without TEXT, remove it", Session.system),
+    "/retry": Command("", "ask for another answer to the last message", Session.retry),
+    "/image": Command("FILE", "add a picture to the next message", Session.image),
+    "/save": Command("FILE.md", "save the chat to a new file", Session.save),
+    "/clear": Command("", "start a new chat with the same model", Session.clear),
+    "/quit": Command("", "end the chat, as Ctrl-D or Ctrl-C twice does", Session.quit),
 }

@@ -42,21 +42,23 @@ from upstream.protocol.models import ModelList
 from upstream.protocol.printable import printable
 from upstream.site_clock import TOLERANCE_SECONDS
 
-#: Free space that is less than this is worth a look: `log.keep_mb` alone is 50 MB.
+#: Less free space than this needs attention: `log.keep_mb` alone is 50 MB.
 LITTLE_SPACE_BYTES: Final = 200_000_000
 
 
 @click.command()
 @config_option
 @json_option
-@click.option("--chat", is_flag=True, help="Also ask a model one question through the running daemon; needs a key.")
+@click.option(
+    "--chat", is_flag=True, help="Also ask a model one question through the running daemon; this needs a key."
+)
 @key_option
 @url_option
 @click.pass_context
 def check(context: click.Context, as_json: bool, chat: bool, key: str | None, url: str | None) -> None:
     """Report line by line what works.
 
-    ✓ is fine, ! needs attention, ✗ keeps the bridge from serving chats. Exits 1 if there is any ✗.
+    ✓ is fine, ! needs attention, ✗ prevents the bridge from serving chats. The exit status is 1 if there is any ✗.
     """
     asked = bridge_at(url, key) if chat else None
     try:
@@ -78,7 +80,7 @@ def check(context: click.Context, as_json: bool, chat: bool, key: str | None, ur
 
 
 async def _gather(config: Config, asked: Bridge | None, *, shown: bool) -> list[CheckLine]:
-    """All lines of the report, each shown as soon as it is known; with a bridge that is asked, that line too."""
+    """Print and return all lines of the report, each as soon as it is known. With `bridge`, a model is asked too."""
     found: list[CheckLine] = []
     async for line in _lines(config, asked):
         if shown:
@@ -100,11 +102,13 @@ def _show(line: CheckLine) -> None:
 
 
 async def examine(config: Config) -> AsyncIterator[CheckLine]:
-    """Check every part as the daemon would. What the site says of an account is saved, as by the daemon."""
+    """Check every part as the daemon would. Like the daemon, it saves what the site says about an account."""
     yield _configuration(config)
     if config.upstream.cf_clearance.value and not config.upstream.user_agent:
         advice = "set upstream.user_agent to the User-Agent of the browser that cf_clearance is from"
-        yield CheckLine(Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance works for its own browser only: {advice}")
+        yield CheckLine(
+            Verdict.WORTH_A_LOOK, "configuration", f"cf_clearance works only with its browser's user agent: {advice}"
+        )
     folder = StateFolder(config.server.state_dir)
     yield _state_folder(folder.path)
     async with AsyncExitStack() as stack:
@@ -133,7 +137,7 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
 async def _examine(
     config: Config, state: State, source: DocumentSource, *, daemon_runs: bool
 ) -> AsyncIterator[CheckLine]:
-    """Check all but where the state is."""
+    """Check everything except the location of the state."""
     yield _daemon(config, runs=daemon_runs)
     yield _password(state)
     yield _keys(len(state.keys))
@@ -174,48 +178,52 @@ def _state_folder(path: Path) -> CheckLine:
     text = f"{path}, {free / 1e9:,.1f} GB free"
     if free < LITTLE_SPACE_BYTES:
         return CheckLine(
-            Verdict.WORTH_A_LOOK, "state folder", f"{text}: on a full disk nothing is kept, and no start succeeds"
+            Verdict.WORTH_A_LOOK,
+            "state folder",
+            f"{text}: on a full disk, the bridge can save nothing and cannot start",
         )
     return CheckLine(Verdict.GOOD, "state folder", text)
 
 
 def _daemon(config: Config, *, runs: bool) -> CheckLine:
-    """Whether the daemon of this state folder runs, or could: whether its port is free."""
+    """Whether the daemon of this state folder is running, or whether its port is free so that it could."""
     host, port = config.server.host, config.server.port
     if runs:
-        return CheckLine(Verdict.GOOD, "daemon", f"runs, on {host}, port {port} unless it was told otherwise")
+        return CheckLine(
+            Verdict.GOOD, "daemon", f"is running, on {host}, port {port} unless started with other options"
+        )
     try:
         for sock in open_sockets(host, port):
             sock.close()
     except OSError as error:
-        text = f"does not run, and could not listen on {host}, port {port}: {error.strerror}"
+        text = f"is not running, and could not listen on {host}, port {port}: {error.strerror}"
         return CheckLine(Verdict.WORTH_A_LOOK, "daemon", text)
     return CheckLine(
-        Verdict.GOOD, "daemon", f"does not run, but could listen on {host}, port {port}: lmarena-bridge serve"
+        Verdict.GOOD, "daemon", f"is not running, but could listen on {host}, port {port}: lmarena-bridge serve"
     )
 
 
 def _password(state: State) -> CheckLine:
     if state.admin.password_hash is None:
-        return CheckLine(Verdict.WORTH_A_LOOK, "dashboard", "no password yet: lmarena-bridge password")
+        return CheckLine(Verdict.WORTH_A_LOOK, "dashboard", "it has no password yet: lmarena-bridge password")
     return CheckLine(Verdict.GOOD, "dashboard", "its password is set")
 
 
 def _keys(count: int) -> CheckLine:
     if not count:
         return CheckLine(
-            Verdict.WORTH_A_LOOK, "API keys", "none, so no caller is admitted: lmarena-bridge keys add --name NAME"
+            Verdict.WORTH_A_LOOK, "API keys", "none, so no request is accepted: lmarena-bridge keys add --name NAME"
         )
     return CheckLine(Verdict.GOOD, "API keys", str(count))
 
 
 def _site(sources: Sources, arena: ArenaClient, config: Config) -> CheckLine:
-    """The state of the site. For chats either the catalog or the page is enough."""
+    """The state of the site. Chats need either the catalog or the page, not both."""
     where = f"{arena.origin} answers"
     if arena.origin != config.upstream.base_url:
         where = f"{where}; {config.upstream.base_url} redirects there"
     if arena.page_path != PAGE_PATHS[0]:
-        where = f"{where}; its page is at {arena.page_path} now"
+        where = f"{where}; its page is now at {arena.page_path}"
     if sources.site_page is None and isinstance(sources.page, UpstreamError):
         why = advice(sources.page)
         if not isinstance(sources.catalog, ModelList):
@@ -250,15 +258,17 @@ async def _models(sources: Sources, source: DocumentSource) -> CheckLine:
         return CheckLine(verdict, "models", f"{', '.join(parts)} ({_origin_of_models(sources)})")
     stored = await source.open(MODELS).load()
     if stored:
-        return CheckLine(Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from an earlier reading")
-    return CheckLine(Verdict.BAD, "models", f"{why}, and none are known from an earlier reading")
+        return CheckLine(
+            Verdict.WORTH_A_LOOK, "models", f"{why}; {len(stored)} are known from the last time the list was read"
+        )
+    return CheckLine(Verdict.BAD, "models", f"{why}, and none are known from earlier")
 
 
 def _origin_of_models(sources: Sources) -> str:
-    """Which sources gave models, and why not both."""
+    """Say which sources gave models, and why the other did not."""
     lacks = {
         "catalog": _lack(sources.catalog, "the site has no catalog", "the catalog"),
-        "page": _lack(sources.page, "the page holds no list", "the page"),
+        "page": _lack(sources.page, "the page has no list", "the page"),
     }
     given = [name for name, lack in lacks.items() if not lack]
     if len(given) == len(lacks):
@@ -267,7 +277,7 @@ def _origin_of_models(sources: Sources) -> str:
 
 
 def _lack(source: ModelList | UpstreamError | None, absent: str, name: str) -> str:
-    """Why a source gives no models; '' if it does."""
+    """Say why a source gives no models; '' if it does."""
     if source is None:
         return absent
     if isinstance(source, UpstreamError):
@@ -289,6 +299,6 @@ async def _uploads(page: Page, arena: ArenaClient, config: Config) -> CheckLine:
 
     missing = UPLOAD_ACTIONS - (await find_upload_actions(page, read_script)).keys()
     if missing:
-        text = f"{', '.join(sorted(missing))} not found in its scripts: chats work, pictures cannot be sent"
+        text = f"{', '.join(sorted(missing))} not found in the site's scripts: chats work, but pictures cannot be sent"
         return CheckLine(Verdict.WORTH_A_LOOK, "upload action ids", text)
     return CheckLine(Verdict.GOOD, "upload action ids", "found")

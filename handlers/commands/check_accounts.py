@@ -1,4 +1,4 @@
-"""`check`'s lines about accounts: the site is asked about each login, unless a running daemon must do that."""
+"""`check`'s lines about accounts. It asks the site about each login, unless a running daemon must do that."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LoginChecks:
 async def ask_about_logins(arena: ArenaClient, state: State, config: Config, *, daemon_runs: bool) -> LoginChecks:
     """Ask the site about each login, and save its answers and any new tokens.
 
-    A login that such a call may renew is left to a running daemon: a refresh token that is used twice ends the login.
+    If the call might renew a login, it is left to a running daemon, since using a refresh token twice ends the login.
     """
     asked = LoginChecks()
     for account in state.pool:
@@ -81,7 +81,7 @@ def _account(account: Account, asked: LoginChecks, now: float) -> tuple[Verdict,
     failure = asked.failures.get(account.user_id)
     if failure is not None:
         verdict = Verdict.BAD if ended else Verdict.WORTH_A_LOOK
-        return verdict, f"{its_login}, but LMArena could not be asked about it: {advice(failure)}"
+        return verdict, f"{its_login}, but the bridge could not ask LMArena about it: {advice(failure)}"
     if not asked.made:
         return Verdict.WORTH_A_LOOK, f"{its_login}; LMArena was not asked about it"
     if account.user_id in asked.left_to_daemon:
@@ -93,5 +93,5 @@ def _account(account: Account, asked: LoginChecks, now: float) -> tuple[Verdict,
 
 
 def _to_do(finding: Finding, account: Account) -> str:
-    """A finding's text, with the command that renews this account."""
+    """The text of a finding, with the command that renews this account."""
     return finding.clause.replace(ADD_ACCOUNT, f"{ADD_ACCOUNT} --label {shlex.quote(account.label)}")

@@ -1,4 +1,4 @@
-"""One real question for `check --chat`: through the running daemon, as a caller asks it, and timed."""
+"""The real, timed question of `check --chat`, which goes through the running daemon as a client's request does."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from handlers.commands.chat_client import Bridge
 from handlers.commands.check_lines import CheckLine, Verdict
 
 QUESTION: Final = "Answer with one word: are you there?"
-#: So much of the answer is shown.
+#: The maximum length of the part of the answer that is shown.
 _SHOWN_CHARS: Final = 60
 
 
 def chat_line(bridge: Bridge) -> CheckLine:
-    """Ask the first model that chats; blocking, for as long as the bridge itself waits for an answer."""
+    """Ask the first chat model. Blocks for as long as the bridge itself waits for an answer."""
     try:
         model = next((each.name for each in bridge.models() if not each.draws), None)
         if model is None:
-            return CheckLine(Verdict.BAD, "chat", f"{bridge.base_url} lists no model that chats, for this key")
+            return CheckLine(Verdict.BAD, "chat", f"{bridge.base_url} lists no chat model for this key")
         begun = time.monotonic()
         first: float | None = None
         text = ""

@@ -27,6 +27,6 @@ class CheckLine:
 
 
 def advice(failure: UpstreamError) -> str:
-    """What went wrong, and what the operator should do now."""
+    """Say what went wrong, and what the operator should do now."""
     silent = isinstance(failure, Unreachable | TimedOut)  # the site, not a model, did not answer
     return explain(failure, ADVICE[Reason.UNREACHABLE] if silent else None)

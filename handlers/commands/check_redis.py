@@ -1,4 +1,4 @@
-"""`check`'s lines about Redis: whether it answers, how soon, and whether it is set up to keep what it is given."""
+"""`check`'s lines about Redis: whether and how fast it answers, and whether it is configured to keep its data."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 #: The oldest version of Redis that is supported; Valkey names the version of Redis that it is compatible with.
 OLDEST: Final = 7
-#: A round trip that takes longer, in seconds, is felt in every request, which makes up to three.
+#: A longer round trip, in seconds, noticeably delays every request, which needs up to three of them.
 SLOW_SECONDS: Final = 0.005
 _PINGS: Final = 20
 
 
 class RedisState(NamedTuple):
-    """What a server says of itself: INFO by name, `save` of its configuration ('' if it does not tell), in seconds."""
+    """What a server reports: INFO by name, `save` of its configuration (None if it does not say), and a round trip in
+    seconds.
+    """
 
     info: Mapping[str, str]
     save: str | None
@@ -53,7 +55,7 @@ def judged(found: RedisState, address: str) -> Iterator[CheckLine]:
     info = found.info
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = info.get("valkey_version") or info.get("redis_version", "")
-    took = f"{found.round_trip * 1000:.1f} ms a round trip"
+    took = f"{found.round_trip * 1000:.1f} ms per round trip"
     where = f"{name} {version or 'of an unknown version'} at {address}"
     major = info.get("redis_version", "").partition(".")[0]
     if not major.isdecimal() or int(major) < OLDEST:
@@ -70,10 +72,10 @@ def judged(found: RedisState, address: str) -> Iterator[CheckLine]:
 def _eviction(info: Mapping[str, str]) -> CheckLine:
     policy, limit = info.get("maxmemory_policy", "noeviction"), info.get("maxmemory", "0")
     if policy == "noeviction":
-        return CheckLine(Verdict.GOOD, "Redis memory", "nothing is dropped when it is full (noeviction)")
+        return CheckLine(Verdict.GOOD, "Redis memory", "nothing is evicted when memory is full (noeviction)")
     if limit == "0":
-        return CheckLine(Verdict.GOOD, "Redis memory", "no limit, so nothing is dropped")
-    what = f"{policy} drops keys and accounts when it is full: set maxmemory-policy noeviction"
+        return CheckLine(Verdict.GOOD, "Redis memory", "no limit, so nothing is evicted")
+    what = f"{policy} evicts keys and accounts when memory is full: set maxmemory-policy noeviction"
     return CheckLine(Verdict.WORTH_A_LOOK, "Redis memory", what)
 
 
@@ -83,8 +85,8 @@ def _persistence(found: RedisState) -> CheckLine:
     if found.save:
         return CheckLine(Verdict.GOOD, "Redis on disk", f"snapshots (save {found.save})")
     if found.save is None:
-        return CheckLine(Verdict.WORTH_A_LOOK, "Redis on disk", "it does not tell whether it writes snapshots")
-    what = "nothing is written, so its restart loses everything that no running daemon knows: set appendonly yes"
+        return CheckLine(Verdict.WORTH_A_LOOK, "Redis on disk", "Redis does not say whether it writes snapshots")
+    what = "nothing is written, so a restart of Redis loses everything that no running daemon knows: set appendonly yes"
     return CheckLine(Verdict.WORTH_A_LOOK, "Redis on disk", what)
 
 

@@ -1,4 +1,4 @@
-"""`completion`: the script with which a shell completes commands, options and names; and the completed names."""
+"""`completion`: the shell's completion script, and the completion of names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _INSTALL = {
 @config_option
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
 def completion(shell: str) -> None:
-    """Print the script with which a shell completes commands.
+    """Print a script for your shell that completes commands.
 
     It completes options too, and the names of keys, accounts and models.
     """
@@ -62,7 +62,7 @@ def _complete(
         with context.scope(cleanup=False):
             config = load(config_path(), os.environ)
             folder = StateFolder(config.server.state_dir)
-        if config.redis.url.value:  # a prompt waits for no server
+        if config.redis.url.value:  # a shell's prompt must not wait for a server
             return []
         return [CompletionItem(name) for name in names(folder) if name.startswith(begun)]
     except (ConfigError, StateError):  # the command itself says what is wrong

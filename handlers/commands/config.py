@@ -1,4 +1,4 @@
-"""`config`: the settings in force, each with its origin; where they are read from; whether they are right."""
+"""`config`: the current settings, each with its origin; the file they are read from; and a check of them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from upstream.protocol.printable import printable
 def config() -> None:
     """The configuration: bridge.toml, credentials and the environment together.
 
-    It shows what a daemon would read now; what a running one has read is on the dashboard's Settings page.
+    It shows what a daemon would read now. The dashboard's Settings page shows what a running daemon has read.
     """
 
 
 @config.command()
 @config_option
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=lambda _, __, begun: _begin(begun))
-@click.option("--set", "only_set", is_flag=True, help="Only settings that are not left at their defaults.")
+@click.option("--set", "only_set", is_flag=True, help="Only settings that differ from their defaults.")
 @json_option
 def show(names: tuple[str, ...], only_set: bool, as_json: bool) -> None:
     """Show the settings, each with its origin.
 
-    With NAMEs, such as `limits` or `server.port`, only those. Of secrets it says only whether they are set. ↻ marks a
-    setting whose change needs a restart; `reload` is enough for the others.
+    With NAMEs, such as `limits` or `server.port`, it shows only those. Secrets are shown only as set or not set. ↻
+    marks settings that need a restart to change; for the others, `reload` is enough.
     """
     settings = read_config()
     found = [each for each in _named(shown(settings), names) if not (only_set and each.is_default)]
@@ -52,7 +52,7 @@ def show(names: tuple[str, ...], only_set: bool, as_json: bool) -> None:
 @config.command()
 @config_option
 def path() -> None:
-    """Print the path of the configuration file; fails where there is none."""
+    """Print the path of the configuration file; fails if there is none."""
     source = read_config().source
     if source is None:
         raise click.ClickException("there is no bridge.toml, neither here nor in ~/.config/lmarena-bridge")
@@ -63,9 +63,9 @@ def path() -> None:
 @config_option
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Say whether a daemon could use the configuration; exits 78 if not.
+    """Check whether a daemon could use the configuration; the exit status is 78 if not.
 
-    It reads the configuration alone: `lmarena-bridge check` also asks the site.
+    It checks only the configuration: `lmarena-bridge check` also asks the site.
     """
     try:
         settings = read_config()
@@ -74,7 +74,7 @@ def check(context: click.Context) -> None:
             click.echo(printable(str(problem)), err=True)
         context.exit(EX_CONFIG)
     else:
-        click.echo(printable(f"{settings.source or 'no bridge.toml, so the defaults'}: right"))
+        click.echo(printable(f"{settings.source or 'no bridge.toml, so the defaults apply'}: valid"))
 
 
 def _begin(begun: str) -> list[str]:

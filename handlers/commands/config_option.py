@@ -1,4 +1,4 @@
-"""`--config FILE`, which every command takes, before or after the command words."""
+"""`--config FILE`, which every command accepts before or after its name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ config_option = click.option(
     type=click.Path(path_type=Path),
     expose_value=False,
     callback=_remember,
-    help="The configuration file; by default ./bridge.toml, else the one in ~/.config/lmarena-bridge.",
+    help="The configuration file; by default ./bridge.toml, or else the one in ~/.config/lmarena-bridge.",
 )
 
 
@@ -37,6 +37,6 @@ def config_path() -> Path | None:
 
 def read_config() -> Config:
     """Read the configuration for the running command. Raises ConfigError."""
-    from bridge.config.file import load  # imported late: `--help` needs none of it
+    from bridge.config.file import load  # deferred: `--help` does not need it
 
     return load(config_path(), os.environ)

@@ -1,4 +1,4 @@
-"""Before something is deleted: a question on a terminal, and an error that helps with a name that does not exist."""
+"""For commands that delete: the confirmation on a terminal, and a helpful error for an unknown name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from handlers.commands.standard_input import is_terminal
 #: How many names an error lists.
 _LISTED = 10
 
-yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on a terminal, unless `yes`; a script is not asked. Raises Abort if the answer is no."""
+    """Ask for confirmation on a terminal, unless `yes`; a script is not asked. Raises Abort if the answer is no."""
     if not yes and is_terminal():
         click.confirm(question, abort=True, err=True)
 
 
 def unknown(message: str, name: str, known: Sequence[str], how_to_add: str) -> click.ClickException:
-    """The error for a name that does not exist: similar names, or else all of them."""
+    """The error for a name that does not exist; it lists similar names, or else all names."""
     if not known:
         return click.ClickException(f"{message}: there is none yet ({how_to_add})")
     if similar := get_close_matches(name, known, n=3, cutoff=0.5):

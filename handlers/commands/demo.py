@@ -36,13 +36,13 @@ from upstream.accounts import Account
 from upstream.arena import JSON_MODEL, Arena, builtin_models, tool_models
 from upstream.protocol import cookies
 
-#: Seconds before each delta: about as fast as a model writes.
+#: The pause before each delta, in seconds: about as fast as a model writes.
 PACE_SECONDS: Final = 0.03
 HOST: Final = "127.0.0.1"
 PROGRAM: Final = "lmarena-bridge"
-#: How long a demo that is lived in seems to have run.
+#: How long a lived-in demo seems to have run.
 DAYS: Final = 30
-#: Models that call tools: one correctly, one wrongly until it is asked to correct the call.
+#: Models that call tools: one correctly, one wrongly until it is asked for a correction.
 TOOL_MODELS: Final = ("tools-asked-for", "tools-wrong-first")
 
 
@@ -50,12 +50,16 @@ TOOL_MODELS: Final = ("tools-asked-for", "tools-wrong-first")
 @config_option
 @click.option("--host", default=HOST, show_default=True, help="Address of the bridge; the arena stays on loopback.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="Port of the bridge.")
-@click.option("--lived-in", is_flag=True, help="Begin with a made-up month of requests, for the dashboard's pages.")
+@click.option(
+    "--lived-in",
+    is_flag=True,
+    help="Start with a made-up month of requests, so that the dashboard's pages have content.",
+)
 def demo(host: str, port: int, lived_in: bool) -> None:
     """Run the daemon against an embedded arena.
 
-    Needs no account and no network: it makes a key and an account in a temporary state folder, and prints a command
-    to paste. No configuration is read but that of --config; the demo sets address, state and upstream itself.
+    It needs no account and no network: it makes a key and an account in a temporary state folder, and prints a command
+    to paste. It reads no configuration except that of --config, and sets address, state and upstream itself.
     """
     with TemporaryDirectory(prefix="lmarena-bridge-demo-") as folder, suppress(KeyboardInterrupt):
         asyncio.run(_run(Path(folder), config_path(), host, port, lived_in=lived_in))
@@ -91,8 +95,8 @@ def _account(label: str, arena: Arena) -> Account:
 
 
 async def _live_in(state: StateFolder, key: ApiKey, arena: Arena) -> None:
-    """Fill the state with a month of requests, with the keys and accounts that they came by."""
-    click.echo("Making up a month of requests: some seconds …", err=True)
+    """Fill the state with a month of requests, and with their keys and accounts."""
+    click.echo("Making up a month of requests, which takes some seconds …", err=True)
     now = time.time()
     labels = ("demo", "office")
     models = [model.public_name for model in arena.models if model.organization][:14]
@@ -108,7 +112,7 @@ def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
         path.touch()
     own = {
         "SERVER__STATE_DIR": str(folder / "state"),
-        "SERVER__HOST": HOST,  # has no effect: the sockets are bound already
+        "SERVER__HOST": HOST,  # without effect, since the sockets are bound already
         "SERVER__TLS_CERT": "",
         "SERVER__TLS_KEY": "",
         "SERVER__DRAIN_SECONDS": "0",  # a demo stops at once
@@ -121,7 +125,7 @@ def _config(folder: Path, path: Path | None, arena: Arena) -> Config:
 
 @contextmanager
 def _sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
-    """Sockets on `port`, or on any free one if that is taken."""
+    """Sockets on `port`, or on any free port if it is taken."""
     try:
         sockets = open_sockets(host, port)
     except OSError as error:
@@ -135,7 +139,7 @@ def _sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
 
 
 def _program() -> str:
-    """How this program can be called: by its name only where the shell finds that."""
+    """The command that runs this program: its name, if the shell finds it."""
     if shutil.which(PROGRAM):
         return PROGRAM
     called = Path(sys.argv[0])
@@ -151,19 +155,19 @@ def _introduce(url: str, secret: str, password: str, arena: Arena) -> None:
         f"curl -N {url}/v1/chat/completions -H 'Authorization: Bearer {secret}'"
         f" -H 'Content-Type: application/json' -d '{json.dumps(body)}'\n"
         "\n"
-        f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={secret}   # for tools that read these\n"
-        f"{_program()} chat --url {url}/v1   # talk to it in this terminal, after the line above\n"
+        f"export OPENAI_BASE_URL={url}/v1 OPENAI_API_KEY={secret}   # for tools that read these variables\n"
+        f"{_program()} chat --url {url}/v1   # chat in this terminal, after the line above\n"
         "\n"
-        "Say to a model: /say TEXT, /count N, /think, /cite, /draw (a model that draws), /fail\n"
+        "Messages that the models understand: /say TEXT, /count N, /think, /cite, /draw (image models), /fail\n"
         "Two entries of the model list are unreadable on purpose: the real list has such entries too.\n"
         "\n"
         f"base URL       {url}/v1\n"
         f"API key        {secret}\n"
         f"dashboard      {url}/dashboard\n"
         f"password       {password}\n"
-        f"trouble        {url}{TROUBLE}   (arm faults of the site by a click)\n"
+        f"trouble        {url}{TROUBLE}   (arm faults of the site with a click)\n"
         f'arm a fault    {faults} -d \'{{"name": "model_failed_middle"}}\'\n'
         f"list faults    {faults}\n"
         "\n"
-        "Ctrl-C stops it; nothing is kept."
+        "Ctrl-C stops the demo; nothing is kept."
     )

@@ -1,4 +1,4 @@
-"""A made-up history of many days, so that every page of the dashboard has something to show: `demo --lived-in`, and the
+"""A made-up history of many days, so that every page of the dashboard has content, for `demo --lived-in` and the
 pictures in docs/screenshots.
 """
 
@@ -25,15 +25,15 @@ from bridge.statistics.stats import Stats
 from upstream.protocol.errors import ModelFailed, PromptFailed, Reason, TimedOut
 
 DAY: Final = 86_400
-#: Seconds between two requests, on average, at noon of a working day and now.
+#: The average seconds between two requests, at noon of a working day at the end of the history.
 GAP_SECONDS: Final = 30.0
-#: How much of it Activity keeps: what `log.keep_days` and `log.keep_mb` are by default.
+#: How much of it Activity keeps: the defaults of `log.keep_days` and `log.keep_mb`.
 KEPT: Final = Retention(days=14, size=50 * 1024 * 1024)
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A program that calls the bridge: its key's name and rights, what it says it is, its share of all requests."""
+    """A program that calls the bridge: its key's name and rights, its user agent, its share of all requests."""
 
     name: str
     agent: str
@@ -56,7 +56,7 @@ TOOLS: Final = (
 
 
 class _End(NamedTuple):
-    """How requests end, how many of a thousand, and what the first attempt of each met, if that was not its end."""
+    """An outcome of requests: how many of a thousand have it, and how the first attempt failed if another followed."""
 
     per_mille: int
     error: ApiError | None = None
@@ -77,7 +77,7 @@ _ENDS: Final = (
     _failed(7, from_upstream(ModelFailed("The model failed.", status=200))),
     _End(2, from_upstream(ModelFailed("The model failed.")), Reason.UPSTREAM_ERROR),  # in the middle of a stream
     _failed(
-        6, invalid_request("invalid_value", "temperature: must be a number from 0 to 2", "temperature"), refused=True
+        6, invalid_request("invalid_value", "'temperature' must be a number from 0 to 2.", "temperature"), refused=True
     ),
     _failed(5, from_upstream(TimedOut("LMArena has not begun to answer."))),
     _failed(
@@ -140,7 +140,7 @@ def history(models: Sequence[str], accounts: Sequence[str], *, now: float, days:
 
 
 def outcome_of(entry: Entry) -> Outcome:
-    """What the statistics count of a kept request."""
+    """The statistics' record of a stored request."""
     return Outcome(
         entry.status,
         Reason(entry.word),
@@ -159,7 +159,7 @@ def outcome_of(entry: Entry) -> Outcome:
 def _entry(chance: random.Random, at: float, model: str, tool: Tool, end: _End, accounts: Sequence[str]) -> Entry:
     attempts = [] if end.refused else _attempts(chance, end, accounts)
     waited = sum(attempt.seconds for attempt in attempts)
-    begun = end.status in (200, 499)  # who leaves has seen enough
+    begun = end.status in (200, 499)  # a caller who disconnects has read enough
     written = int(chance.lognormvariate(5.6, 0.8)) + 1 if begun else 0
     read = 0 if end.refused else int(chance.lognormvariate(6.3, 1)) + 1
     return Entry(
@@ -188,7 +188,7 @@ def _entry(chance: random.Random, at: float, model: str, tool: Tool, end: _End, 
 
 
 def _attempts(chance: random.Random, end: _End, accounts: Sequence[str]) -> list[Attempt]:
-    """The attempts of a request: one, or first one that the site refused, with another account."""
+    """The attempts of a request: one, or two if the site first refused it with another account."""
     labels = chance.sample(accounts, k=min(2, len(accounts)))
     waits = 120.0 if end.reason is Reason.TIMEOUT else chance.lognormvariate(0.1, 0.55)
     last = Attempt(labels[0], 0.001, waits, None if end.reason is Reason.TIMEOUT else 200, _word(end))
@@ -199,5 +199,5 @@ def _attempts(chance: random.Random, end: _End, accounts: Sequence[str]) -> list
 
 
 def _word(end: _End) -> str:
-    """What an attempt met: one whose answer began is fine, whatever became of it later."""
+    """The result of an attempt: it succeeded if its answer began, whatever happened later."""
     return Reason.OK if end.reason is Reason.CLIENT_GONE or end.status == 200 else end.reason

@@ -1,4 +1,4 @@
-"""Imports that come late: a command imports what it needs when it runs."""
+"""Deferred imports: a command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector during imports, whose objects stay anyway: traversing them would delay the start."""
+    """Pause the garbage collector during imports: their objects stay, and traversing them would delay the start."""
     gc.disable()
     try:
         yield

@@ -44,12 +44,12 @@ def _split(_: click.Context, __: click.Parameter, globs: str | None) -> tuple[st
 
 
 _models = click.option(
-    "--models", metavar="GLOB,…", callback=_split, help="Only models with a name that matches one of these."
+    "--models", metavar="GLOB,…", callback=_split, help="Allow only models whose names match one of these patterns."
 )
 
 
 def _expiry(_: click.Context, __: click.Parameter, written: str | None) -> float | None:
-    """Read --expires: 0.0 stands for never, None for an option that was not given."""
+    """Read --expires. 0.0 stands for never, None for an option that was not given."""
     if written is None:
         return None
     try:
@@ -58,14 +58,14 @@ def _expiry(_: click.Context, __: click.Parameter, written: str | None) -> float
         raise click.BadParameter(str(error).removeprefix("expires: ")) from error
 
 
-_expires = click.option("--expires", metavar="WHEN", callback=_expiry, help=f"When the key ends: {FORMS}.")
-_note = click.option("--note", help="A note for yourself, one line.")
+_expires = click.option("--expires", metavar="WHEN", callback=_expiry, help=f"When the key expires: {FORMS}.")
+_note = click.option("--note", help="A note for yourself, in one line.")
 
 
 @click.group()
 @config_option
 def keys() -> None:
-    """API keys, with which callers authenticate to the bridge.
+    """API keys, with which clients authenticate to the bridge.
 
     A running daemon notices a change within two seconds.
     """
@@ -81,8 +81,8 @@ def keys() -> None:
     help="Concurrent requests, instead of limits.concurrency.",
 )
 @_models
-@click.option("--stealth", is_flag=True, help="Allow stealth models too, if models.stealth is set.")
-@click.option("--metrics", is_flag=True, help="Allow /metrics too.")
+@click.option("--stealth", is_flag=True, help="Also allow stealth models, if models.stealth is set.")
+@click.option("--metrics", is_flag=True, help="Also allow /metrics.")
 @_expires
 @click.option("--day-requests", type=click.IntRange(1, MAX_BUDGET), help="Requests per day (UTC).")
 @click.option("--day-tokens", type=click.IntRange(1, MAX_BUDGET), help="Tokens per day (UTC), prompts and answers.")
@@ -101,7 +101,7 @@ def add_key(
 ) -> None:
     """Make a key and show it once.
 
-    The key alone is printed on stdout, all else on stderr.
+    Only the key is printed on stdout, everything else on stderr.
     """
     config = read_config()
     try:
@@ -126,7 +126,10 @@ def add_key(
         with suppress(OSError):  # a script may have closed stderr
             _note_stealth(config, key)
             _note_unmatched(config, key)
-            click.echo(f"The key {name!r}. Keep it: only its hash is stored, so it cannot be shown again.", err=True)
+            click.echo(
+                f"This is the key {name!r}. Save it now: only its hash is stored, so it cannot be shown again.",
+                err=True,
+            )
         click.echo(secret)
 
 
@@ -137,7 +140,7 @@ def _need_output() -> None:
 
 @contextmanager
 def _shown_or(undo: Callable[[], object], undone: str) -> Iterator[None]:
-    """Undo a change if a secret cannot be shown, since it never can be again; `undone` says so."""
+    """Undo a change if its secret cannot be shown, since it could never be shown later; `undone` says so."""
     try:
         yield
     except BaseException as error:  # reraised; Ctrl-C too must undo the change
@@ -195,8 +198,8 @@ def list_keys(as_json: bool) -> None:
 @click.option("--stealth/--no-stealth", default=None, help="Whether stealth models are allowed.")
 @click.option("--metrics/--no-metrics", default=None, help="Whether /metrics is allowed.")
 @_expires
-@click.option("--day-requests", type=click.IntRange(0, MAX_BUDGET), help="Requests per day (UTC); 0 for any number.")
-@click.option("--day-tokens", type=click.IntRange(0, MAX_BUDGET), help="Tokens per day (UTC); 0 for any number.")
+@click.option("--day-requests", type=click.IntRange(0, MAX_BUDGET), help="Requests per day (UTC); 0 for no limit.")
+@click.option("--day-tokens", type=click.IntRange(0, MAX_BUDGET), help="Tokens per day (UTC); 0 for no limit.")
 @click.option("--paused/--resumed", default=None, help="Whether the key is refused until it is resumed.")
 @_note
 def set_key(
@@ -212,9 +215,9 @@ def set_key(
     paused: bool | None,
     note: str | None,
 ) -> None:
-    """Change the rights of the key with name or id NAME.
+    """Change the rights of the key whose name or id is NAME.
 
-    Rights that are not given stay as they are; --models "" allows all models.
+    Rights without an option stay as they are; --models "" allows all models.
     """
     limits = {
         "rpm": rpm,
@@ -227,7 +230,7 @@ def set_key(
     changes: dict[str, Any] = {right: value or None for right, value in limits.items() if value is not None}
     changes |= {right: value for right, value in rights.items() if value is not None}
     if not changes:
-        raise click.UsageError("nothing to change: --help lists what can be")
+        raise click.UsageError("there is nothing to change: see --help for the options")
     config = read_config()
     _find(config, name)
     kept = update(config, KEYS, lambda keys: replace(keys, changed(get(keys, name), **changes)))
@@ -240,9 +243,9 @@ def set_key(
 @config_option
 @click.argument("name", shell_complete=complete_key)
 def rotate_key(name: str) -> None:
-    """Give the key with name or id NAME a new secret, and show it once; the former one is good for 24 hours more.
+    """Give the key whose name or id is NAME a new secret, and show it once. The former secret works for 24 more hours.
 
-    The secret alone is printed on stdout, all else on stderr.
+    Only the secret is printed on stdout, everything else on stderr.
     """
     config = read_config()
     before = _find(config, name)
@@ -251,7 +254,7 @@ def rotate_key(name: str) -> None:
     update(config, KEYS, partial(replace, key=key))
     with _shown_or(lambda: update(config, KEYS, partial(replace, key=before)), "it keeps its former secret"):
         with suppress(OSError):  # a script may have closed stderr
-            click.echo(f"The key {name!r} has a new secret. The former one is good for 24 hours more.", err=True)
+            click.echo(f"The key {name!r} has a new secret. The former one works for 24 more hours.", err=True)
         click.echo(secret)
 
 
@@ -260,10 +263,10 @@ def rotate_key(name: str) -> None:
 @click.argument("name", shell_complete=complete_key)
 @yes_option
 def revoke_key(name: str, yes: bool) -> None:
-    """Delete the key with name or id NAME for good."""
+    """Delete the key whose name or id is NAME for good."""
     config = read_config()
     _find(config, name)
-    confirm(f"Revoke the key {name!r}? Programs that use it are refused from then on.", yes=yes)
+    confirm(f"Revoke the key {name!r}? Programs that use it will be refused.", yes=yes)
     update(config, KEYS, partial(remove, name_or_id=name))
     click.echo(f"The key {name!r} was revoked.")
 
@@ -273,7 +276,7 @@ def _stored(config: Config) -> Keys:
 
 
 def _find(config: Config, name: str) -> ApiKey:
-    """The key with this name or id. Raises ClickException, which helps with the name."""
+    """The key with this name or id. Raises ClickException, with similar names."""
     found = _stored(config)
     try:
         return get(found, name)
@@ -310,12 +313,12 @@ def _yes(right: bool) -> str:
 
 def _note_stealth(config: Config, key: ApiKey) -> None:
     if key.stealth and not config.models.stealth:
-        click.echo("Stealth models stay unavailable until models.stealth = true in bridge.toml.", err=True)
+        click.echo("Stealth models stay unavailable until bridge.toml has models.stealth = true.", err=True)
 
 
 def _note_unmatched(config: Config, key: ApiKey) -> None:
-    """Warn of globs that match none of the models that were read last."""
+    """Warn of patterns that match none of the models in the last list."""
     known = load(config, MODELS)
     for glob in key.models if known else ():
         if not any(changed(key, models=(glob,)).allows(names_of(model)) for model in known):
-            click.echo(f"No model matches {glob!r} now: lmarena-bridge models lists them.", err=True)
+            click.echo(f"No model currently matches {glob!r}: lmarena-bridge models lists all models.", err=True)

@@ -15,23 +15,23 @@ from bridge import log
 from handlers.commands.config_option import config_option
 from handlers.commands.importing import gc_paused
 
-#: Command → its module, and its line in the list of commands, which does not import the module.
+#: For each command its module, and its line in the list of commands, which does not import the module.
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("handlers.commands.serve", "Run the daemon (also without a command)."),
-    "reload": ("handlers.commands.reload", "Make the running daemon read bridge.toml again."),
+    "reload": ("handlers.commands.reload", "Make the running daemon reload bridge.toml."),
     "demo": ("handlers.commands.demo", "Run the daemon against an embedded arena."),
     "config": ("handlers.commands.config", "The configuration: bridge.toml, credentials and the environment together."),
     "check": ("handlers.commands.check", "Report line by line what works."),
     "chat": ("handlers.commands.chat", "Chat in the terminal through a running bridge."),
-    "keys": ("handlers.commands.keys", "API keys, with which callers authenticate to the bridge."),
-    "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in at the site."),
+    "keys": ("handlers.commands.keys", "API keys, with which clients authenticate to the bridge."),
+    "accounts": ("handlers.commands.accounts", "LMArena accounts, with which the bridge logs in to the site."),
     "activity": ("handlers.commands.activity", "Show the requests that have ended."),
-    "record": ("handlers.commands.record", "Save one call with its bytes and times, and without secrets."),
-    "replay": ("handlers.commands.replay", "Play a recorded call again, without the site."),
+    "record": ("handlers.commands.record", "Record one call with its bytes and times, without secrets."),
+    "replay": ("handlers.commands.replay", "Replay a recorded call, without the site."),
     "models": ("handlers.commands.models", "Show the models as a table, the dashboard's favourites first."),
     "state": ("handlers.commands.state", "Move the state between files and Redis, while no daemon runs."),
     "password": ("handlers.commands.password", "Set the dashboard's password."),
-    "completion": ("handlers.commands.completion", "Print the script with which a shell completes commands."),
+    "completion": ("handlers.commands.completion", "Print a script for your shell that completes commands."),
 }
 
 
@@ -53,7 +53,7 @@ class _Commands(click.Group):
             formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
-        # Imported late: `--help` needs none of it, and every command all of it.
+        # Deferred: `--help` does not need it, and every command does.
         with gc_paused():
             from bridge.config.problems import ConfigError
             from bridge.state.documents import StateError

@@ -34,15 +34,15 @@ _LISTED: Final = 10
 @click.command()
 @config_option
 @click.argument("words", nargs=-1, metavar="[WORD]...")
-@click.option("--refresh", is_flag=True, help="Read the list from LMArena now, and say what is new.")
-@click.option("--sees", is_flag=True, help="Only models that take pictures.")
-@click.option("--draws", is_flag=True, help="Only models that answer with pictures.")
+@click.option("--refresh", is_flag=True, help="Read the list from LMArena now, and say what has changed.")
+@click.option("--sees", is_flag=True, help="Only models that accept pictures.")
+@click.option("--draws", is_flag=True, help="Only models that generate pictures.")
 @json_option
 def models(words: tuple[str, ...], refresh: bool, sees: bool, draws: bool, as_json: bool) -> None:
     """Show the models as a table, the dashboard's favourites first.
 
-    With WORDs, only those whose names or makers contain each of them. It shows the list as last read; if there is none,
-    or with --refresh, it reads the list from LMArena. On a terminal a long table goes through a pager.
+    With WORDs, it shows only models whose names or makers contain all of them. It shows the list that was last read; if
+    there is none, or with --refresh, it reads the list from LMArena. On a terminal, a long table goes through a pager.
     """
     log.configure("error", "text")  # a failed reading is reported once, below
     before, catalog, favourites, news = asyncio.run(_catalogs(read_config(), refresh=refresh))
@@ -65,7 +65,7 @@ def models(words: tuple[str, ...], refresh: bool, sees: bool, draws: bool, as_js
     elif found:
         _show(found)
     else:
-        raise click.ClickException("no model matches all of that")
+        raise click.ClickException("no model matches all of these conditions")
 
 
 def _is_about(model: Model, words: Iterable[str]) -> bool:
@@ -74,14 +74,14 @@ def _is_about(model: Model, words: Iterable[str]) -> bool:
 
 
 def _show_changes(before: Iterable[Model], now: Iterable[Model]) -> None:
-    """Say on stderr what a fresh reading changed."""
+    """Say on stderr what has changed in the new list."""
     found = difference(before, now)
     for change, names in (("new", found.new), ("gone", [model.name for model in found.gone])):
         if names:
             more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
             click.echo(f"{change}: {', '.join(map(printable, names[:_LISTED]))}{more}", err=True)
     if not (found.new or found.gone):
-        click.echo("Nothing is new, and nothing is gone.", err=True)
+        click.echo("No models were added or removed.", err=True)
 
 
 def _row(name: str, model: Model) -> dict[str, object]:
@@ -112,14 +112,14 @@ def _show(catalog: Sequence[tuple[str, Model]]) -> None:
         ]
         for name, model in catalog
     ]
-    if any(display_names):  # a column only if it adds anything
+    if any(display_names):  # only if a name differs
         columns.append("display name")
         rows = [[*row, display_name or ""] for row, display_name in zip(rows, display_names, strict=True)]
     print_table(columns, rows, paged=True)
 
 
 async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, Catalog, Collection[str], ModelNews]:
-    """The list as last read, as it is now, the names of the dashboard's favourites, and what is new."""
+    """The list that was last read, the current list, the names of the dashboard's favourites, and what has changed."""
     async with source_of(config) as source:
         state = State(source, time.time)
         await state.load()
@@ -135,5 +135,5 @@ async def _catalogs(config: Config, *, refresh: bool) -> tuple[Catalog | None, C
     if found.failure is not None:
         raise click.ClickException(explain(found.failure))
     if found.catalog is None:
-        raise click.ClickException("LMArena lists no model.")
+        raise click.ClickException("LMArena lists no models.")
     return before, found.catalog, state.admin.favourites, latest

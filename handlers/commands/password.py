@@ -1,4 +1,4 @@
-"""`password`: set the dashboard's password, whether or not the daemon runs. Never as an argument, which `ps` shows."""
+"""`password`: set the dashboard's password, whether or not the daemon runs. `ps` would show it as an argument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handlers.commands.config_option import config_option, read_config
 from handlers.commands.standard_input import is_terminal, read_line
 from handlers.commands.stored import update
 
-#: Enough for any valid password in UTF-8 and a line break; `check` reports those that are slightly too long.
+#: Enough for any valid password in UTF-8 and a line break; `check` refuses those that are slightly too long.
 _MAX_LINE_BYTES: Final = 16 * MAX_CHARS
 
 
@@ -22,7 +22,7 @@ _MAX_LINE_BYTES: Final = 16 * MAX_CHARS
 def password() -> None:
     """Set the dashboard's password.
 
-    On a terminal it is asked for twice; otherwise it is the first line of standard input.
+    On a terminal, you are asked for it twice; otherwise, it is read from the first line of standard input.
     """
     config = read_config()
     try:
@@ -30,14 +30,14 @@ def password() -> None:
     except ValueError as error:
         raise click.ClickException(f"{error}. Nothing was changed.") from error
     update(config, ADMIN, lambda admin: replace(admin, password_hash=password_hash))
-    click.echo("The password is set. A running daemon notices within two seconds, and ends all earlier logins.")
+    click.echo("The password is set. A running daemon notices this within two seconds, and ends all existing logins.")
 
 
 def _ask() -> str:
     """Read the password twice, without echo. Raises ValueError if it is too weak or the two differ."""
     typed: str = click.prompt(f"New password, at least {MIN_CHARS} characters", hide_input=True, err=True)
     check(typed)
-    if click.prompt("The same again", hide_input=True, err=True) != typed:
+    if click.prompt("Repeat the password", hide_input=True, err=True) != typed:
         raise ValueError("the two passwords differ")
     return typed
 

@@ -1,4 +1,4 @@
-"""`replay`: play a recording in the embedded arena, and say whether it ends as it did."""
+"""`replay`: replay a recording with the embedded arena, and compare the outcome."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from bridge.state.regular_file import NotReadable, read
 from handlers.commands.output import json_option, print_json
 from handlers.commands.replaying import Played, play
 
-#: How many times the recorded time a replay may take, and how many seconds more.
+#: The timeout of a replay: this multiple of the recorded time, plus these seconds.
 _SHARE: Final = 2.0
 _MORE_SECONDS: Final = 60.0
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--in-time", is_flag=True, help="With the recorded pauses; else all comes at once.")
+@click.option("--in-time", is_flag=True, help="Keep the recorded pauses; by default, all data is sent at once.")
 @json_option
 def replay(file: Path, in_time: bool, as_json: bool) -> None:
-    """Play a recorded call again, without the site.
+    """Replay a recorded call, without the site.
 
-    The bridge of this version gets the recorded request, and from an embedded arena the recorded bytes. Exits 0 if the
-    call ends as it did when it was recorded (status, error, finish reason, length of the text), 1 if it does not.
-    Needs no account, no network, and no configuration.
+    The bridge of this version receives the recorded request, and an embedded arena sends it the recorded bytes. The
+    exit status is 0 if the call ends as it did in the recording (status, error, finish reason, length of the text), and
+    1 if it does not. It needs no account, no network, and no configuration.
     """
     try:
         recording = decode(read(file, MAX_FILE_BYTES)[0])
         played = asyncio.run(_played(recording, in_time=in_time))
     except NotARecording as error:
-        raise click.ClickException(f"{file} is no recording that can be played: {error}") from error
+        raise click.ClickException(f"{file} is not a recording that can be replayed: {error}") from error
     except (OSError, NotReadable) as error:
         raise click.ClickException(f"{file} cannot be read: {error}") from error
     differences = differences_of(recording, played)
@@ -68,7 +68,7 @@ async def _played(recording: Recording, *, in_time: bool) -> Played:
         async with asyncio.timeout(_SHARE * longest + _MORE_SECONDS):
             return await play(recording, in_time=in_time)
     except TimeoutError as error:
-        raise NotARecording("its call does not end") from error
+        raise NotARecording("the call does not end") from error
 
 
 def differences_of(recording: Recording, played: Played) -> list[str]:
@@ -76,11 +76,11 @@ def differences_of(recording: Recording, played: Played) -> list[str]:
     recorded, now = recording.outcome, played.outcome
     found: list[str] = []
     if recorded is not None:
-        names = {"status": "the status", "reason": "the word for it", "code": "the error's code"}
+        names = {"status": "the status", "reason": "the word of diagnosis", "code": "the error's code"}
         names |= {"finish": "the finish reason", "chars": "the length of the text", "calls": "the number of tool calls"}
         before, after = recorded._asdict(), now._asdict()
         found += [
-            f"{what}: {_value(before[name])} then, {_value(after[name])} now"
+            f"{what}: {_value(before[name])} in the recording, {_value(after[name])} now"
             for name, what in names.items()
             if before[name] != after[name]
         ]

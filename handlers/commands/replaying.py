@@ -1,4 +1,4 @@
-"""Plays a recording: a whole bridge over a temporary state folder, and an arena that gives what was recorded."""
+"""Replays a recording: runs a bridge with a temporary state folder, and an arena that sends the recorded bytes."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from upstream.arena.steps import Line
 from upstream.protocol import cookies
 
 _HOST: Final = "127.0.0.1"
-#: In the path of a call that continues an evaluation.
+#: Part of the path of a call that continues an evaluation.
 _FOLLOW_UP: Final = "/post-to-evaluation/"
 _REQUEST_ID: Final = "replay"
-#: A silence that was recorded is played so long, in seconds, where all comes at once.
+#: How long a recorded silence lasts in a replay without pauses, in seconds.
 _SILENCE_SECONDS: Final = 1.0
-#: What the recorded caller's connection and its rights were is not played again.
+#: Headers about the recorded client's connection and rights, which are not replayed.
 _NOT_SENT: Final = frozenset(
     (
         *("accept-encoding", "authorization", "connection", "content-encoding", "content-length", "cookie", "expect"),
@@ -55,7 +55,7 @@ _MAX_ACCOUNTS: Final = 20
 
 
 class Played(NamedTuple):
-    """How a replay ended, the unknown content that it showed, and remarks on it."""
+    """The outcome of a replay, the unknown content in it, and remarks on it."""
 
     outcome: Outcome
     drift: frozenset[str]
@@ -63,7 +63,7 @@ class Played(NamedTuple):
 
 
 async def play(recording: Recording, *, in_time: bool = False) -> Played:
-    """Play a recording. Raises NotARecording for one that cannot be played."""
+    """Replay a recording. Raises NotARecording if it cannot be replayed."""
     with TemporaryDirectory(prefix="lmarena-bridge-replay-") as folder:
         async with AsyncExitStack() as stack:
             arena = await stack.enter_async_context(Arena(models=[_model(model) for model in recording.models] or None))
@@ -87,7 +87,7 @@ async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path:
     for server in await listen(runner, sockets, None):
         stack.callback(server.close)
     await app[MODELS].available()
-    for account in app[STATE].pool:  # each login is looked at once: these calls are none of the recording's
+    for account in app[STATE].pool:  # the bridge checks each login once; these calls are not part of the recording
         await app[RENEWALS].is_alive(account)
     origin = f"http://{_HOST}:{sockets[0].getsockname()[1]}"
     if (earlier := earlier_turn(recording)) is not None:
@@ -98,18 +98,18 @@ async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path:
     playback = arena.playback = Playback(_answers(recording, in_time=in_time))
     leaves = recording.outcome is not None and recording.outcome.status == 499
     await _send(recording, origin, secret, playback if leaves else None)
-    material = await app[RECORDER].ended(_REQUEST_ID)  # for the bridge too, which may be later
+    material = await app[RECORDER].ended(_REQUEST_ID)  # also for the bridge, which may take longer
     if material.outcome is None:
-        raise NotARecording("its call has no outcome")
+        raise NotARecording("the call has no outcome")
     return Played(
         material.outcome, app[RECORDER].drift_kinds.union(app[DRIFT].counts), tuple(_notes(recording, playback))
     )
 
 
 def earlier_turn(recording: Recording) -> tuple[bytes, str] | None:
-    """The request before a recorded follow-up, and what was answered: so that the bridge knows the conversation.
+    """The request before a recorded follow-up, and its answer, from which the bridge learns the conversation.
 
-    None for a call that was no follow-up, or whose history is not in its body.
+    None for a call that was not a follow-up, or whose history is not in its body.
     """
     if not _is_follow_up(recording):
         return None
@@ -132,7 +132,7 @@ def _is_follow_up(recording: Recording) -> bool:
 async def _send(
     recording: Recording, origin: str, secret: str, leaves_after: Playback | None, *, request_id: str = _REQUEST_ID
 ) -> None:
-    """Send the recorded request, and read its answer; or leave when all that was recorded has been played."""
+    """Send the recorded request, and read the answer, or disconnect once everything recorded has been replayed."""
     headers = [(name, value) for name, value in recording.headers if name.lower() not in _NOT_SENT]
     headers += [("Authorization", f"Bearer {secret}"), ("x-request-id", request_id)]
     try:
@@ -145,7 +145,7 @@ async def _send(
                 leaving = tasks.spawn(leaves_after.played.wait(), name="leave")
                 await asyncio.wait((asking, leaving), return_when=asyncio.FIRST_COMPLETED)
     except (ValueError, aiohttp.InvalidURL) as error:
-        raise NotARecording("its request cannot be sent") from error
+        raise NotARecording("the request cannot be sent") from error
 
 
 async def _ask(http: aiohttp.ClientSession, method: str, url: URL, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -165,7 +165,7 @@ def _answers(recording: Recording, *, in_time: bool) -> Iterator[RecordedAnswer]
 
 
 def _headers(call: RecordedCall) -> Iterator[tuple[str, str]]:
-    """The headers, with a `Retry-After` that names a time as the seconds that it meant."""
+    """The headers, with a `Retry-After` that has a date converted to seconds."""
     date = next((value for name, value in call.answer_headers if name.lower() == "date"), "")
     for name, value in call.answer_headers:
         if name.lower() == "retry-after" and date:
@@ -178,18 +178,18 @@ def _headers(call: RecordedCall) -> Iterator[tuple[str, str]]:
 
 def _notes(recording: Recording, playback: Playback) -> Iterator[str]:
     if recording.cut:
-        yield "the recording is cut: the call was larger than what is recorded of one"
+        yield "the recording is incomplete: the call was larger than the limit for one recording"
     told = {name.lower(): value for name, value in recording.answer_headers}
     if told.get("x-bridge-conversation", "").startswith("joined"):
-        yield "the call joined another one's answer then; here nobody else asks"
+        yield "the recorded call joined the answer of another call, which the replay does not have"
     if any(call.end == "not sent" for call in recording.calls):
-        yield "the site could not be reached then; here the connection is closed instead"
+        yield "in the recording, the site could not be reached; in the replay, the connection is closed instead"
     if _is_follow_up(recording) and playback.chats[:1] != ["follow-up"]:
-        yield "the call continued a conversation then, and began one now"
+        yield "the recorded call continued a conversation; the replay started one"
     if playback.surplus:
-        yield f"the bridge asked the site {playback.surplus} times more often than then"
+        yield f"the bridge made {playback.surplus} more calls to the site than in the recording"
     if unused := playback.unused():
-        yield f"{unused} recorded answers of the site were not asked for"
+        yield f"{unused} recorded answers of the site were not used"
 
 
 def _config(recording: Recording, arena: Arena, path: Path, *, in_time: bool) -> Config:
@@ -206,7 +206,7 @@ def _config(recording: Recording, arena: Arena, path: Path, *, in_time: bool) ->
     try:
         return Config.read(sections)
     except ConfigError as error:
-        raise NotARecording("its settings are none of this version") from error
+        raise NotARecording("the settings do not fit this version") from error
 
 
 def _model(model: AskedModel) -> Model:

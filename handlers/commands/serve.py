@@ -25,7 +25,7 @@ from handlers.daemon.sockets import CannotListen
 from handlers.workers.worker_arguments import STATE_DIR, WorkerArguments
 
 if TYPE_CHECKING:
-    from handlers.daemon.service import Setup  # a parent needs none of it
+    from handlers.daemon.service import Setup  # deferred, since a parent does not need it
 
 #: sysexits.h: the configuration or the state is wrong; a restart does not help.
 EX_CONFIG: Final = 78
@@ -47,10 +47,10 @@ _logger = logging.getLogger(__name__)
 def serve(host: str | None, port: int | None) -> None:
     """Run the daemon (also without a command).
 
-    SIGTERM and Ctrl-C shut down gracefully: running answers may finish; a second one ends them. SIGHUP reloads the
+    SIGTERM and Ctrl-C shut down gracefully: running answers may finish; a second signal ends them. SIGHUP reloads the
     configuration. SIGUSR1 restarts the worker processes one after the other, if there are several (server.workers).
-    Exits 78 on a bad configuration or state file, 75 on a temporary failure of the disk, 70 with an incompatible
-    version of aiohttp.
+    The exit status is 78 for a bad configuration or state file, 75 for a temporary failure of the disk, and 70 for an
+    incompatible version of aiohttp.
     """
     given = (("--host", "server.host", host), ("--port", "server.port", port))
     fixed = [
@@ -82,12 +82,12 @@ def serve(host: str | None, port: int | None) -> None:
 
 
 async def _run(config: Config, reread: Callable[[], Config], worker: WorkerArguments | None) -> int:
-    """Run the daemon, one of its workers, or the parent of those; return the exit status."""
+    """Run the daemon, one of its workers, or the workers' parent; return the exit status."""
     if worker is None and config.server.workers > 1:
         from handlers.workers.parent import Parent
 
         return await Parent(config, reread, partial(_say_ready, config)).run()
-    with gc_paused():  # imported late: a parent needs none of it
+    with gc_paused():  # deferred, since a parent does not need it
         from handlers.daemon.service import Service
         from handlers.request.aiohttp_internals import IncompatibleAiohttp
     say_ready = partial(_say_ready, config) if worker is None else partial(_say_worker_ready, worker)
@@ -125,10 +125,10 @@ def _say_ready(config: Config, url: str, setup: Setup | None = None) -> None:
 
 
 def _say_next(url: str, setup: Setup) -> None:
-    """Say what is still to be set up, and where."""
+    """Log what still has to be set up, and where."""
     if setup.code is not None:  # after the #, so that browsers do not send it and no proxy logs it
         _logger.warning("the dashboard has no password yet; set it at %s/dashboard/setup#%s", url, setup.code)
     if not setup.accounts:
-        _logger.info("next: add an account, at %s/dashboard/accounts or by `%s`", url, ADD_ACCOUNT)
+        _logger.info("next: add an account, at %s/dashboard/accounts or with `%s`", url, ADD_ACCOUNT)
     if not setup.keys:
-        _logger.info("next: make an API key, at %s/dashboard/keys or by `lmarena-bridge keys add --name NAME`", url)
+        _logger.info("next: make an API key, at %s/dashboard/keys or with `lmarena-bridge keys add --name NAME`", url)

@@ -25,10 +25,12 @@ from handlers.daemon.sharing import sharing_of
 if TYPE_CHECKING:
     from bridge.shared.sharing import Sharing
 
-#: What is moved, the accounts last: their cookies must not be in use at both places.
+#: The documents that are moved, the accounts last, since their cookies must not be in use in both places.
 _FORMS: Final[tuple[DocumentFormat[Any], ...]] = (KEYS, ADMIN, MODELS, MODEL_NEWS, SITE, BUDGETS, ACCOUNTS)
 
-_replace = click.option("--replace", is_flag=True, help="Replace the keys and accounts that are there already.")
+_replace = click.option(
+    "--replace", is_flag=True, help="Replace the keys and accounts that the destination already has."
+)
 
 
 @click.group()
@@ -36,7 +38,7 @@ _replace = click.option("--replace", is_flag=True, help="Replace the keys and ac
 def state() -> None:
     """Move the state between files and Redis, while no daemon runs.
 
-    That is keys, accounts, settings, models, budgets and statistics. Conversations are not moved.
+    The state is keys, accounts, settings, models, budgets and statistics. Conversations are not moved.
     """
 
 
@@ -44,7 +46,7 @@ def state() -> None:
 @config_option
 @_replace
 def import_state(replace: bool) -> None:
-    """Move the state folder's contents to Redis."""
+    """Move the state from the state folder to Redis."""
     asyncio.run(_import(read_config(), replace=replace))
 
 
@@ -52,7 +54,7 @@ def import_state(replace: bool) -> None:
 @config_option
 @_replace
 def export_state(replace: bool) -> None:
-    """Move what is in Redis to the state folder."""
+    """Move the state from Redis to the state folder."""
     asyncio.run(_export(read_config(), replace=replace))
 
 
@@ -80,25 +82,25 @@ async def _export(config: Config, *, replace: bool) -> None:
 
 @asynccontextmanager
 async def _both(config: Config) -> AsyncIterator[tuple[StateFolder, Sharing]]:
-    """The folder and Redis, which no daemon uses. Raises ClickException and StateError."""
+    """The folder and Redis, neither of which a daemon is using. Raises ClickException and StateError."""
     folder = StateFolder(config.server.state_dir)
     sharing = sharing_of(config, folder)
     if sharing is None:
-        raise click.ClickException("redis.url is empty: name the Redis to move the state to or from")
+        raise click.ClickException("redis.url is empty: set it to the Redis to move the state to or from")
     folder.prepare()
     with folder.hold():
         async with sharing.connected():
             if sharing.trouble:
                 raise click.ClickException(sharing.trouble)
             if sharing.others_run:
-                raise click.ClickException("a daemon uses this Redis: stop it first, and wait five seconds")
+                raise click.ClickException("a daemon is using this Redis: stop it first, and wait five seconds")
             yield folder, sharing
 
 
 async def _require_empty(target: DocumentSource, name: str, *, replace: bool) -> None:
     if not replace and (await target.open(KEYS).load() or await target.open(ACCOUNTS).load()):
-        raise click.ClickException(f"{name} has keys or accounts already: --replace replaces them")
+        raise click.ClickException(f"{name} already has keys or accounts: use --replace to replace them")
 
 
 def _say(keys: tuple[object, ...], accounts: tuple[object, ...], name: str) -> None:
-    click.echo(f"{name} has {len(keys)} keys and {len(accounts)} accounts now.")
+    click.echo(f"{name} now has {len(keys)} keys and {len(accounts)} accounts.")

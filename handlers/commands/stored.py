@@ -1,4 +1,4 @@
-"""A command's reading and changing of the state, in files or in Redis, whether or not a daemon is running."""
+"""Lets commands read and change the state, in files or in Redis, whether or not a daemon is running."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def update(config: Config, form: DocumentFormat[T], change: Callable[[T], T]) ->
 
 @asynccontextmanager
 async def source_of(config: Config) -> AsyncIterator[DocumentSource]:
-    """Where the documents are. Raises StateUnavailable if Redis has them and cannot be used."""
+    """The source of the documents. Raises StateUnavailable if they are in Redis and it cannot be used."""
     folder = StateFolder(config.server.state_dir)
     sharing = sharing_of(config, folder)
     if sharing is None:

@@ -1,4 +1,4 @@
-"""Output of commands: tables and points in time. Colour and wrapping only on a terminal."""
+"""Output of commands: tables and times. Colour and wrapping are for terminals only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.table import Table
 
 from upstream.protocol.printable import printable
 
-#: The width when stdout is not a terminal: no row is wrapped, so that `grep` finds whole rows.
+#: The width if stdout is not a terminal: no row is wrapped, so that `grep` finds whole rows.
 _PIPE_COLUMNS: Final = 10_000
-#: The lines of a table's heading, and of the prompt below it.
+#: The lines of a table's heading and of the shell's prompt below it.
 _HEADING_LINES: Final = 3
 #: The latest unix time that `datetime` accepts in every time zone.
 _LAST_SECOND: Final = 253_402_214_400.0
@@ -26,7 +26,7 @@ _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 def print_table(columns: Iterable[str], rows: Iterable[Iterable[str]], *, paged: bool = False) -> None:
     """Print a table of plain text on stdout; control characters are replaced.
 
-    With `paged`, one that has more rows than a terminal has lines goes through the user's pager.
+    With `paged`, a table that has more rows than the terminal has lines goes through the user's pager.
     """
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS
     console = Console(width=width, markup=False, highlight=False, emoji=False)

@@ -1,4 +1,4 @@
-"""The demo's Trouble page: faults of the embedded arena, armed by a click. No other daemon has it."""
+"""The demo's Trouble page, on which a click arms faults of the embedded arena. No other daemon has it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from upstream.protocol import cookies
 
 PATH: Final = "/dashboard/trouble"
 _PAGE: Final = "trouble"
-#: How often a fault is met that is armed for good: the arena's own word for it.
+#: The count of a fault that is armed until it is switched off, in the arena's terms.
 _ALWAYS: Final = None
 
 
 class Fault(NamedTuple):
-    """A fault of the arena with its parameters; `on` says which calls meet it, None the usual ones."""
+    """A fault of the arena with its parameters. `on` says which calls meet it; None stands for the usual ones."""
 
     name: str
     parameters: Mapping[str, Any] = {}
@@ -32,14 +32,14 @@ class Fault(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """What can be armed by a click, and what it causes. Its faults are armed together."""
+    """A trouble that a click can arm, and what it causes. Its faults are armed together."""
 
     label: str
     seen: str
     faults: tuple[Fault, ...]
 
 
-#: By the names that the page's forms have for them.
+#: The troubles, by their names in the page's forms.
 TROUBLES: Final[Mapping[str, Scenario]] = {
     "rate_limited": Scenario(
         "Rate limited",
@@ -47,15 +47,15 @@ TROUBLES: Final[Mapping[str, Scenario]] = {
         (Fault("rate_limited", {"retry_after": "20"}),),
     ),
     "challenge": Scenario(
-        "Challenge page", "503 `upstream_challenge`: the site wants a fresh `cf_clearance`", (Fault("challenge"),)
+        "Challenge page", "503 `upstream_challenge`: the site demands a fresh `cf_clearance`", (Fault("challenge"),)
     ),
     "recaptcha": Scenario(
-        "reCAPTCHA", "503 `upstream_challenge`: the site wants a human for this request", (Fault("recaptcha"),)
+        "reCAPTCHA", "503 `upstream_challenge`: the site demands a human for this request", (Fault("recaptcha"),)
     ),
     "blocked": Scenario("Blocked", "503 `upstream_challenge`: the site blocks this network", (Fault("blocked"),)),
     "expired": Scenario(
         "Expired login",
-        "503 `no_account`: the account's login is dead. “All off” logs it in again",
+        "503 `no_account`: the account's login has expired. “All off” logs it in again",
         (Fault("expired"), Fault("expired", on="me")),
     ),
     "moderated": Scenario("Moderated", "400 `content_filter`: the prompt is refused", (Fault("moderated"),)),
@@ -67,28 +67,30 @@ TROUBLES: Final[Mapping[str, Scenario]] = {
     ),
     "slow_start": Scenario(
         "Slow first token",
-        "fifteen seconds without a word; a stream gets keep-alives meanwhile",
+        "fifteen seconds of silence; meanwhile a stream gets keep-alives",
         (Fault("heartbeats", {"count": 15, "every": 1.0}),),
     ),
-    "slow": Scenario("Slow answer", "half a second before each delta", (Fault("slow", {"delta_seconds": 0.5}),)),
+    "slow": Scenario(
+        "Slow answer", "a pause of half a second before each delta", (Fault("slow", {"delta_seconds": 0.5}),)
+    ),
     "server_error": Scenario(
         "Site fails (503)",
-        "once: repeated, unseen; every time: 502 `upstream_error` after three attempts",
+        "once: the bridge retries without an error; every time: 502 `upstream_error` after three attempts",
         (Fault("server_error", {"status": 503}),),
     ),
     "empty": Scenario(
         "Empty answer",
-        "once: repeated, unseen; every time: 502 `upstream_error` after two attempts",
+        "once: the bridge retries without an error; every time: 502 `upstream_error` after two attempts",
         (Fault("empty_answer"),),
     ),
     "changed": Scenario(
         "Site has changed",
-        "502 with `site_changed`: nothing is at the address. Once: the other way of a new chat may work, unseen",
+        "502 with `site_changed`: the site answers 404. Once: the bridge may succeed in the other mode",
         (Fault("not_found", {"status": 404}),),
     ),
     "unknown": Scenario(
         "Unknown lines",
-        "the answer is whole; `/health` counts what was not understood",
+        "the answer is complete; `/health` counts the lines that the bridge did not understand",
         (Fault("unknown_tags"),),
     ),
 }
@@ -99,7 +101,7 @@ def add_trouble(app: web.Application, arena: Arena) -> None:
     pages.add_page(app, PATH, "Trouble", "t")
 
     async def show(request: web.Request, login: Login) -> web.StreamResponse:
-        """GET: what can be armed, and what is armed."""
+        """GET: show the troubles that can be armed, and those that are armed."""
         armed = arena.faults.armed()
         names = {fault.name for fault in armed}
         shown = {
@@ -112,7 +114,7 @@ def add_trouble(app: web.Application, arena: Arena) -> None:
         return await pages.render(request, pages.template(request, _PAGE), login, shown)
 
     async def arm(request: web.Request, _: Login) -> web.StreamResponse:
-        """POST: arm a trouble once or for good, or any fault once."""
+        """POST: arm a trouble once or until it is switched off, or any fault once."""
         form = await read_form(request)
         times, name = (1, form["once"]) if "once" in form else (_ALWAYS, form.get("always", ""))
         if name in TROUBLES:
@@ -125,7 +127,7 @@ def add_trouble(app: web.Application, arena: Arena) -> None:
         return see_other(PATH)
 
     async def clear(request: web.Request, _: Login) -> web.StreamResponse:
-        """POST: disarm all, and log each account in again, which ends its cooldowns too."""
+        """POST: disarm all faults, and log each account in again, which also ends its cooldowns."""
         arena.faults.clear()
         for account in list(request.app[STATE].pool):
             session = cookies.decode(arena.sign_in(account.session.email or account.label).cookie_value)

@@ -204,5 +204,5 @@ def _new(degraded: Sequence[Mapping[str, str]], known: set[tuple[str, str]], whe
 
 def _silent(instance: str) -> Trouble:
     host, _, process = instance.rpartition("@")[0].rpartition(":")[0].rpartition(":")
-    what = "it does not tell how it is: it may be frozen, very busy, or have ended just now"
+    what = "it does not report its state: it may be frozen, very busy, or have ended just now"
     return Trouble(f"process {process} of {host}", Reason.WORKER, what, to_do="look again in a moment, then at its log")

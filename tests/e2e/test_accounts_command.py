@@ -174,7 +174,7 @@ async def test_an_account_is_renamed_paused_resumed_and_tested(arena: Arena) -> 
     env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
     await arun("accounts", "add", "--label", "ada", stdin=session.cookie_value)
     await arun("accounts", "add", "--label", "bob", stdin=arena.sign_in("bob@example.org").cookie_value)
-    assert "labelled 'eve' now" in (await arun("accounts", "rename", "ada", "eve")).stdout
+    assert "is now labelled 'eve'" in (await arun("accounts", "rename", "ada", "eve")).stdout
     for label, said in (("bob", "another account is labelled 'bob'"), ("a\x1b[2J", "label: must be 1 to 64")):
         refused = await arun("accounts", "rename", "eve", label)
         assert (refused.exit_code, said in refused.stderr) == (1, True)

@@ -122,10 +122,10 @@ async def test_commands(chat: Terminal, arena: Arena, tmp_path: Path) -> None:
     await chat.sees(f"\n{name}\n")
 
     chat.type("/system Be brief." + ENTER)
-    await chat.sees("holds from the next message on")
+    await chat.sees("applies from the next message on")
     (tmp_path / "heron.png").write_bytes(png(1))
     chat.type("/image heron.png" + ENTER)
-    await chat.sees("Goes with the next message: heron.png")
+    await chat.sees("The next message will include: heron.png")
     chat.type("/image nothing.png" + ENTER)
     await chat.sees("nothing.png: No such file or directory")
     chat.type("/say a heron" + ENTER)
@@ -142,7 +142,7 @@ async def test_commands(chat: Terminal, arena: Arena, tmp_path: Path) -> None:
     chat.type("/save chat.md" + ENTER)
     await chat.sees("chat.md: File exists")
     chat.type("/clear" + ENTER)
-    await chat.sees("A new chat begins.")
+    await chat.sees("This is a new chat.")
     chat.type("/quit" + ENTER)
     assert await chat.ends() == 0
     history = tmp_path / "home" / "lmarena-bridge" / "chat-history"

@@ -145,7 +145,7 @@ async def test_a_site_that_cannot_say_who_is_logged_in_is_worth_a_look_while_the
     result = await check(arena, arena.sign_in("ada@example.org"))
     assert result.exit_code == 0
     assert re.match(
-        "! account ada: .* its login renews itself, but LMArena could not be asked about it: LMArena failed",
+        "! account ada: .* its login renews itself, but the bridge could not ask LMArena about it: LMArena failed",
         line(result, "account ada"),
     )
     result = await check(arena, signed_in_ago(arena, 4000))
@@ -207,7 +207,7 @@ async def test_a_site_of_2025_shows_by_its_page_whether_it_knows_the_login(arena
     arena.expire(bob)
     result = await check(arena, ada, bob)
     assert result.exit_code == 0
-    assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; its page is at /?mode=direct now"
+    assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; its page is now at /?mode=direct"
     assert line(result, "account ada") == "✓ account ada: ada@example.org, its login renews itself"
     assert "the site no longer accepts its login" in line(result, "account bob")
     assert [account["expired"] for account in stored()] == [False, True]

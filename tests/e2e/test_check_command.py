@@ -28,8 +28,8 @@ async def test_all_is_well(arena: Arena) -> None:
     expected = (
         "✓ configuration: no bridge.toml, so the defaults apply",
         rf"✓ state folder: {Path.cwd() / 'state'}, [\d,.]+ GB free",
-        "✓ daemon: does not run, but could listen on 127.0.0.1, port 0: lmarena-bridge serve",
-        "! dashboard: no password yet: lmarena-bridge password",
+        "✓ daemon: is not running, but could listen on 127.0.0.1, port 0: lmarena-bridge serve",
+        "! dashboard: it has no password yet: lmarena-bridge password",
         "✓ API keys: 1",
         f"✓ LMArena: {arena.origin} answers",
         "✓ clock: within 60 s of LMArena's",
@@ -53,7 +53,9 @@ async def test_nothing_has_been_set_up_yet(arena: Arena, tmp_path: Path) -> None
     result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
     assert result.exit_code == 1
     assert line(result, "state folder").endswith("state, which will be created at the first start")
-    assert line(result, "API keys") == "! API keys: none, so no caller is admitted: lmarena-bridge keys add --name NAME"
+    assert (
+        line(result, "API keys") == "! API keys: none, so no request is accepted: lmarena-bridge keys add --name NAME"
+    )
     assert line(result, "accounts") == (
         "✗ accounts: none: paste a cookie into the dashboard or `lmarena-bridge accounts add`"
     )
@@ -82,7 +84,10 @@ async def test_a_clearance_without_its_user_agent_is_worth_a_look(arena: Arena) 
     arena.clearance = "clear"
     result = await check(arena, arena.sign_in(), LMARENA_BRIDGE_UPSTREAM__CF_CLEARANCE="clear")
     assert result.exit_code == 0
-    assert "! configuration: cf_clearance works for its own browser only: set upstream.user_agent" in result.stdout
+    assert (
+        "! configuration: cf_clearance works only with its browser's user agent: set upstream.user_agent"
+        in result.stdout
+    )
     assert line(result, "upload action ids").startswith("✓")
 
 

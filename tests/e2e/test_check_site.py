@@ -113,7 +113,7 @@ def catalog_gone(arena: Arena) -> None:
         pytest.param(
             page_without_models,
             "✓ LMArena: .* answers$",
-            r"✓ models: \d+, .* \(from the catalog only: the page holds no list\)",
+            r"✓ models: \d+, .* \(from the catalog only: the page has no list\)",
             id="a page without models",
         ),
         pytest.param(
@@ -137,7 +137,7 @@ async def test_either_the_catalog_or_the_page_is_enough(arena: Arena, trouble: T
 async def test_a_page_that_has_moved_is_named(arena: Arena) -> None:
     arena.page_path = "/chat/direct"
     result = await check(arena, arena.sign_in())
-    assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; its page is at /chat/direct now"
+    assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; its page is now at /chat/direct"
 
 
 async def test_an_origin_that_has_moved_is_named(arena: Arena) -> None:
@@ -169,7 +169,7 @@ async def test_no_models_anywhere(arena: Arena) -> None:
     result = await check(arena, arena.sign_in())
     assert result.exit_code == 1
     assert line(result, "models") == (
-        "✗ models: LMArena lists no model that can be read, and none are known from an earlier reading"
+        "✗ models: LMArena lists no model that can be read, and none are known from earlier"
     )
 
 
@@ -179,5 +179,7 @@ async def test_models_of_before_are_mentioned(arena: Arena) -> None:
     await asyncio.to_thread(run, "models", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
     arena.page_models, arena.catalog_served = False, False
     result = await check(arena, session)
-    assert re.match(rf"! models: .*; {len(arena.models)} are known from an earlier reading", line(result, "models"))
+    assert re.match(
+        rf"! models: .*; {len(arena.models)} are known from the last time the list was read", line(result, "models")
+    )
     assert result.exit_code == 0

@@ -132,7 +132,7 @@ def test_a_key_has_an_end_and_a_budget_is_paused_and_rotated() -> None:
     rotated = run("keys", "rotate", "laptop")
     assert re.fullmatch(r"sk-lmab-\w{32}\n", rotated.stdout)
     assert rotated.stdout.strip() != secret
-    assert "24 hours more" in rotated.stderr
+    assert "24 more hours" in rotated.stderr
     assert run("keys", "add", "--name", "b", "--expires", "soon").exit_code == 2
 
 

@@ -20,9 +20,9 @@ from bridge.state.documents import StateFolder
 
 CHECKOUT = Path(__file__).parents[2]
 GOOD = "correct horse battery"
-SET = "The password is set. A running daemon notices within two seconds, and ends all earlier logins.\n"
+SET = "The password is set. A running daemon notices this within two seconds, and ends all existing logins.\n"
 FIRST = b"New password, at least 12 characters: "
-SECOND = b"The same again: "
+SECOND = b"Repeat the password: "
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_a_file_is_replayed_and_one_that_ends_otherwise_is_told_from_it(tmp_path
     file.write_bytes(orjson.dumps(document))
     other = CliRunner().invoke(replay, [str(file)])
     assert other.exit_code == 1
-    assert "differs   the finish reason: none then, length now" in other.output
+    assert "differs   the finish reason: none in the recording, length now" in other.output
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
     file.write_text("{}")
     refused = CliRunner().invoke(replay, [str(file)])
     assert refused.exit_code == 1
-    assert "is no recording that can be played: it has no lmarena_bridge_recording" in refused.output
+    assert "is not a recording that can be replayed: it has no lmarena_bridge_recording" in refused.output
 
 
 async def recorded_fault(fault: str, tmp_path: Path) -> bytes:

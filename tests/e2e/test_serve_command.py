@@ -164,7 +164,7 @@ async def test_reload_reaches_the_daemon_and_a_single_process_is_not_restarted(a
     configure(arena)
     nobody = await arun("reload")
     assert (nobody.exit_code, nobody.stdout) == (1, "")
-    assert "no daemon runs with the state folder" in nobody.stderr
+    assert "no daemon is running with the state folder" in nobody.stderr
     async with serving() as (process, _):
         assert process.stderr is not None
         reloaded = await arun("reload")

@@ -41,7 +41,7 @@ async def test_there_and_back(tmp_path: Path) -> None:
             return result.exit_code, result.output
 
         assert await run("keys", "list") == (0, "No key yet: lmarena-bridge keys add --name NAME\n")
-        assert await run("state", "import") == (0, "Redis has 1 keys and 1 accounts now.\n")
+        assert await run("state", "import") == (0, "Redis now has 1 keys and 1 accounts.\n")
         code, shown = await run("keys", "list")
         assert code == 0
         assert key.id in shown
@@ -50,9 +50,9 @@ async def test_there_and_back(tmp_path: Path) -> None:
         await redis.server.call("HSET", "lmab:instances", "another", round(time.time() * 1000))
         code, shown = await run("state", "export", "--replace")
         assert code == 1
-        assert "a daemon uses this Redis" in shown
+        assert "a daemon is using this Redis" in shown
         await redis.server.call("HDEL", "lmab:instances", "another")
-        assert await run("state", "export", "--replace") == (0, "the state folder has 1 keys and 1 accounts now.\n")
+        assert await run("state", "export", "--replace") == (0, "the state folder now has 1 keys and 1 accounts.\n")
         assert await redis.server.call("KEYS", "lmab:doc:*") == []
     assert await folder.open(KEYS).load() == (key,)
     assert await folder.open(ACCOUNTS).load() == (account,)

@@ -83,7 +83,7 @@ def test_the_table_has_a_row_for_each() -> None:
     assert "rejected 404, here" in result.stdout
     assert not steers(result.stdout)
     assert "<b>[red]x" in result.stdout, "markup is text"
-    assert "1 of 4; --number shows more." in run("-n", "1").stderr
+    assert "1 of 4 requests; use --number to show more." in run("-n", "1").stderr
 
 
 def test_one_request_with_its_attempts_and_what_to_do() -> None:
@@ -118,7 +118,7 @@ def test_json_steers_no_terminal_and_keeps_every_character(words: tuple[str, ...
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["req_none"], 1, "No request req_none is kept"),
+        (["req_none"], 1, "There is no stored request req_none"),
         (["--since", "yesterday"], 2, "'yesterday' is not a time: write 15m, 2h, 7d, or 2026-11-30T21:00"),
         (["-n", "0"], 2, "0 is not in the range"),
     ],

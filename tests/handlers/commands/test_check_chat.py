@@ -43,7 +43,7 @@ def test_nobody_listens_and_no_key_is_given() -> None:
     assert line.verdict is Verdict.BAD
     assert "Is it running? lmarena-bridge serve" in line.text
     asked = CliRunner().invoke(main, ["check", "--chat"], env={"OPENAI_API_KEY": None})
-    assert (asked.exit_code, "an API key is needed" in asked.stderr) == (2, True)
+    assert (asked.exit_code, "an API key is required" in asked.stderr) == (2, True)
 
 
 def test_a_disk_that_is_nearly_full_is_worth_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +51,4 @@ def test_a_disk_that_is_nearly_full_is_worth_a_look(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(check, "LITTLE_SPACE_BYTES", 10**18)
     line = check._state_folder(tmp_path)
     assert line.verdict is Verdict.WORTH_A_LOOK
-    assert "on a full disk nothing is kept" in line.text
+    assert "on a full disk, the bridge can save nothing" in line.text

@@ -88,7 +88,7 @@ def test_no_secret_is_shown_wherever_it_comes_from(home: Path) -> None:
 
 def test_the_path_and_whether_it_is_right(home: Path) -> None:
     assert run("path").exit_code == 1
-    assert run("check").stdout == "no bridge.toml, so the defaults: right\n"
+    assert run("check").stdout == "no bridge.toml, so the defaults apply: valid\n"
     file = home / "bridge.toml"
     file.write_text("[limits]\nrpm = 0\n[upstream]\ncf_clearance = 'canary;'\n")
     result = run("check")
@@ -100,4 +100,4 @@ def test_the_path_and_whether_it_is_right(home: Path) -> None:
     assert "canary" not in result.output
     file.write_text("")
     assert run("path").stdout == f"{file}\n"
-    assert run("check").stdout == f"{file}: right\n"
+    assert run("check").stdout == f"{file}: valid\n"

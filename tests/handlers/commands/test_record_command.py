@@ -66,7 +66,7 @@ async def test_a_call_that_is_kept_is_saved_with_its_texts(tmp_path: Path) -> No
         ((), 0, "Give the ID of a call, or --next."),
         (("call-1", "--next"), 0, "Give the ID of a call, or --next."),
         (("call-1",), 0, "since recording.keep_mb is 0"),
-        (("call-1",), 1, "no daemon runs with the state folder"),
+        (("call-1",), 1, "no daemon is running with the state folder"),
     ],
 )
 def test_what_cannot_be_saved_is_said(words: tuple[str, ...], keep_mb: int, said: str, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ URL = "http://127.0.0.1:8000"
             Setup("c0de", accounts=0, keys=0),
             [
                 f"the dashboard has no password yet; set it at {URL}/dashboard/setup#c0de",
-                f"next: add an account, at {URL}/dashboard/accounts or by `lmarena-bridge accounts add`",
-                f"next: make an API key, at {URL}/dashboard/keys or by `lmarena-bridge keys add --name NAME`",
+                f"next: add an account, at {URL}/dashboard/accounts or with `lmarena-bridge accounts add`",
+                f"next: make an API key, at {URL}/dashboard/keys or with `lmarena-bridge keys add --name NAME`",
             ],
         ),
     ],

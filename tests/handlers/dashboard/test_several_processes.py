@@ -193,7 +193,7 @@ async def test_a_process_that_does_not_answer_is_named_and_costs_a_page_half_a_s
 
     monkeypatch.setattr("bridge.shared.instances.RedisInstances._answer", silent)
     page = await walker.at(several, 0).get("/dashboard")
-    assert page.markup.says("does not tell how it is")
+    assert page.markup.says("does not report its state")
     assert page.markup.says(f"process {os.getpid()} of {socket.gethostname()}")
 
 
