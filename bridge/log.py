@@ -68,9 +68,9 @@ def configure(
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # not in the lines: saves look-ups
     root = logging.getLogger()
     root.setLevel(level.upper())
-    handler = next(iter(_ours()), None)
+    handler = next(iter(_bridge_handlers()), None)
     if handler is None or handler.stream is not stream or handler.threaded != threaded:
-        for old in _ours():
+        for old in _bridge_handlers():
             root.removeHandler(old)
             old.flush()
             old.close()
@@ -102,11 +102,11 @@ def _formatter(
 
 def flush() -> None:
     """Wait until all lines are written, while the stream's reader makes progress."""
-    for handler in _ours():
+    for handler in _bridge_handlers():
         handler.flush()
 
 
-def _ours() -> list[_Handler]:
+def _bridge_handlers() -> list[_Handler]:
     return [handler for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
 
 

@@ -16,20 +16,20 @@ from upstream.protocol.errors import Reason
 
 #: The meanings of `why=` in `x-bridge-conversation`.
 WHY: Final[Mapping[str, str]] = {
-    "known": "the history is that of an evaluation, which the last message was sent to",
-    "repeated": "the same request came once more, and the site answered its turn again",
+    "known": "the history is that of an evaluation, to which the last message was sent",
+    "repeated": "the same request was repeated, and the site answered its turn again",
     "first": "there was no earlier answer in the request",
-    "unknown": "no evaluation had this history: it was edited, or the bridge was restarted, or it is too long ago",
+    "unknown": "no evaluation had this history: it was edited, or the bridge was restarted, or it is too old",
     "busy": "the evaluation was answering another request",
     "account": "the evaluation's account was gone, expired or on cooldown",
-    "shape": "something else followed the last answer than one plain message, or the results of its calls",
-    "tools": "the history was known, with other tools, or another form of the answer",
+    "shape": "what followed the last answer was not one plain message, nor the results of its calls",
+    "tools": "the history was known, but with other tools or another response format",
     "gone": "the site no longer had the evaluation",
     "uncertain": "an earlier attempt may have reached the evaluation",
     "battle": "the evaluation demanded a battle, which only a human can settle",
-    "follow_ups": "this account was not given follow-ups",
-    "same": "the same request was being answered, and this one was told that answer",
-    "apart": "pictures are drawn in evaluations of their own",
+    "follow_ups": "follow-ups are off, or suspended for this account",
+    "same": "the same request was already being answered, and this one was given that answer",
+    "apart": "each picture is drawn in a new evaluation",
 }
 
 _CONVERSATION: Final = re.compile(r"([a-z-]+); why=([a-z_]+)")
