@@ -44,7 +44,7 @@ async def test_a_budget_of_requests_is_exact_however_many_come_at_once(arena: Ar
         refused = next(answer for answer in answers if answer.status == 429)
         error = (await refused.json())["error"]
         assert (error["code"], refused.headers["x-bridge-reason"]) == ("budget_exceeded", "rate_limited")
-        assert "5 requests a day" in error["message"]
+        assert "daily budget of 5 requests" in error["message"]
         assert 0 < int(refused.headers["Retry-After"]) <= DAY_SECONDS
 
 
