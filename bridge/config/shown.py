@@ -105,9 +105,9 @@ class Change(NamedTuple):
     needs_restart: bool
 
 
-def shown(config: Config) -> tuple[ShownSetting, ...]:
+def shown_settings(config: Config) -> tuple[ShownSetting, ...]:
     """Every setting, in the order of bridge.toml."""
-    return tuple(_shown(config, name) for name in KEYS)
+    return tuple(_shown_setting(config, name) for name in KEYS)
 
 
 def changes(before: Config, after: Config) -> tuple[Change, ...]:
@@ -116,12 +116,12 @@ def changes(before: Config, after: Config) -> tuple[Change, ...]:
 
 
 def _change(before: Config, after: Config, name: str) -> Change:
-    old, new = _shown(before, name), _shown(after, name)
+    old, new = _shown_setting(before, name), _shown_setting(after, name)
     text = "another one" if new.text == old.text else new.text  # a secret was replaced by another one
     return Change(name, old.text, text, new.origin, new.needs_restart)
 
 
-def _shown(config: Config, name: str) -> ShownSetting:
+def _shown_setting(config: Config, name: str) -> ShownSetting:
     value = attrgetter(name)(config)
     shown_value = None if isinstance(value, Secret) else plain(value)
     if shown_value is not None and redact(text := to_toml(shown_value)) != text:  # a secret in the wrong place

@@ -8,7 +8,7 @@ import click
 
 from bridge.config.problems import ConfigError
 from bridge.config.schema import KEYS, SECTIONS
-from bridge.config.shown import ShownSetting, shown
+from bridge.config.shown import ShownSetting, shown_settings
 from handlers.commands.config_option import config_option, read_config
 from handlers.commands.output import json_option, print_json
 from handlers.commands.serve import EX_CONFIG
@@ -37,7 +37,7 @@ def show(names: tuple[str, ...], only_set: bool, as_json: bool) -> None:
     marks settings that need a restart to change; for the others, `reload` is enough.
     """
     settings = read_config()
-    found = [each for each in _named(shown(settings), names) if not (only_set and each.is_default)]
+    found = [each for each in _named(shown_settings(settings), names) if not (only_set and each.is_default)]
     if as_json:
         source = None if settings.source is None else str(settings.source)
         print_json({"file": source, "settings": {each.name: each.to_json() for each in found}})

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from bridge.config.shown import shown
+from bridge.config.shown import shown_settings
 from bridge.state.sizes import FolderEntry
 from bridge.statistics.stats import Stats
 from handlers.daemon.reloading import RELOADING
@@ -64,7 +64,7 @@ def diagnosis(app: web.Application, process: Process, stats: Stats) -> dict[str,
             "failure": None if models.failure is None else models.failure.reason.value,
             "seconds_to_next_reading": None if models.next_reading is None else round(models.next_reading),
         },
-        "settings": {each.name: each.to_report() for each in shown(app[SETTINGS].config)},
+        "settings": {each.name: each.to_report() for each in shown_settings(app[SETTINGS].config)},
         "needs_restart": [change.name for change in reloading.needing_restart],
         "state_bytes": _sizes(process.files),
         "endings": {

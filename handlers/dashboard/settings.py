@@ -12,7 +12,7 @@ from aiohttp import web
 from bridge.access.logins import Login
 from bridge.config.origins import Origin, Source
 from bridge.config.schema import LEVELS
-from bridge.config.shown import ShownSetting, shown
+from bridge.config.shown import ShownSetting, shown_settings
 from bridge.errors import ApiError
 from bridge.log import redact
 from bridge.state.documents import StateError
@@ -136,7 +136,7 @@ def rows_of(app: web.Application) -> list[Row]:
     """Every setting in force, in the order of bridge.toml, with the clearance that was pasted where that counts."""
     config, clearance = app[SETTINGS].config, app[STATE].admin.clearance
     waiting = {change.name: change.after for change in app[RELOADING].needing_restart}
-    rows = [Row(setting, waiting.get(setting.name, "")) for setting in shown(config)]
+    rows = [Row(setting, waiting.get(setting.name, "")) for setting in shown_settings(config)]
     if clearance is None or not clearance.replaces(config.upstream.cf_clearance.value):
         return rows
     pasted = {"upstream.cf_clearance": None} | (

@@ -13,7 +13,7 @@ from bridge.config.file import ConfigSource, load
 from bridge.config.origins import Origin, Setting, Source
 from bridge.config.problems import ConfigError
 from bridge.config.schema import KEYS, Config
-from bridge.config.shown import NOT_SET, SET, Change, changes, shown, to_toml
+from bridge.config.shown import NOT_SET, SET, Change, changes, shown_settings, to_toml
 
 TEXT = """
 [server]
@@ -48,7 +48,7 @@ def test_each_value_has_its_origin(path: Path) -> None:
     }
     fixed = [Setting(Origin(Source.COMMAND_LINE, "--port"), "server.port", 9001)]
     config = ConfigSource(path, environ, fixed).load()
-    origins = {each.name: str(each.origin) for each in shown(config) if not each.is_default}
+    origins = {each.name: str(each.origin) for each in shown_settings(config) if not each.is_default}
     assert origins == {
         "server.host": f"{path}:4",
         "server.port": "command line --port",
@@ -60,7 +60,7 @@ def test_each_value_has_its_origin(path: Path) -> None:
         "log.level": "environment LMARENA_BRIDGE_LOG__LEVEL",
     }
     assert config.server.port == 9001
-    assert {str(each.origin) for each in shown(Config())} == {"default"}
+    assert {str(each.origin) for each in shown_settings(Config())} == {"default"}
 
 
 def test_a_wrong_option_is_named_as_it_was_typed(path: Path) -> None:
@@ -70,12 +70,12 @@ def test_a_wrong_option_is_named_as_it_was_typed(path: Path) -> None:
 
 def test_a_key_in_a_text_of_several_lines_is_no_origin(path: Path) -> None:
     path.write_text('[models]\nhide = ["""\nstealth = true\n"""]\n')
-    origins = {each.name: str(each.origin) for each in shown(load(path, {}))}
+    origins = {each.name: str(each.origin) for each in shown_settings(load(path, {}))}
     assert (origins["models.stealth"], origins["models.hide"]) == ("default", f"{path}:2")
 
 
 def test_values_stand_as_in_the_file_and_secrets_do_not(path: Path) -> None:
-    texts = {each.name: each.text for each in shown(load(path, {}))}
+    texts = {each.name: each.text for each in shown_settings(load(path, {}))}
     assert list(texts) == list(KEYS)
     assert texts["server.host"] == '"::1"'
     assert texts["server.body_timeout"] == "30"
@@ -84,7 +84,7 @@ def test_values_stand_as_in_the_file_and_secrets_do_not(path: Path) -> None:
     assert texts["models.aliases"] == '{"gpt-4o*" = "gpt-5", "any" = ["a", "b"]}'
     assert (texts["upstream.cf_clearance"], texts["upstream.proxy"]) == (SET, NOT_SET)
     assert texts["upstream.user_agent"] == SET  # a secret, in a wrong place
-    reports = [str([each.to_json(), each.to_report()]) for each in shown(load(path, {}))]
+    reports = [str([each.to_json(), each.to_report()]) for each in shown_settings(load(path, {}))]
     assert "canary" not in "".join([*texts.values(), *reports])
 
 
@@ -112,7 +112,7 @@ def test_what_others_are_told_names_no_folder_machine_or_model(path: Path) -> No
     text = f'{TEXT}[redis]\nprefix = "canary-"\n'.replace("::1", "canary.example.org").replace("gpt-5", "canary")
     path.write_text(text)
     config = load(path, {"LMARENA_BRIDGE_SERVER__STATE_DIR": "/home/canary"})
-    report = {each.name: each.to_report() for each in shown(config)}
+    report = {each.name: each.to_report() for each in shown_settings(config)}
     assert "canary" not in str(report)
     assert str(path.parent) not in str(report)
     assert report["server.port"] == {"value": 9000, "origin": "bridge.toml:3"}
