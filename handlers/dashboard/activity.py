@@ -132,7 +132,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
         found = await app[KEPT].find(asked.query, asked.page)
     except OSError as error:
         found = Found((), 0, 1, 1, 1, Counter(), (), (), ())
-        problem = f"{problem}; the kept requests cannot be read: {error.strerror}".lstrip("; ")
+        problem = f"{problem}; the stored requests cannot be read: {error.strerror}".lstrip("; ")
     running = list(running_here(app))
     everywhere = sorted((*running, *others.running), key=lambda each: -each.entry.at)
     return await render(

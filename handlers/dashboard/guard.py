@@ -171,7 +171,7 @@ async def read_form(request: web.Request) -> Form:
     form = request.get(FORM)
     if form is None:
         if request.content_type != _FORM_TYPE:
-            raise _refused(415, "The dashboard's forms are sent in another format.")
+            raise _refused(415, "The dashboard's forms must be sent as application/x-www-form-urlencoded.")
         limit, timeout = MAX_FORM_BYTES, request.app[SETTINGS].config.server.body_timeout
         if current_login(request) is None:
             limit, timeout = MAX_LOGIN_FORM_BYTES, min(timeout, LOGIN_FORM_SECONDS)
@@ -195,7 +195,7 @@ def _secure(request: web.Request) -> bool:
 def _to_login(request: web.Request) -> web.Response:
     if request.method in _READING and not _is_live(request):
         return see_other(login_address(request.path_qs))
-    return web.Response(status=401, text="You are not logged in, or no longer.")
+    return web.Response(status=401, text="You are not logged in, or your login has ended.")
 
 
 def login_address(asked: str) -> str:

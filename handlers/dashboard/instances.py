@@ -105,7 +105,7 @@ class Instances:
             sum(each.answering for each in told),
             troubles,
             all(each.status != DOWN for each in told),
-            "" if found.asked else "Redis cannot be used: of the other processes nothing is known.",
+            "" if found.asked else "Redis cannot be used, so nothing is known about the other processes.",
         )
 
     async def find(self, request_id: str) -> Running | None:
@@ -205,4 +205,6 @@ def _new(degraded: Sequence[Mapping[str, str]], known: set[tuple[str, str]], whe
 def _silent(instance: str) -> Trouble:
     host, _, process = instance.rpartition("@")[0].rpartition(":")[0].rpartition(":")
     what = "it does not report its state: it may be frozen, very busy, or have ended just now"
-    return Trouble(f"process {process} of {host}", Reason.WORKER, what, to_do="look again in a moment, then at its log")
+    return Trouble(
+        f"process {process} of {host}", Reason.WORKER, what, to_do="check again in a moment, then look at its log"
+    )

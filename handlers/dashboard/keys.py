@@ -183,7 +183,7 @@ def _limit(name: str, written: str, highest: int) -> int | None:
     except ValueError:
         limit = 0
     if not 1 <= limit <= highest:
-        raise ValueError(f"{name}: must be a whole number from 1 to {number(highest)}, or nothing")
+        raise ValueError(f"{name}: must be a whole number from 1 to {number(highest)}, or empty")
     return limit
 
 

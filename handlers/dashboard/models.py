@@ -106,7 +106,7 @@ async def star(request: web.Request, _: Login) -> web.StreamResponse:
     name = form.get("add") or form.get("remove", "")
     try:
         if not name:
-            raise ValueError("no model is named")
+            raise ValueError("no model was given")
         await request.app[STATE].update_admin(lambda admin: admin.with_favourite(name, wanted=bool(form.get("add"))))
     except ValueError as error:
         raise ApiError(400, "refused", f"This cannot be a favourite: {error}.") from error

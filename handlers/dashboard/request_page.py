@@ -36,9 +36,9 @@ async def request_page(request: web.Request, login: Login) -> web.StreamResponse
         try:
             entry = await app[KEPT].get(request_id)
         except OSError as error:
-            raise StateError(f"the kept requests cannot be read: {error.strerror}") from None
+            raise StateError(f"the stored requests cannot be read: {error.strerror}") from None
     if entry is None:
-        raise not_found(f"No request {request_id} is kept: it is too old, or the id is wrong.")
+        raise not_found(f"There is no stored request {request_id}: it is too old, or the id is wrong.")
     shown = {
         "entry": entry,
         "running": running,
@@ -58,6 +58,6 @@ async def download(request: web.Request, _: Login) -> web.StreamResponse:
     recorder = request.app[RECORDER]
     material = recorder.kept(request.match_info["id"])
     if material is None:
-        raise not_found("This request's bytes are not kept: it is too old, or recording.keep_mb is 0.")
+        raise not_found("There is no recording of this request: it is too old, or recording.keep_mb is 0.")
     headers = {"Content-Disposition": f'attachment; filename="{_FILE_NAME}"'}
     return web.Response(body=await recorder.make(material), content_type="application/json", headers=headers)

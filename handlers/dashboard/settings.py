@@ -73,7 +73,7 @@ async def read_again(request: web.Request, login: Login) -> web.StreamResponse:
     try:
         outcomes = await app[LINK].reload_all()
     except ParentSilent as error:
-        raise ApiError(503, "not_saved", "The parent of the workers does not answer: nothing was read.") from error
+        raise ApiError(503, "not_saved", "The workers' parent process does not answer: nothing was read.") from error
     return await _page(request, login, asked=True, outcomes=outcomes)
 
 
@@ -86,7 +86,7 @@ async def switch_log(request: web.Request, _: Login) -> web.StreamResponse:
             value = {"level": form.get("level"), "prompts": form.get("prompts") == "yes"}
             switch = LogSwitch.read({**value, "until": time.time() + SWITCH_SECONDS})
         except ValueError as error:
-            raise ApiError(400, "refused", f"The log's level is one of {', '.join(LEVELS)}.") from error
+            raise ApiError(400, "refused", f"The log's level must be one of {', '.join(LEVELS)}.") from error
     request.app[RELOADING].switch_log(switch)
     if LINK in request.app:
         request.app[LINK].switch_log(None if switch is None else switch._asdict())

@@ -178,5 +178,5 @@ async def test_the_demos_trouble(browser: Browser, arena: Arena, tmp_path: Path,
         width = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
         assert await page.evaluate(width) == 0
         await page.get_by_role("button", name="All off").click()
-        await expect(page.get_by_text("Nothing: the arena answers as the site does.")).to_be_visible()
+        await expect(page.get_by_text("Nothing is armed: the arena answers as the site does.")).to_be_visible()
         assert arena.faults.armed() == ()

@@ -42,7 +42,7 @@ async def test_a_key_is_made_and_revoked(browser: Browser, bridge: RunningBridge
         await page.wait_for_url("**/keys")
         await tab_to(page, "Name")
         await page.keyboard.type("laptop")
-        await tab_to(page, "Stealth models too")
+        await tab_to(page, "Allow stealth models")
         await page.keyboard.press("Space")
         await tab_to(page, "Make the key")
         await page.keyboard.press("Enter")
@@ -75,14 +75,14 @@ async def test_the_focus_is_seen_all_through_every_page(page: Page, bridge: Runn
     for address in (*PAGES.values(), f"{PAGES['activity']}/{request_id}"):
         await page.goto(address)
         await page.keyboard.press("Tab")
-        assert await page.evaluate(FOCUS) == ["Skip to the page", True]
+        assert await page.evaluate(FOCUS) == ["Skip to the content", True]
         await page.keyboard.press("Enter")
         await expect(page.get_by_role("main")).to_be_focused()
         names: list[str] = []
         while True:
             await page.keyboard.press("Tab")
             here, seen = await page.evaluate(FOCUS)
-            if here == "Skip to the page" or await page.evaluate("document.activeElement === document.body"):
+            if here == "Skip to the content" or await page.evaluate("document.activeElement === document.body"):
                 break  # it was the whole page
             names.append(here)
             assert seen, (address, names)

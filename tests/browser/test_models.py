@@ -54,7 +54,7 @@ async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningB
     await expect(page).to_have_url(f"{bridge.origin}{PAGES['models']}?q=gemini&sort=-name")
     await expect(page.locator("th[aria-sort=descending]")).to_have_text("Name")
     await page.get_by_role("button", name="Read now").click()
-    await expect(page.get_by_role("status").filter(has_text="The site lists")).to_contain_text("Nothing is new")
+    await expect(page.get_by_role("status").filter(has_text="The site lists")).to_contain_text("No models were added")
     await expect(page.get_by_role("searchbox")).to_have_value("gemini")
 
 

@@ -242,7 +242,7 @@ async def test_the_last_turn_is_edited_and_answered_again(page: Page, arena: Are
     await expect(last.locator(".said")).to_have_text("two")
     await expect(last).to_contain_text("2/2")
     assert len(arena.evaluations) == 1  # the site's own regenerate
-    await last.get_by_role("button", name="The answer before").click()
+    await last.get_by_role("button", name="Previous answer").click()
     await expect(last.locator(".said")).to_have_text("one")
 
     await page.get_by_role("button", name="Edit the question").click()
@@ -446,7 +446,7 @@ async def test_a_model_is_found_and_made_a_favourite(page: Page, bridge: Running
     await page.keyboard.press("Enter")
     await expect(field).not_to_have_value(name)
     await field.fill("no such model")
-    await expect(page.get_by_text("No model matches all of that.")).to_be_visible()
+    await expect(page.get_by_text("No model matches all of these conditions.")).to_be_visible()
     await page.keyboard.press("Escape")
     await expect(field).not_to_have_value("no such model")
 

@@ -46,7 +46,7 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         await page.get_by_role("link", name="clear").click()
         await expect(page.locator("#none")).to_be_hidden()
         await page.get_by_role("button", name="Read now").click()
-        await expect(page.get_by_text("Nothing is new, and nothing is gone.")).to_be_visible()
+        await expect(page.get_by_text("No models were added or removed.")).to_be_visible()
 
         await page.get_by_role("link", name="Accounts").click()
         await page.get_by_label("What you copied").fill(arena.sign_in("office@example.org").cookie_value)
@@ -59,7 +59,7 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         await expect(page.get_by_text("the bridge’s")).to_be_visible()  # whose time zone it is
         await page.get_by_label("Search").fill("nothing like that")
         await page.get_by_role("button", name="Find").click()
-        await expect(page.get_by_text("No request matches all of that.")).to_be_visible()
+        await expect(page.get_by_text("No request matches all of these conditions.")).to_be_visible()
         await page.get_by_label("Search").fill(request_id)
         await page.get_by_role("button", name="Find").click()
         await page.get_by_role("link", name=f"Details of {request_id}").click()

@@ -83,7 +83,7 @@ async def test_the_printed_password_opens_the_dashboard(tmp_path: Path) -> None:
             assert (answer.status, answer.headers["Location"]) == (303, "/dashboard")
         async with browser.get(demo.after("trouble").split()[0], allow_redirects=False) as answer:
             assert answer.status == 200
-            assert "Let the embedded arena fail" in await answer.text()
+            assert "Make the embedded arena fail" in await answer.text()
 
 
 async def test_the_printed_line_streams_an_answer(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ function keepFresh(part) {
 function lose(part, heard) {
   const bar = document.getElementById("lost");
   if (bar.hidden) {
-    bar.textContent = `No connection to the bridge since ${clock(heard)}: what follows is old. Trying again every 2 seconds.`;
+    bar.textContent = `No connection to the bridge since ${clock(heard)}: the content below is out of date. Retrying every 2 seconds.`;
     bar.hidden = false;
     part.classList.add("stale");
     const heading = part.querySelector("h1");

@@ -94,7 +94,7 @@ export class ModelPicker {
       this.#list.append(group);
     }
     this.#options = [...this.#list.querySelectorAll("[role=option]")];
-    if (!found.length && !this.many) this.#list.append(make("p", { className: "hint", textContent: "No model matches all of that." }));
+    if (!found.length && !this.many) this.#list.append(make("p", { className: "hint", textContent: "No model matches all of these conditions." }));
     this.#list.hidden = this.many && !found.length;
     this.#input.setAttribute("aria-expanded", String(!this.#list.hidden));
     this.#activate(this.many ? -1 : words.length ? 0 : this.#options.findIndex(({ dataset }) => dataset.name === this.#chosen));

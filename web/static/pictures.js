@@ -32,7 +32,7 @@ export class Pictures {
     const { maxBytes, maxPictures } = this.#limits;
     for (const file of pictures) {
       if (file.size > Number(maxBytes)) this.complain(`${file.name} is larger than ${(maxBytes / 1e6).toFixed(0)} MB.`);
-      else if (this.#list.length >= Number(maxPictures)) this.complain(`At most ${maxPictures} pictures go with a message.`);
+      else if (this.#list.length >= Number(maxPictures)) this.complain(`At most ${maxPictures} pictures can go with a message.`);
       else this.#list = [...this.#list, { name: file.name || "picture", url: await read(file) }];
     }
     this.#show();

@@ -27,7 +27,7 @@ export function localize(root) {
 
 localize(document);
 const zone = document.getElementById("zone");
-if (zone) zone.textContent = `${FORMATS.full.resolvedOptions().timeZone}, this browser’s`;
+if (zone) zone.textContent = `${FORMATS.full.resolvedOptions().timeZone}, this browser’s time zone`;
 
 // <form data-moments>: its fields `from` and `to` are read and written in the browser's time zone, and sent in UTC.
 for (const form of document.querySelectorAll("form[data-moments]")) {

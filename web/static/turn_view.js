@@ -92,9 +92,9 @@ export class TurnView {
       return button;
     };
     return [
-      leaf("‹", "The answer before", shown - 1),
+      leaf("‹", "Previous answer", shown - 1),
       make("span", { className: "hint", textContent: `${shown + 1}/${variants.length}` }),
-      leaf("›", "The next answer", shown + 1),
+      leaf("›", "Next answer", shown + 1),
     ];
   }
 

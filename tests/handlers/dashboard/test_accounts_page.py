@@ -325,7 +325,7 @@ async def test_a_paused_account_takes_no_new_requests(arena: Arena, dashboard: D
     await bridge.app[STATS].flush()
     assert set((await bridge.app[STATS].read()).accounts) == {"two"}
     page = await dashboard.get("/dashboard/accounts")
-    assert page.markup.says("It takes no requests until you resume it")
+    assert page.markup.says("It is not used for requests until you resume it")
     assert page.markup.says("Resume one")
     async with bridge.http.get(f"{bridge.origin}/health") as health:
         assert (await health.json())["degraded"] == []  # its owner wants that

@@ -141,7 +141,7 @@ async def test_what_is_looked_for_stands_in_the_address(query: str, count: int, 
     ):
         assert page.status == 200
         assert rows(page) == count
-        assert page.markup.says("No request matches all of that.") == (count < 0)
+        assert page.markup.says("No request matches all of these conditions.") == (count < 0)
     assert page.markup.says("'yesterday' is not a time") == ("yesterday" in query)
 
 
@@ -187,7 +187,7 @@ async def test_what_cannot_be_kept_is_said(dashboard: Dashboard) -> None:
     await bridge.post(bridge.chat("hi"))
     page = await dashboard.get("/dashboard/activity")
     assert page.status == 200
-    assert page.markup.says("1 requests wait in memory")
+    assert page.markup.says("1 requests are waiting in memory")
 
 
 # --- one request ---
@@ -214,7 +214,7 @@ async def test_the_page_of_a_request(arena: Arena, dashboard: Dashboard) -> None
     links = [attributes["href"] for tag, attributes in page.markup.elements if tag == "a"]
     assert evaluation in links
     assert f"/dashboard/playground?model={bridge.model()}" in links
-    report = json.loads(page.markup.text.partition("show it to others.")[2].partition("Times:")[0])
+    report = json.loads(page.markup.text.partition("before you share it.")[2].partition("Times:")[0])
     assert report["id"] == request_id
     assert [attempt[0] for attempt in report["attempts"]] == ["account 1", "account 1"]
     assert not {"key", "account", "evaluation", "prompt"} & set(report)
@@ -270,5 +270,5 @@ async def test_the_api_of_a_request_is_shown_here_and_in_the_overview(dashboard:
     assert (await dashboard.live("/dashboard/activity")).markup.says("responses · ")
     await bridge.app[STATS].flush()
     overview = (await dashboard.live("/dashboard")).markup
-    assert overview.says("Which API they used")
+    assert overview.says("Requests by API")
     assert overview.says("responses")

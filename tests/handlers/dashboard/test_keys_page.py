@@ -88,7 +88,7 @@ async def test_a_key_has_an_end_a_budget_and_a_note(dashboard: Dashboard) -> Non
     assert says(await dashboard.get("/dashboard/keys"), "today 0 of 2 requests", "for the cat")
     assert [await chat(dashboard.bridge, secret) for _ in range(3)] == [200, 200, 429]
     page = await dashboard.get(f"/dashboard/key/{key.id}")
-    assert says(page, "for the cat", "2 of 2 requests", "Good until")
+    assert says(page, "for the cat", "2 of 2 requests", "Valid until")
     await dashboard.post("/dashboard/keys/change", {"id": key.id, "expires": "2999-12-31", "day_requests": "3"})
     assert keys.get(dashboard.bridge.state.keys, key.id).expires == key.expires
     assert await chat(dashboard.bridge, secret) == 200
@@ -96,7 +96,7 @@ async def test_a_key_has_an_end_a_budget_and_a_note(dashboard: Dashboard) -> Non
 
 async def test_a_key_is_paused_and_resumed(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
-    for paused, status, state in (("yes", 401, "Paused"), ("no", 200, "Good, without an end")):
+    for paused, status, state in (("yes", 401, "Paused"), ("no", 200, "Valid, with no expiry date")):
         done = await dashboard.post("/dashboard/keys/pause", {"id": key.id, "paused": paused})
         assert done.location == f"/dashboard/key/{key.id}"
         assert says(await dashboard.get(done.location or ""), state)
@@ -109,7 +109,7 @@ async def test_a_rotated_key_has_a_new_secret_beside_the_former_one(dashboard: D
     page = await dashboard.get(rotated.location or "")
     (fresh,) = set(SECRET.findall(page.text))
     assert fresh != secret
-    assert says(page, "The former one is good until")
+    assert says(page, "The former one works until")
     assert [await chat(dashboard.bridge, each) for each in (secret, fresh)] == [200, 200]
 
 
@@ -277,7 +277,7 @@ async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dash
     found = await dashboard.get("/dashboard/keys?search=tool+19")
     assert says(found, "Tool 19", "Tool 119", "1 to 2 of 2 found")
     nothing = await dashboard.get("/dashboard/keys?search=%3Cb%3E")
-    assert says(nothing, "last characters contain all of that", "<b>")
+    assert says(nothing, "last characters contain all of these words", "<b>")
 
 
 @pytest.mark.parametrize("what", ["change", "revoke"])

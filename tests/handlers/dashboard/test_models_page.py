@@ -238,7 +238,7 @@ async def test_read_now_says_what_is_new_and_gone(bridge: RunningBridge, dashboa
     assert "new" in rows(page)["heron <9>"]
     assert visible(await dashboard.get("/dashboard/models?can=new")) == ["heron <9>"]
     later = await dashboard.get("/dashboard/models?read=1")
-    assert not later.markup.says("Nothing is new")
+    assert not later.markup.says("No models were added")
     arena.faults.arm("challenge", on="page", times=None)
     arena.faults.arm("challenge", on="catalog", times=None)
     page = await dashboard.get((await dashboard.post("/dashboard/models/read")).location or "")

@@ -205,7 +205,7 @@ async def test_without_redis_a_page_shows_this_process_and_says_so(several: Seve
     await eventually(lambda: not sharing.link.usable)
     page = await walker.at(several, 0).get("/dashboard/activity")
     assert page.status == 200
-    assert page.markup.says("of the other processes nothing is known")
+    assert page.markup.says("nothing is known about the other processes")
     several[0].arena.script = begins
     async with await several[0].post(several[0].chat("hi", stream=True)) as stream:
         await stream.content.readuntil(b"once")

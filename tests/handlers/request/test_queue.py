@@ -191,8 +191,8 @@ async def test_activity_shows_the_place_and_ends_who_waits(
         waiting.append(tasks.spawn(ask(bridge, f"later {number}"), name="later"))
         await wait_in(bridge, number + 1)
     page = (await dashboard.live("/dashboard/activity")).markup
-    assert page.says("waits, place 1")
-    assert page.says("waits, place 2")
+    assert page.says("waiting, place 1")
+    assert page.says("waiting, place 2")
     newest = next(iter(bridge.app[ACTIVITY].running_newest()))
     await eventually(lambda: newest.lifetime is not None)
     await dashboard.post("/dashboard/activity", {"number": f"{newest.number}"})
@@ -245,7 +245,7 @@ async def test_who_waits_for_an_account_is_seen_and_may_leave(arena: Arena, tmp_
         async with calling(bridge.origin, bridge.key) as caller:
             await caller.ask(bridge.chat("hi", stream=True))
             await eventually(lambda: len(bridge.app[COOLDOWN_WAIT].queue) == 1)
-            assert (await dashboard.live("/dashboard/activity")).markup.says("waits, place 1")
+            assert (await dashboard.live("/dashboard/activity")).markup.says("waiting, place 1")
             caller.vanish()
             await eventually(lambda: not len(bridge.app[COOLDOWN_WAIT].queue))
         await eventually(lambda: bridge.calls_held == 0)
