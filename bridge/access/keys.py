@@ -136,20 +136,10 @@ def _check_range(name: str, value: object, high: int) -> None:
         raise ValueError(f"{name}: must be a whole number from 1 to {high:,}, or nothing")
 
 
-def generate(
-    name: str,
-    *,
-    now: float,
-    rpm: int | None = None,
-    concurrency: int | None = None,
-    models: Iterable[str] = (),
-    stealth: bool = False,
-    metrics: bool = False,
-    **further: Any,
-) -> tuple[str, ApiKey]:
-    """Make a key: return its secret, to be shown once, and the key to store. `now` is unix time.
+def generate(name: str, *, now: float, models: Iterable[str] = (), **rights: Any) -> tuple[str, ApiKey]:
+    """Make a key: return its secret, to be shown once, and the key to store.
 
-    `further` are other fields of ApiKey. Raises ValueError.
+    `now` is unix time; `rights` are further fields of ApiKey, such as `rpm`. Raises ValueError.
     """
     secret = _new_secret()
     key = ApiKey(
@@ -157,13 +147,9 @@ def generate(
         name=name,
         hash=_digest(secret),
         hint=secret[-4:],
-        rpm=rpm,
-        concurrency=concurrency,
         models=tuple(models),
-        stealth=stealth,
-        metrics=metrics,
         created=now,
-        **further,
+        **rights,
     )
     return secret, key
 

@@ -95,7 +95,7 @@ class CooldownQueue:
         return waiter
 
     def serve(self, modality: str) -> None:
-        """Let as many requests try as may; to be called when `seconds_left` have passed."""
+        """Let as many waiting requests try as are allowed; to be called when `seconds_left` have passed."""
         queue = self._queues.get(modality)
         if queue is None:
             return
