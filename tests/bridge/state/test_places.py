@@ -155,7 +155,7 @@ async def test_what_the_site_says_of_an_account_reaches_every_process(place: Pla
         await eventually(lambda: len(two.pool), within=10)
         renewed = new_account("ada").session.value
         one.pool.credentials(account).rotate(renewed)
-        if place.kind == "files":  # only one daemon uses a folder: a command's new cookie ends a rest
+        if place.kind == "files":  # only one daemon uses a folder: a command's new cookie ends a cooldown
             await eventually(lambda: _is(two, renewed, {}), within=10)
         two.pool.cool_down(account, "chat", 60.0)
         await eventually(

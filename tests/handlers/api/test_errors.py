@@ -228,7 +228,7 @@ async def test_all_accounts_resting_name_the_first_to_wake(arena: Arena, tmp_pat
     async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
         arena.faults.arm("rate_limited", account=ada.user_id, retry_after="90")
         arena.faults.arm("rate_limited", account=bob.user_id, retry_after="15")
-        for asked in (2, 2):  # the second request finds them resting
+        for asked in (2, 2):  # the second request finds them on cooldown
             answer = await bridge.post(bridge.chat(PROMPT))
             assert (answer.status, (await answer.json())["error"]["code"]) == (429, "upstream_rate_limited")
             assert answer.headers["Retry-After"] == "15"
