@@ -170,13 +170,11 @@ class PendingConnections:
     def _close(self, pending: PendingConnection) -> None:
         """Close a pending connection, after `ConnectionLimits` has removed it."""
         queue = self._queues.get(pending.owner)
-        if self._incomplete.pop(pending.sock.fileno(), None) is not None:
-            pass  # closing the socket removes it from the poll
-        elif queue is not None and pending in queue:
+        if self._incomplete.pop(pending.sock.fileno(), None) is None and queue is not None and pending in queue:
             del queue[pending]
             if not queue:
                 del self._queues[pending.owner]
-        pending.sock.close()
+        pending.sock.close()  # which also removes it from the poll
 
     def _sweep(self) -> None:
         """Close the connections whose heads have not come in time."""

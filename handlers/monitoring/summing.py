@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any, Final
@@ -65,5 +66,5 @@ def _merge(into: list[list[Any]], samples: Sequence[Any], rule: Callable[[float,
 
 def _rule(name: str) -> Callable[[float, float], float]:
     if name in _ADDED:
-        return lambda one, other: one + other
+        return operator.add
     return min if name in _LOWEST else max
