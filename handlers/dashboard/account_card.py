@@ -1,4 +1,4 @@
-"""One account as the Accounts page shows it: its status, its answers hour by hour, and its limits."""
+"""One account as the Accounts page shows it: its status, its answers per hour, and its limits."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from upstream.accounts import Account, Cooldown, ReportedLimit
 
 #: The latest unix time that `datetime` accepts in every time zone.
 _LAST_SECOND: Final = 253_402_214_400.0
-#: The longest time that the bar of the days left shows, in days.
+#: The maximum of the bar that shows the days left.
 BAR_DAYS: Final = 7
-#: The strip's drawing: each hour's width and the gap between two, and its height.
+#: The drawing of the strip: the width of an hour, the gap between hours, and the height.
 HOUR_WIDTH: Final = 20
 _GAP: Final = 3
 STRIP_HEIGHT: Final = 28
 _LEAST: Final = 4
 _DAY: Final = 86_400.0
-#: What must be done by a person at the site.
+#: The conditions that only a person on the site can resolve.
 _TO_LOG_IN: Final = (Condition.EXPIRED, Condition.GUEST, Condition.TERMS, Condition.ENDED, Condition.ENDING)
 _CALLS: Final[Mapping[str, str]] = {LOGIN: "tests and renewals", "chat": "chats", "image": "pictures"}
 
@@ -46,7 +46,7 @@ class Strip(NamedTuple):
 
 
 class Meter(NamedTuple):
-    """How many requests of a kind an account has left, of how many."""
+    """The requests of one kind that an account has left, and their limit."""
 
     words: str
     left: int
@@ -56,8 +56,8 @@ class Meter(NamedTuple):
 class AccountCard(NamedTuple):
     """One account as the page shows it. Times are unix times; `cooldowns` are pairs of modality and end.
 
-    `share` is its share of all attempts of the last 24 hours, None without any; `days` are what is left of a login
-    that cannot be renewed, None of others; `limits` are sentences, and `meters` what is left now.
+    `share` is its share of all attempts of the last 24 hours, None without any. `days` are the days left of a login
+    that cannot be renewed, None for other logins. `limits` are sentences; `meters` have the requests left now.
     """
 
     label: str
@@ -78,7 +78,7 @@ class AccountCard(NamedTuple):
 
     @property
     def must_log_in(self) -> bool:
-        """Whether a person must go to the site."""
+        """Whether a person must log in to the site."""
         return self.status.condition in _TO_LOG_IN
 
 
@@ -137,7 +137,7 @@ def _strip(hours: Sequence[tuple[int, HourOfAnswers]]) -> Strip:
 
 
 def _pieces(x: int, counts: HourOfAnswers, most: int) -> Iterator[Piece]:
-    """An hour's column, from the bottom: its height is by its attempts, and every kind can be seen."""
+    """An hour's column, from the bottom. Its height depends on the attempts, and every kind is visible."""
     if not counts.total:
         return
     whole = max(3 * _LEAST, round(STRIP_HEIGHT * counts.total / most))
@@ -154,12 +154,12 @@ def _pieces(x: int, counts: HourOfAnswers, most: int) -> Iterator[Piece]:
 
 
 def _shown(last: Cooldown | None) -> Cooldown | None:
-    """A cooldown with a time that can be shown, whatever the file has."""
+    """A cooldown whose time can be displayed, even if the file has an extreme value."""
     return last and last._replace(at=min(max(last.at, 0.0), _LAST_SECOND))
 
 
 def limits_of(seen: Mapping[str, ReportedLimit]) -> Iterator[str]:
-    """What the site said of an account's limits, in words, by the kind of call."""
+    """Describe the limits that the site reported for an account, by kind of call."""
     for kind, said in seen.items():
         limit = said.limit
         text = f"{_CALLS.get(kind, kind)}: {number(limit.limit)}"

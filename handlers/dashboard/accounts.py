@@ -1,4 +1,4 @@
-"""The Accounts page: add accounts by pasting, see how they are, test, rename, pause, renew in place, remove them."""
+"""The Accounts page: add accounts by pasting, see their state, test, rename, pause, renew and remove them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def accounts(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def paste(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/accounts: a paste of what was copied in the browser. Secrets in it are never shown again."""
+    """POST /dashboard/accounts: a paste from the browser. Its secrets are never shown again."""
     form = await read_form(request)
     label = form.get("label", "").strip() or None
     try:
@@ -53,7 +53,7 @@ async def paste(request: web.Request, login: Login) -> web.StreamResponse:
         return await _page(request, login, error=f"{error}", label=label, status=400)
     request.app[RENEWALS].wake()
     if pasted.cf_clearance:
-        request.app[MODELS].wake()  # the site may let us read its list again
+        request.app[MODELS].wake()  # the new login may make the list of models readable again
     return await _page(request, login, messages=messages)
 
 
@@ -68,7 +68,7 @@ async def remove(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def test(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/accounts/test: ask the site about an account now, and say what it answers."""
+    """POST /dashboard/accounts/test: ask the site about an account now, and show the result."""
     app, user_id = request.app, (await read_form(request)).get("user", "")
     account = app[STATE].pool.get(user_id)
     if account is None:
@@ -86,7 +86,7 @@ async def test(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def pause(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/accounts/pause: give an account no new requests, or give it some again."""
+    """POST /dashboard/accounts/pause: pause or resume an account."""
     form = await read_form(request)
     wanted = form.get("paused") == "yes"
     try:
@@ -108,14 +108,14 @@ async def rename(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def _save(request: web.Request, label: str | None, pasted: Pasted) -> list[str]:
-    """Save what was pasted; return messages about it. Raises ValueError."""
+    """Save the paste, and return messages about it. Raises ValueError."""
     app, messages, now = request.app, [], time.time()
     state, upstream = app[STATE], app[SETTINGS].config.upstream
     configured = upstream.cf_clearance.value
     clearance = None
     if pasted.cf_clearance:
         clearance = Clearance.replacing(configured, pasted.cf_clearance, pasted.user_agent or "")
-    if (session := pasted.session) is not None:  # first, since it may be refused, and then nothing may be saved
+    if (session := pasted.session) is not None:  # first, since nothing may be saved if it is refused
         known = state.pool.get(session.user_id) is not None
         await state.update_accounts(partial(enrolled, label=label, session=session))
         account = find_account(tuple(state.pool), session.user_id)

@@ -1,4 +1,4 @@
-"""The Activity page: running requests, and those that have ended, searched and filtered by the page's address."""
+"""The Activity page: running and ended requests, searched and filtered by the page's URL."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from handlers.dashboard.pages import render, template
 from handlers.request.appkeys import ACTIVITY_STORE, SETTINGS
 from upstream.loop.threads import Threads
 
-#: The names in a page's address, in the order of the form.
+#: The query parameters of the page's URL, in the order of the form.
 _NAMES: Final = ("q", "outcome", "key", "model", "account", "from", "to")
 _MAX_CHARS: Final = 200
-#: Beginnings that the page offers: what `from` is, and in words.
+#: The start times that the page offers: the value of `from`, and its label.
 RECENT: Final[Mapping[str, str]] = {"15m": "15 minutes", "1h": "1 hour", "24h": "24 hours", "7d": "7 days"}
 
 
 class KeptRequests:
-    """The kept requests, searched in a thread, one search at a time."""
+    """The stored requests, searched in a thread, one search at a time."""
 
     def __init__(self, folder: StateFolder) -> None:
         self._searches = Searches(folder)
@@ -41,7 +41,7 @@ class KeptRequests:
         return await self._threads.run(self._searches.find, query, page)
 
     async def get(self, request_id: str) -> Entry | None:
-        """The last request with this id, if it is kept. Raises OSError."""
+        """The last request with this id, if it is stored. Raises OSError."""
         return await self._threads.run(self._searches.get, request_id)
 
 
@@ -49,7 +49,7 @@ KEPT: Final = web.AppKey("kept", KeptRequests)
 
 
 class ActivityQuery(NamedTuple):
-    """What a page's address asks for: its own names and values, what they mean, and what of them means nothing."""
+    """A search from the page's URL: its parameters, their meaning, and the problems in them."""
 
     fields: Mapping[str, str]
     query: Query
@@ -69,7 +69,7 @@ class ActivityQuery(NamedTuple):
 
 
 class Chip(NamedTuple):
-    """A link to the requests that ended in one way, and how many there are."""
+    """A link to the requests with one outcome, and their number."""
 
     text: str
     outcome: str
@@ -79,7 +79,7 @@ class Chip(NamedTuple):
 
 
 def asked_for(query: Mapping[str, str], now: float) -> ActivityQuery:
-    """Read a page's address."""
+    """Read the search from the page's URL."""
     fields = {name: query.get(name, "").strip()[:_MAX_CHARS] for name in _NAMES}
     times: dict[str, float | None] = {}
     problems = []
@@ -107,7 +107,7 @@ def asked_for(query: Mapping[str, str], now: float) -> ActivityQuery:
 
 
 def chips_of(asked: ActivityQuery, outcomes: Counter[str]) -> Sequence[Chip]:
-    """All, what failed, what was refused here, and each word, with their counts."""
+    """Links to all requests, the failed ones, those refused here, and those of each word, with their counts."""
 
     def chip(text: str, outcome: str) -> Chip:
         count = sum(number for ending, number in outcomes.items() if has_outcome(ending, outcome))
@@ -126,7 +126,7 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
     app, now = request.app, time.time()
     asked = asked_for(request.query, now)
     problem = asked.problem
-    others = await app[INSTANCES].ask(RUNNING)  # which makes them write what has ended there
+    others = await app[INSTANCES].ask(RUNNING)  # which makes them write their ended requests
     await app[ACTIVITY_STORE].flush()
     try:
         found = await app[KEPT].find(asked.query, asked.page)
@@ -161,7 +161,7 @@ async def end(request: web.Request, _: Login) -> web.StreamResponse:
 
 
 def _fits(entry: Entry, query: Query) -> bool:
-    """Whether a running request matches the search, as far as that is known yet."""
+    """Whether a running request matches the search, as far as its fields are known yet."""
     if query.outcome or (query.until is not None and entry.at >= query.until):
         return False
     text = "\n".join((entry.id, entry.asked, entry.model, entry.key, entry.client)).casefold()
@@ -175,6 +175,6 @@ def _fits(entry: Entry, query: Query) -> bool:
 
 
 def _words_of(ending: str) -> str:
-    """An ending in words."""
+    """An outcome in words."""
     word = ending.removesuffix(HERE).replace("_", " ")
     return f"{word}, here" if ending.endswith(HERE) else word

@@ -1,6 +1,6 @@
-"""The static files under `web/`, which are all read once, at the start.
+"""The static files under `web/`, which are all read once, at startup.
 
-A request's file is looked up by name in a table, so that no path of a request reaches the file system.
+A requested file is looked up by name in a table, so that no path from a request reaches the file system.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Asset(NamedTuple):
 def read_assets() -> Mapping[str, Asset]:
     """Every static file by its name, read once in a process.
 
-    What a script imports from another one has that one's version, too.
+    Imports between scripts also have the version of the imported script in their URLs.
     """
     found: dict[str, Asset] = {}
 

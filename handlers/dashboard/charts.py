@@ -55,7 +55,7 @@ def requests_over_time(buckets: Sequence[Bucket], span: ShownSpan, zone: tzinfo 
 
     `buckets` must have no gaps; times are shown in `zone`, by default the machine's, days in UTC.
     """
-    from pygal import StackedBar  # imported late, here and below, because it is slow; this runs in a thread
+    from pygal import StackedBar  # deferred, here and below, because the import is slow; this runs in a thread
 
     bars = _bars(buckets, span, zone)
     totals = [sum(bucket.requests for bucket in bar.buckets) for bar in bars]
@@ -72,7 +72,7 @@ def requests_over_time(buckets: Sequence[Bucket], span: ShownSpan, zone: tzinfo 
 
 
 def _counted(bars: Sequence[_Bar], count: Callable[[Bucket], int], word: str, *, rare: bool = False) -> _Series:
-    """A layer of counts; a `rare` one is not spoken of where it is zero."""
+    """A layer of counts; a `rare` one is not mentioned where it is zero."""
     values = [sum(count(bucket) for bucket in bar.buckets) for bar in bars]
     return _Series(values, sum(values), lambda value: "" if rare and not value else f"{number(value)} {word}")
 

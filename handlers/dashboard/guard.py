@@ -24,7 +24,7 @@ from handlers.request.middlewares import mark_authenticated
 from upstream.protocol.errors import Reason
 
 if TYPE_CHECKING:
-    from bridge.shared.logins import RedisLogins  # which needs a library that most do without
+    from bridge.shared.logins import RedisLogins  # which needs an optional library
 
 PrivateHandler: TypeAlias = Callable[[web.Request, Login], Awaitable[web.StreamResponse]]
 Form: TypeAlias = Mapping[str, str]
@@ -43,19 +43,19 @@ MAX_FIELDS: Final = 20
 #: Without a login, a form has a code and a password, twice.
 MAX_LOGIN_FORM_BYTES: Final = 4 * 1024
 LOGIN_FORM_SECONDS: Final = 10.0
-#: A page of ours as a redirect may name it: no other host, no header, no way up.
+#: A page of ours that a redirect may lead to: no other host, and nothing that could add a header.
 _OWN_PAGE: Final = re.compile(r"/dashboard(?:/[a-z]+(?:/[\w.-]+)?)?(?:\?[\w.~%&=+:*/-]*)?", re.ASCII)
 MAX_ASKED_CHARS: Final = 2000
-#: What a page that is hidden sends in the header for its live part.
+#: The value that a hidden page sends in the header for its live part.
 HIDDEN: Final = "hidden"
-#: The methods that change nothing.
+#: The safe methods.
 _READING: Final = frozenset({"GET", "HEAD"})
 
 _logger = logging.getLogger(__name__)
 
 
 def open_to_all(handler: Handler) -> Handler:
-    """Make a page available without a login: login and setup."""
+    """Make a page available without a login, as login and setup are."""
 
     @functools.wraps(handler)
     async def guarded(request: web.Request) -> web.StreamResponse:
@@ -111,7 +111,7 @@ def current_login(request: web.Request) -> Login | None:
 
 
 async def _fetch_login(request: web.Request) -> None:
-    """Learn of a login that was begun, or has ended, at another process."""
+    """Fetch from Redis whether a login was started or ended at another process."""
     logins, session = shared_logins(request), session_id(request)
     if logins is not None and session:
         used = request.headers.get(pages.LIVE_HEADER) != HIDDEN
@@ -119,7 +119,7 @@ async def _fetch_login(request: web.Request) -> None:
 
 
 async def begin_login(request: web.Request) -> str:
-    """Start a login, at all processes, under a new session id, against session fixation; return that."""
+    """Start a login, at all processes, and return its session id, which is new to prevent session fixation."""
     end_login(request)
     session, login = request.app[LOGINS].begin()
     if (logins := shared_logins(request)) is not None:
@@ -231,7 +231,7 @@ def _require_same_origin(request: web.Request) -> None:
 async def _require_token(request: web.Request, login: Login) -> None:
     form = await read_form(request) if request.content_type == _FORM_TYPE else {}
     sent = request.headers.get("X-CSRF-Token", form.get("csrf", ""))
-    if not csrf_matches(login, sent) or current_login(request) is not login:  # it may have ended meanwhile
+    if not csrf_matches(login, sent) or current_login(request) is not login:  # the login may have ended meanwhile
         raise _refused(403, "This page is out of date, or the request did not come from it. Reload the page.")
 
 

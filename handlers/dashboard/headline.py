@@ -1,6 +1,6 @@
-"""What the dashboard says first: whether callers get answers, judged by the state of every part and by what happened.
+"""The dashboard's headline: whether callers get answers, judged by the state of every part and by recent requests.
 
-Only failures count here: what the bridge itself refused (a wrong key, a limit) is its callers' affair.
+Only failures count here, not requests that the bridge itself refused (a wrong key, a limit).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from upstream.protocol.errors import Reason
 
 #: The minutes over which failures are judged.
 RECENT_MINUTES: Final = 15
-#: From this share of failures on nothing is called well, and from so many requests on it is the headline.
+#: The share of failures from which the headline reports problems, and the number of requests from which failures are
+#: the headline.
 FAILING_SHARE: Final = 0.05
 ENOUGH_REQUESTS: Final = 20
 
@@ -32,7 +33,7 @@ _ENDED_WELL: Final = (Reason.OK.value, Reason.CLIENT_GONE.value)
 
 
 class Recent(NamedTuple):
-    """The last minutes: requests that were not refused here, how many of them failed, and how, the commonest first."""
+    """The last minutes: the requests that were not refused here, those that failed, and the most common reasons."""
 
     requests: int = 0
     failed: int = 0
@@ -41,12 +42,12 @@ class Recent(NamedTuple):
 
     @property
     def failing(self) -> bool:
-        """Whether too many fail for anything to be called well."""
+        """Whether so many requests fail that the headline must report problems."""
         return self.failed > 0 and self.failed >= FAILING_SHARE * self.requests
 
     @property
     def alarming(self) -> bool:
-        """Whether that is the first thing to be said."""
+        """Whether the failures are the headline."""
         return self.failing and self.requests >= ENOUGH_REQUESTS
 
 
@@ -62,7 +63,7 @@ def recent(minutes: Iterable[Bucket]) -> Recent:
 
 
 class Step(NamedTuple):
-    """A step of the first visit: what it is, whether it is done, and the page on which it is done."""
+    """A step of the setup: its text, whether it is done, and its page."""
 
     what: str
     done: bool
@@ -70,7 +71,7 @@ class Step(NamedTuple):
 
 
 class Headline(NamedTuple):
-    """`alert` is what a tab's title says of it, '' while there is nothing to do."""
+    """The headline. `alert` is for the tab's title, '' if there is nothing to do."""
 
     text: str
     lead: str = ""
@@ -89,7 +90,7 @@ def first_steps(*, accounts: int, keys: int, answered: bool) -> Sequence[Step]:
 
 
 def headline(health: Health, lately: Recent, steps: Sequence[Step]) -> Headline:
-    """The first thing to be said, the worst first."""
+    """The headline, which reports the worst problem."""
     share = percent(lately.failed, lately.requests)
     minutes = f"in the last {RECENT_MINUTES} minutes"
     if not health.serving:
@@ -118,7 +119,7 @@ _MISSING: Final = {"/dashboard/accounts": "No account yet: add one", "/dashboard
 
 
 class Situation(NamedTuple):
-    """What a page's first lines are made of."""
+    """The data for the top of the Overview page."""
 
     health: Health
     lately: Recent
@@ -127,7 +128,7 @@ class Situation(NamedTuple):
 
 
 def situation_of(app: web.Application, stats: Stats, others: Others) -> Situation:
-    """The state of the daemon by its parts and other processes, and by what the statistics have of the last minutes."""
+    """The state of the daemon, from its parts, the other processes, and the statistics of the last minutes."""
     own, lately = health_of(app), recent(stats.series("minute")[-RECENT_MINUTES:])
     health = Health(own.serving and others.serving, (*own.troubles, *others.troubles))
     answered = stats.reasons[Reason.OK.value] > 0
@@ -136,7 +137,7 @@ def situation_of(app: web.Application, stats: Stats, others: Others) -> Situatio
 
 
 async def alert_of(app: web.Application) -> str:
-    """What the title of every page says about trouble; '' for none."""
+    """The alert in the title of every page; '' for none."""
     try:
         stats = await app[STATS].read()
     except StateError:  # the Overview says why
@@ -145,7 +146,7 @@ async def alert_of(app: web.Application) -> str:
 
 
 def ending_soon(app: web.Application, now: float) -> Sequence[tuple[str, float]]:
-    """The accounts whose login ends for good within a day: label, and when that is (unix time)."""
+    """The accounts whose login ends for good within a day: the label, and the end in unix time."""
     site_now = app[CLIENT].clock()
     judged = ((account, judge(account, now, site_now)) for account in app[STATE].pool)
     return [

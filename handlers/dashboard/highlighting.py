@@ -1,4 +1,4 @@
-"""Code as HTML with a class for each kind of token, by Pygments: its names of languages, our few classes."""
+"""Highlights code as HTML with Pygments, using its language names and a few classes of our own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pygments.lexer import Lexer
 from pygments.lexers import get_all_lexers, get_lexer_by_name
 from pygments.token import Comment, Generic, Keyword, Name, Number, Operator, String, Token
 
-#: A kind of token in Pygments' tree of them, which is a tuple that knows its parent.
+#: A token type of Pygments, a tuple that knows its parent in the tree of types.
 _Kind: TypeAlias = Any
 
-#: Longer code, or code with a longer line, is shown as it is: some patterns of Pygments look through a line for each
-#: of its characters.
+#: Longer code, or code with a longer line, is not highlighted: some patterns of Pygments scan a line once for each of
+#: its characters.
 MAX_CHARS: Final = 20_000
 MAX_LINE_CHARS: Final = 1_000
 
-#: The languages that are highlighted, by Pygments' first name for each. Of those of which models write most, `ini` and
-#: `console` are missing: they take the square of a line's length, in one match that nothing can interrupt.
+#: The languages that are highlighted, by Pygments' first name for each. `ini` and `console`, although common, are
+#: missing: they take quadratic time in a line's length, in one match that nothing can interrupt.
 _LANGUAGES: Final = frozenset(
     (
         "bash", "c", "cpp", "csharp", "css", "dart", "diff", "docker", "elixir", "go", "graphql", "haskell", "html",
@@ -29,7 +29,7 @@ _LANGUAGES: Final = frozenset(
     )
 )  # fmt: skip
 
-#: A kind of token → its class in style.css. The rest is plain.
+#: The class in style.css for each token type. Other tokens are plain.
 _CLASSES: Final[dict[_Kind, str]] = {
     Keyword: "k",
     Operator.Word: "k",
@@ -66,7 +66,7 @@ def highlighted(code: str, language: str, check: Callable[[], None]) -> str:
 
 @cache
 def _aliases() -> dict[str, str]:
-    """What may stand behind a fence → the name by which Pygments finds the lexer."""
+    """Map the language names that may follow a fence to the name by which Pygments finds the lexer."""
     known = {}
     for _, aliases, *_ in get_all_lexers(plugins=False):
         if aliases and aliases[0] in _LANGUAGES:

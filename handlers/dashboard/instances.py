@@ -1,4 +1,4 @@
-"""All processes that serve beside this one, on this machine or another: what runs there, and how they are."""
+"""The other processes that serve requests, on this machine or another: their running requests and their state."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from upstream.protocol.errors import Reason
 if TYPE_CHECKING:
     from bridge.shared.instances import Answers, InstanceReport, RedisInstances  # which need an optional library
 
-#: The most running requests that one process tells another of, the newest.
+#: The maximum number of running requests that one process reports to another, the newest first.
 MAX_TOLD: Final = 200
-#: How long what others have told of their health is shown, in seconds.
+#: How long the health that other processes have reported is shown, in seconds.
 FRESH_SECONDS: Final = 1.0
-#: Questions: how a process is, what runs there, and one request by its id, which follows.
+#: The questions: a process's state, its running requests, and one request by its id, which follows.
 HEALTH: Final = "health"
 RUNNING: Final = "running"
 _REQUEST: Final = "request "
@@ -49,20 +49,20 @@ class Running(NamedTuple):
 
     @property
     def mark(self) -> str:
-        """What names it in a page."""
+        """The id of its element in a page."""
         process = self.instance.rpartition("@")[0].rpartition(":")[2]
         return f"{self.number}-{process}" if process else f"{self.number}"
 
     @property
     def address(self) -> str:
-        """What names it among all that run anywhere; `end` takes it."""
+        """Its address among the running requests of all processes, for `end`."""
         return f"{self.number} {self.instance}".rstrip()
 
 
 class Others(NamedTuple):
     """The other processes: their running requests, the number of these, and their troubles.
 
-    `serving` is whether each of them could answer a chat, `unseen` why not all is known, '' where it is.
+    `serving` is whether each of them could answer a chat; `unseen` says why something is unknown, '' if nothing is.
     """
 
     running: Sequence[Running] = ()
@@ -84,7 +84,7 @@ class Instances:
             self._shared = sharing.instances(partial(_tell, app), partial(_end_here, app))
 
     async def ask(self, question: str = HEALTH) -> Others:
-        """What the others tell; nothing where the state is in files, and no more than is known without Redis."""
+        """The reports of the other processes: none if the state is in files, and only the known ones without Redis."""
         if self._shared is None:
             return Others()
         at, others = self._last
@@ -146,11 +146,11 @@ def running_here(app: web.Application, request_id: str | None = None) -> Iterato
 async def _tell(app: web.Application, question: str) -> InstanceReport:
     """Answer another process's question."""
     told: dict[str, Any] = {"name": _name(app)}
-    if RELAY not in app:  # it is just starting
+    if RELAY not in app:  # the process is just starting
         return told
     told |= {"report": report(app), "answering": app[DRAIN].running}
     if question != HEALTH:
-        await app[ACTIVITY_STORE].flush()  # its machine may be the asker's, which then reads them
+        await app[ACTIVITY_STORE].flush()  # the asking process may be on the same machine, and then reads them
         found = running_here(app, question.removeprefix(_REQUEST) if question.startswith(_REQUEST) else None)
         told["running"] = [
             (each.number, each.may_end, each.entry.to_line().decode(), each.place) for each in islice(found, MAX_TOLD)
@@ -180,12 +180,12 @@ class _Other(NamedTuple):
 
 
 def _read(instance: str, told: InstanceReport) -> _Other | None:
-    """Read what `_tell` made, perhaps of another version; None where it cannot be read."""
+    """Read a report of `_tell`, perhaps of another version; None if it cannot be read."""
     try:
         health = told.get("report", {"status": "", "degraded": ()})
         running = [
             Running(int(number), Entry.from_line(line), bool(may_end), int(*place), instance, str(told["name"]))
-            for number, may_end, line, *place in told.get("running", ())  # an older version tells no place
+            for number, may_end, line, *place in told.get("running", ())  # an older version does not report a place
         ]
         degraded = [{name: str(row[name]) for name in ("part", "reason", "message")} for row in health["degraded"]]
         return _Other(str(told["name"]), str(health["status"]), degraded, int(told.get("answering", 0)), running)
@@ -194,7 +194,7 @@ def _read(instance: str, told: InstanceReport) -> _Other | None:
 
 
 def _new(degraded: Sequence[Mapping[str, str]], known: set[tuple[str, str]], where: str) -> Iterator[Trouble]:
-    """Troubles that are not known yet: most parts are the same at all processes."""
+    """The troubles that are not known yet, since most parts are the same for all processes."""
     for trouble in degraded:
         if (key := (trouble["part"], trouble["reason"])) not in known:
             known.add(key)

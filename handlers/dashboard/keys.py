@@ -100,7 +100,7 @@ async def show_made(request: web.Request, login: Login, key: ApiKey, secret: str
 
 
 async def _made(request: web.Request, login: Login) -> tuple[ApiKey | None, str]:
-    """The key whose secret the page shows, and the secret, if this login has just made it, at whichever process."""
+    """The key whose secret the page shows, and the secret, if this login has just made it, at any process."""
     if login.created_key is not None and time.monotonic() >= login.created_key[2]:
         login.created_key = None
     asked = request.query.get("made")
@@ -156,7 +156,9 @@ def _back(request: web.Request) -> web.Response:
 def rights(form: Form, key: ApiKey | None = None) -> dict[str, Any]:
     """A key's rights in a form, which shows those of `key` as they are. Raises ValueError."""
     expires = form.get("expires", "")
-    unchanged = key is not None and expires == last_day(key.expires)  # the form shows the day only, maybe a past one
+    unchanged = key is not None and expires == last_day(
+        key.expires
+    )  # the form shows only the day, which may be in the past
     return {
         "expires": key.expires if unchanged and key is not None else read_expiry(expires, time.time()),
         "day_requests": _limit("requests a day", form.get("day_requests", ""), MAX_BUDGET),

@@ -46,7 +46,7 @@ _logger = logging.getLogger(__name__)
 
 
 def setup_code(app: web.Application) -> str | None:
-    """The code that authorizes setting the first password; None once there is one."""
+    """The code that authorizes setting the first password; None once a password is set."""
     return app[SETUP].code if app[STATE].admin.password_hash is None else None
 
 
@@ -68,7 +68,7 @@ async def log_in(request: web.Request) -> web.StreamResponse:
     if wait := await _try(request):
         return await _too_early(request, _login_page, wait)
     right = await request.app[HASHING].run(passwords.verify, known, form.get("password", ""))
-    if not right or request.app[STATE].admin.password_hash != known:  # it may have been changed meanwhile
+    if not right or request.app[STATE].admin.password_hash != known:  # the password may have been changed meanwhile
         event(_logger, logging.WARNING, "a wrong password was given for the dashboard", caller=_caller(request))
         return await _login_page(request, "Wrong password.", status=403)
     await _succeeded(request)
@@ -136,7 +136,7 @@ async def _login_page(request: web.Request, error: str = "", *, status: int = 20
 
 
 async def _setup_page(request: web.Request, error: str = "", *, status: int = 200, code: str = "") -> web.Response:
-    """The page again; a right `code` is kept, since it is gone from the address by now."""
+    """Show the page again. A correct `code` is kept, since the URL no longer has it."""
     shown = {"error": error, "secure": _is_private(request), "min_chars": passwords.MIN_CHARS, "code": code}
     return await render(request, "setup.html", None, shown, status=status)
 

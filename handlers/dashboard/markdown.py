@@ -1,7 +1,7 @@
-"""Answers of models as HTML: Markdown, with highlighted code, and no element that is not named here.
+"""Renders answers of models from Markdown to HTML, with highlighted code, using only the elements named here.
 
-Raw HTML is text. Links lead to http, https and mailto. Pictures are those in the text itself (data URLs), since the
-pages' policy lets no others in; the rest become links.
+Raw HTML is shown as text. Links may use http, https and mailto. Only pictures in the text itself (data URLs) are shown,
+since the pages' Content-Security-Policy blocks others; those become links.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from markdown_it.token import Token
 from handlers.dashboard.highlighting import highlighted
 from upstream.protocol.printable import readable
 
-#: What is not done by then stays plain text.
+#: Text that takes longer to render stays plain.
 MAX_SECONDS: Final = 1.0
 
 _LINK: Final = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _PICTURE: Final = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+\Z")
-#: An address in the text, without what rather ends the sentence around it.
+#: An address in the text, without punctuation that belongs to the sentence around it.
 _ADDRESS: Final = re.compile(r"""https?://[^\s<>"'`\\^{|}]*[^\s<>"'`\\^{|}.,;:!?)\]*_~]""")
-#: A column's alignment, which markdown-it writes into `style`, to a class: the pages' policy allows no styles.
+#: The class for each column alignment, which markdown-it writes into `style`; the pages' policy forbids inline styles.
 _ALIGNED: Final = {"text-align:right": "number", "text-align:center": "middle"}
 
 
@@ -57,17 +57,17 @@ def rendered(text: str, *, seconds: float = MAX_SECONDS) -> str:
     parser.block.ruler.before("table", "check", check_block)
     parser.inline.ruler.before("text", "check", check_inline)
     html: str = parser.render(text, {"check": check, "heading": 2, "links": 0})
-    return readable(html)  # afterwards, since an entity may have become a character
+    return readable(html)  # afterwards, since an entity may have been decoded to a control character
 
 
 class _Markdown(MarkdownIt):
     def validateLink(self, url: str) -> bool:  # noqa: N802 — markdown-it's own name
-        """Whether a link or a picture may lead there; what may not stays as it was written."""
+        """Whether a link or a picture may use this address; otherwise it stays plain text."""
         return bool(_LINK.match(url) or _PICTURE.match(url))
 
 
 class _Renderer(RendererHTML):
-    """Writes tokens as HTML. A method's name is its token's type; the rest is written by the name of its element.
+    """Writes tokens as HTML. A method's name is the type of its tokens; other tokens use their element's name.
 
     `env` has the function `check`, the level of the last heading, and how many links are open.
     """
@@ -83,7 +83,7 @@ class _Renderer(RendererHTML):
         return "".join((*pieces, escape(content[end:])))
 
     def heading_open(self, tokens: Sequence[Token], idx: int, _: Any, env: Any) -> str:
-        """Below the page's own two levels, and never more than one level below the heading before."""
+        """A heading, below the page's own two levels, and never more than one level below the previous heading."""
         env["heading"] = min(int(tokens[idx].tag[1]) + 2, env["heading"] + 1, 6)
         return f"<h{env['heading']}>"
 

@@ -1,4 +1,4 @@
-"""The table of models: its rows, what was measured of each here, and how its address filters and sorts it. Pure."""
+"""The table of models: its rows, this bridge's measurements, and filtering and sorting by the URL. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _MAX_CHARS: Final = 200
 
 
 class Measured(NamedTuple):
-    """What was counted of a model in MEASURED_DAYS days.
+    """The statistics of a model in MEASURED_DAYS days.
 
-    `first_token` is the median in seconds, `rate` is in tokens a second; both are None where too little was measured.
+    `first_token` is the median in seconds, `rate` is in tokens per second; both are None if there is too little data.
     """
 
     requests: int = 0
@@ -47,7 +47,7 @@ UNUSED: Final = Measured()
 
 
 class Row(NamedTuple):
-    """One model as the page lists it; `display_name` only where it differs from the public name."""
+    """One model as the page lists it; `display_name` is set only if it differs from the public name."""
 
     name: str
     display_name: str | None
@@ -59,12 +59,12 @@ class Row(NamedTuple):
 
     @property
     def searched(self) -> str:
-        """The text in which words are searched."""
+        """The text that is searched for words."""
         return f"{self.name} {self.display_name or ''} {self.maker}"
 
 
 class Column(NamedTuple):
-    """A column that can be sorted: its title, what a row has there, and whether the largest comes first."""
+    """A column that can be sorted: its title, the value of a row, and whether the largest comes first."""
 
     title: str
     value: Callable[[Row], float | str | None]
@@ -72,7 +72,7 @@ class Column(NamedTuple):
     number: bool = True
 
 
-#: By their names in an address.
+#: The columns, by their names in the URL.
 COLUMNS: Final[Mapping[str, Column]] = {
     "name": Column("Name", lambda row: row.name.lower(), number=False),
     "maker": Column("Maker", lambda row: row.maker.lower(), number=False),
@@ -85,7 +85,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
 
 
 class ModelQuery(NamedTuple):
-    """What a page's address asks for; `sort` is a column's name, after `-` where it is the other way round."""
+    """The page's filters and order; `sort` is a column's name, with `-` before it for the opposite order."""
 
     q: str = ""
     can: tuple[str, ...] = ()
@@ -93,13 +93,13 @@ class ModelQuery(NamedTuple):
 
     @property
     def query(self) -> str:
-        """The address's query."""
+        """The URL's query."""
         fields = [("q", self.q), *(("can", trait) for trait in self.can), ("sort", self.sort)]
         return urlencode([(name, value) for name, value in fields if value])
 
     @property
     def address(self) -> str:
-        """The page's address."""
+        """The page's URL."""
         return "/dashboard/models" + (f"?{self.query}" if self.query else "")
 
     @property
@@ -118,7 +118,7 @@ class ModelQuery(NamedTuple):
         return COLUMNS[self.column].largest_first != self.sort.startswith("-")
 
     def by(self, column: str) -> ModelQuery:
-        """The same, sorted by a column, or the other way round where it is already."""
+        """The same filters, sorted by a column, or in the opposite order if it is already sorted by that column."""
         return self._replace(sort=f"-{column}" if self.sort == column else column)
 
     def shows(self, row: Row) -> bool:
@@ -127,7 +127,7 @@ class ModelQuery(NamedTuple):
         return all(word in text for word in self.q.lower().split()) and set(self.can).issubset(row.traits)
 
     def in_order(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """The rows by the asked column, those without a value last; else as they are, which is the API's order."""
+        """The rows sorted by the column, those without a value last; without a column in the API's order."""
         if not self.sort:
             return rows
         valued = [(COLUMNS[self.column].value(row), row) for row in rows]
@@ -137,7 +137,7 @@ class ModelQuery(NamedTuple):
 
 
 def asked_for(query: Iterable[tuple[str, str]]) -> ModelQuery:
-    """Read an address's query; what means nothing is left out."""
+    """Read the URL's query; invalid parts are ignored."""
     fields = list(query)
     words = next((value.strip()[:_MAX_CHARS] for name, value in fields if name == "q"), "")
     traits = {value for name, value in fields if name == "can"}
@@ -147,7 +147,7 @@ def asked_for(query: Iterable[tuple[str, str]]) -> ModelQuery:
 
 
 def measured(stats: Stats) -> Mapping[str, Measured]:
-    """What was counted of each model, by its name as statistics have it. For a thread: it adds up days."""
+    """The statistics of each model, by its name in them. To be run in a thread, since it adds up days."""
     usages = stats.tables(Span("day", "day", MEASURED_DAYS)).models
     speeds = stats.speeds().models
     return {name: _measured(usage, speeds.get(name, Speed())) for name, usage in usages.items()}
@@ -158,5 +158,5 @@ def _measured(usage: UsageCounts, speed: Speed) -> Measured:
 
 
 def of_model(found: Mapping[str, Measured], name: str) -> Measured:
-    """What was measured of a model."""
+    """The measurements of a model."""
     return found.get(kept_name(name), UNUSED)

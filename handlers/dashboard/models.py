@@ -1,4 +1,4 @@
-"""The Models page: all models of the site, compared by what was measured here; what is new, and what is gone."""
+"""The Models page: all models of the site with this bridge's measurements, and those that are new or gone."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from handlers.dashboard.pages import render
 from handlers.request.appkeys import MODEL_NEWS, MODELS, SETTINGS, STATE, STATS
 from upstream.protocol.models import Model
 
-#: For how long the address that *Read now* leads to says what was read, in seconds.
+#: How long the page that *Read now* leads to shows the changes, in seconds.
 _READ_SECONDS: Final = 600.0
 
 
 class Reading(NamedTuple):
-    """What a reading of the list has shown."""
+    """The changes that reading the list has shown."""
 
     models: int
     new: Sequence[str]
@@ -117,14 +117,14 @@ async def star(request: web.Request, _: Login) -> web.StreamResponse:
 
 
 def _asked_before(form: Mapping[str, str]) -> str:
-    """The query of the page that has the form, as far as it means anything."""
+    """The valid part of the query of the page that has the form."""
     return asked_for(parse_qsl(form.get("at", ""), max_num_fields=20)).query
 
 
 async def _news(app: web.Application) -> ModelNews:
     try:
         return await app[MODEL_NEWS].read()
-    except StateError:  # health says why; the list is worth showing without
+    except StateError:  # health says why; the list is useful without measurements
         return ModelNews()
 
 
@@ -139,7 +139,7 @@ def _gone(app: web.Application, news: ModelNews) -> list[Gone]:
 
 
 def _reading(asked: str, now: float, rows: Sequence[Row], news: ModelNews, gone: Sequence[Gone]) -> Reading | None:
-    """What has been new and gone since the reading that the address names by its unix time; None for another time."""
+    """The changes of the reading whose unix time the URL has; None for any other time."""
     at = int(asked) if asked.isdecimal() and len(asked) < 12 else 0
     if not now - _READ_SECONDS < at <= now:
         return None

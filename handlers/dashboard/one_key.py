@@ -1,4 +1,4 @@
-"""The page of one key: its state, its use day by day, and what can be done with it."""
+"""The page of one key: its state, its use per day, and its actions."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def pause(request: web.Request, _: Login) -> web.StreamResponse:
 
 
 async def rotate(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/keys/rotate: give a key a new secret; the former one is good for a day more."""
+    """POST /dashboard/keys/rotate: give a key a new secret; the former one works for one more day."""
     form = await read_form(request)
     secret, key = rotated(_find(request, form.get("id", "")), time.time())
     await request.app[STATE].update_keys(partial(replace, key=key))

@@ -1,4 +1,4 @@
-"""Chat Completions as the playground asks for them: errors within a stream, too, speak to whoever reads the page."""
+"""Chat Completions for the playground: errors, even within a stream, have advice for the operator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from handlers.dashboard.wording import to_operator
 
 
 def reworded(error: ApiError) -> ApiError:
-    """The same error, with what whoever reads it does on the dashboard's pages."""
+    """The same error, with advice for the operator, who reads it in the dashboard."""
     return replace(error, message=to_operator(error))
 
 

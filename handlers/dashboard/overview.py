@@ -1,6 +1,6 @@
-"""The Overview page: whether it works, what the operator has to do, and use by model and key.
+"""The Overview page: whether the bridge works, what the operator has to do, and use by model and key.
 
-All of its numbers are from `stats.json`, over one span of time.
+All of its numbers are from `stats.json`, for one span of time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RANKED: Final = 10
 
 
 class Ending(NamedTuple):
-    """How some requests ended, as the statistics name it, and their number."""
+    """An outcome of requests, as the statistics name it, and their number."""
 
     name: str
     requests: int
@@ -65,13 +65,13 @@ class Seen(NamedTuple):
     begins: int
 
     def requests_address(self, outcome: str, **names: str) -> str:
-        """Where the span's requests are that ended so, or that have a name."""
+        """The Activity page's URL for the span's requests with this outcome or these names."""
         since = {"from": datetime.fromtimestamp(self.begins, UTC).strftime("%Y-%m-%dT%H:%MZ")} if self.begins else {}
         return f"/dashboard/activity?{urlencode({'outcome': outcome, **names, **since})}"
 
 
 class SeenCache:
-    """The spans as last summed and drawn; that is done again only when there is something new to show."""
+    """The spans as last summed and drawn, which is repeated only if the statistics have changed."""
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[object, Seen]] = {}

@@ -38,13 +38,13 @@ _POLICY: Final = "; ".join(
 HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",  # with no-referrer browsers send forms with Origin: null
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers would send forms with Origin: null
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 
-#: By it a page asks for its live part; the answer has what the title says of trouble, percent-encoded.
+#: The header by which a page requests its live part. The response has the title's alert in it, percent-encoded.
 LIVE_HEADER: Final = "X-Live"
 ALERT_HEADER: Final = "X-Alert"
 
@@ -105,20 +105,20 @@ def prepare(app: web.Application) -> None:
 
 
 def add_page(app: web.Application, path: str, title: str, key: str) -> None:
-    """Add a page to the menu of this daemon alone."""
+    """Add a page to the menu of this daemon only."""
     shown: dict[str, Any] = aiohttp_jinja2.get_env(app).globals
     shown["pages"] = (*shown["pages"], (path, title, key))
 
 
 def _finalized(value: object) -> object:
     """An expression's value before it is escaped, without control and bidi characters that could alter the page."""
-    if isinstance(value, Markup):  # made by us, from values that were cleaned before
+    if isinstance(value, Markup):  # our own markup, whose values are already cleaned
         return value
     return readable(value) if isinstance(value, str) else value
 
 
 def template(request: web.Request, page: str) -> str:
-    """The template of a page with a live part: of that part if the request asks for it, else of the whole page."""
+    """The template of the page's live part if the request asks for it, otherwise of the whole page."""
     return f"{page}_live.html" if LIVE_HEADER in request.headers else f"{page}.html"
 
 

@@ -23,10 +23,10 @@ from upstream.loop.threads import Threads
 
 #: The longest text that is shown as Markdown, in bytes: 64 KiB take a second at worst, prose a tenth of that.
 MAX_MARKDOWN_BYTES: Final = 128 * 1024
-#: One text at a time is rendered, in a thread.
+#: The lock for rendering, since one text at a time is rendered, in a thread.
 RENDERING: Final = web.AppKey("rendering", Threads)
 
-#: Who stops an answer there, or asks the same again, wants another one.
+#: A user who stops an answer or repeats a question in the playground wants a new answer.
 _ask: Final = dialect_handler(OPERATOR_CHAT, joins=False)
 
 
@@ -65,7 +65,7 @@ async def draw(request: web.Request, _: Login) -> web.StreamResponse:
 async def markdown(request: web.Request, _: Login) -> web.StreamResponse:
     """POST /dashboard/playground/markdown: HTML of the text that is the body. 422 if that takes too long."""
     app = request.app
-    request[RECORD].quiet = True  # a page asks twice a second while an answer comes
+    request[RECORD].quiet = True  # a page asks twice a second while an answer is streamed
     timeout = app[SETTINGS].config.server.body_timeout
     text = await read_body(request, limit=MAX_MARKDOWN_BYTES, timeout=timeout, is_json=False)
     html = await app[RENDERING].run(_rendered, text.decode(errors="replace"))
@@ -75,7 +75,7 @@ async def markdown(request: web.Request, _: Login) -> web.StreamResponse:
 
 
 def _rendered(text: str) -> str | None:
-    # Imported here, in the thread: it takes 0.1 s, and most daemons never need it.
+    # Deferred to the thread: the import takes 0.1 s, and most daemons never need it.
     from handlers.dashboard.markdown import TooSlow, rendered
 
     try:
@@ -85,7 +85,7 @@ def _rendered(text: str) -> str | None:
 
 
 async def _reworded(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-    """Await an answer of the API; its errors speak to whoever reads the page."""
+    """Await an answer of the API; its errors get advice for the operator."""
     try:
         return await answer
     except ApiError as error:

@@ -33,7 +33,7 @@ class Worker(NamedTuple):
 
 
 class Process(NamedTuple):
-    """This process; `limit` is that of open files, None where there is none, and `uptime` is in seconds."""
+    """This process. `limit` is the limit of open files, None for no limit; `uptime` is in seconds."""
 
     version: str
     python: str
@@ -86,4 +86,4 @@ def _worker(app: web.Application) -> Worker | None:
 def _open_files() -> int:
     linux = Path("/proc/self/fd")
     listing = linux if linux.is_dir() else Path("/dev/fd")
-    return sum(1 for _ in listing.iterdir()) - 1  # without that of the listing
+    return sum(1 for _ in listing.iterdir()) - 1  # without the descriptor of the listing itself

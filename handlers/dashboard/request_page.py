@@ -1,4 +1,4 @@
-"""The page of one request: what was asked for, its course, how it ended and why, and what may be done with it."""
+"""The page of one request: its parameters, its timeline, its outcome and the cause, and its actions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from handlers.dashboard.timeline import WIDTH, bars_of
 from handlers.request.appkeys import ACTIVITY_STORE
 from handlers.request.recording import RECORDER
 
-#: The file's name is never made of what a caller or the site has sent.
+#: The file's name never contains text that a caller or the site has sent.
 _FILE_NAME: Final = "lmarena-bridge-recording.json"
-#: What a link may lead to: an evaluation, by the address that the bridge itself composed.
+#: The only addresses that are linked: those of evaluations, as the bridge itself composes them.
 _EVALUATION: Final = re.compile(r"https?://[\w.\-]+(?::\d+)?/c/[\w\-]+", re.ASCII)
 
 

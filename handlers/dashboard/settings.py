@@ -1,4 +1,4 @@
-"""The Settings page: what is in force and where it comes from, reading bridge.toml again, and this process."""
+"""The Settings page: the current settings and their origins, reading bridge.toml again, and this process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PASTED: Final = Origin(Source.DASHBOARD, "Accounts")
 
 
 class Row(NamedTuple):
-    """A setting; `waiting` is the value that bridge.toml has now and that needs a restart, '' for none.
+    """A setting. `waiting` is a new value in bridge.toml that needs a restart, '' for none.
 
     `found` is whether it matches the search.
     """
@@ -44,12 +44,12 @@ class Row(NamedTuple):
 
     @property
     def searched(self) -> str:
-        """What a search looks at."""
+        """The text that is searched."""
         return f"{self.setting.name} {self.setting.description}"
 
     @property
     def traits(self) -> Sequence[str]:
-        """Those of TRAITS that it has."""
+        """The keys of TRAITS that apply to it."""
         has = {
             "changed": not self.setting.is_default,
             "restart": self.setting.needs_restart,
@@ -64,7 +64,7 @@ async def settings(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def read_again(request: web.Request, login: Login) -> web.StreamResponse:
-    """POST /dashboard/settings/reread: read bridge.toml again as at SIGHUP, in all workers; say what came of it."""
+    """POST /dashboard/settings/reread: read bridge.toml again in all workers, as SIGHUP does, and show the outcome."""
     app = request.app
     await read_form(request)  # which holds nothing, but must be one
     if LINK not in app:
@@ -78,7 +78,7 @@ async def read_again(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def switch_log(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/settings/log: switch the log of all workers for a while, or back at once. Raises ApiError."""
+    """POST /dashboard/settings/log: change the log level of all workers for a while, or reset it. Raises ApiError."""
     form = await read_form(request)
     switch: LogSwitch | None = None
     if form.get("off") != "yes":
@@ -98,7 +98,7 @@ async def download(request: web.Request, _: Login) -> web.StreamResponse:
     app = request.app
     try:
         stats = await app[STATS].read()
-    except StateError:  # it is about trouble: those of this process will do
+    except StateError:  # the diagnosis is about problems: those of this process suffice
         stats = app[STATS].stats
     body = orjson.dumps(diagnosis(app, await process_of(app), stats), option=orjson.OPT_INDENT_2)
     headers = {"Content-Disposition": 'attachment; filename="lmarena-bridge-diagnosis.json"'}
@@ -133,7 +133,7 @@ async def _page(
 
 
 def rows_of(app: web.Application) -> list[Row]:
-    """Every setting in force, in the order of bridge.toml, with the clearance that was pasted where that counts."""
+    """All current settings, in the order of bridge.toml, with the pasted clearance if that is in use."""
     config, clearance = app[SETTINGS].config, app[STATE].admin.clearance
     waiting = {change.name: change.after for change in app[RELOADING].needing_restart}
     rows = [Row(setting, waiting.get(setting.name, "")) for setting in shown_settings(config)]
@@ -157,7 +157,7 @@ def _fits(row: Row, q: str, wanted: Sequence[str]) -> bool:
 
 
 def _without_secrets(reread: RereadResult | None) -> RereadResult | None:
-    """The same, whatever a damaged file quotes."""
+    """The same result, with secrets redacted that a damaged file may quote."""
     if reread is None:
         return None
     return reread._replace(problems=tuple(each._replace(message=redact(each.message)) for each in reread.problems))

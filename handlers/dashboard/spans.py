@@ -1,4 +1,4 @@
-"""The spans of time that a page can be asked for, and how each is drawn."""
+"""The spans of time that a page can show, and how each is drawn."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _hours(at: datetime) -> str:
     return f"{at:%a} {at.day} {at:%b} from {at:%H:%M}"
 
 
-#: By their names in a URL.
+#: The spans, by their names in a URL.
 SPANS: Final[dict[str, ShownSpan]] = {
     "2h": ShownSpan("2 hours", Span("minute", "ten_minutes", 12), 120, _half_hour, lambda at: f"{at:%H:%M}"),
     "24h": ShownSpan("24 hours", Span("hour", "hour", 24), 3600, _fourth_hour, _hours),

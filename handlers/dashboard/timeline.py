@@ -1,4 +1,4 @@
-"""The course of one request as bars: each attempt, and the answer; where they stand is in units of a drawing."""
+"""The timeline of one request as bars for each attempt and for the answer, with positions in units of the drawing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bridge.activity.entry import Entry
 from handlers.dashboard.charts import shortened
 from handlers.dashboard.wording import duration
 
-#: The drawing's width; a bar is at least so wide that it is seen.
+#: The drawing's width, and the minimum width of a bar, which keeps it visible.
 WIDTH: Final = 480.0
 _LEAST: Final = 2.0
 
@@ -25,7 +25,7 @@ class Bar(NamedTuple):
 
 
 def bars_of(entry: Entry) -> Sequence[Bar]:
-    """The bars of a request, in the order of time."""
+    """The bars of a request, in order of time."""
     total = max(entry.seconds, *(each.began + each.seconds for each in entry.attempts), 0.001, 0.001)
 
     def bar(what: str, note: str, kind: Literal["ok", "failed", "answer"], began: float, seconds: float) -> Bar:
