@@ -45,7 +45,7 @@ _ABOUT_ANSWER: Final = (MODEL, IGNORED, EVALUATION, TOOLS)
 
 
 class BodyDigest:
-    """The digest of a request's body, or the body itself if it is short; '' until `compute`.
+    """The digest of a request's body, or the body itself if it is short; b'' until `compute`.
 
     It is computed where the body is parsed, which may be in a thread.
     """

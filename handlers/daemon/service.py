@@ -144,10 +144,10 @@ class Service:
         drain.begin()
         async with TaskOwner() as tasks:
             hurried = tasks.spawn(self._hurry.wait(), name="second signal")
-            drained = tasks.spawn(drain.wait_idle(seconds), name="drain")
+            drained = tasks.spawn(drain.wait_until_idle(seconds), name="drain")
             await asyncio.wait((hurried, drained), return_when=asyncio.FIRST_COMPLETED)
         drain.end_answers()
-        await drain.wait_idle(_END_SECONDS)
+        await drain.wait_until_idle(_END_SECONDS)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

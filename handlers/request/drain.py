@@ -129,7 +129,7 @@ class Drain:
         for lifetime in self._answers:
             lifetime.end(shutting_down())
 
-    async def wait_idle(self, seconds: float) -> None:
+    async def wait_until_idle(self, seconds: float) -> None:
         """Wait until no answer is running, for at most `seconds`."""
         await set_within(self._idle, seconds)
 
