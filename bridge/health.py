@@ -85,7 +85,9 @@ def examine(
         reason = models_failure.reason if models_failure else Reason.UNREACHABLE
         troubles.append(Trouble("models", reason, f"No list of models yet. {why}"))
     elif models_failure is not None:
-        troubles.append(Trouble("models", models_failure.reason, f"The list of models is not fresh. {models_failure}"))
+        troubles.append(
+            Trouble("models", models_failure.reason, f"The list of models is out of date. {models_failure}")
+        )
     troubles += [Trouble("site", error.reason, error.message) for error in (wall, outage) if error is not None]
     if state:
         troubles.append(Trouble("state", Reason.STATE, state, to_do=ADVICE[Reason.STATE].now))

@@ -27,7 +27,7 @@ HOW_TO_COPY: Final = (
 #: Why that window must be closed.
 ONE_HOLDER: Final = (
     "Never use the same login in a browser and in the bridge at the same time: the login renews itself with a refresh "
-    "token, and one that is used twice ends the login."
+    "token, and using one twice ends the login."
 )
 
 _LABEL: Final = re.compile(r"[\w .@+\-]{1,64}")
@@ -99,6 +99,6 @@ def shortcomings(pasted: Pasted, session: Session, now: float, *, cleared: bool)
         yield "This session has ended and cannot renew itself: log in and copy again."
     if not (pasted.cf_clearance or cleared):
         yield (
-            "Also useful, should the site show a challenge page: cf_clearance and the user agent. "
-            "A request copied as cURL brings both."
+            "cf_clearance and the user agent are also useful, in case the site shows a challenge page. "
+            "A request copied as cURL includes both."
         )

@@ -111,7 +111,7 @@ async def receiving(request: web.Request, *, limit: int, timeout: float) -> Asyn
     except web.RequestPayloadError:
         raise _closing(invalid_request("invalid_body", "The body cannot be read: its chunks are broken.")) from None
     except TimeoutError:
-        raise _closing(ApiError(408, "request_timeout", f"The body did not come within {timeout:g} s.")) from None
+        raise _closing(ApiError(408, "request_timeout", f"The body did not arrive within {timeout:g} s.")) from None
 
 
 def too_large(limit: int) -> ApiError:

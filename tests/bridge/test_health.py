@@ -194,7 +194,7 @@ ROWS = (
         catalog=None,
         models_failure=SessionExpired("No more."),
     ),
-    Row("old models", True, (("models", Reason.UNREACHABLE, "not fresh"),), models_failure=UNREACHABLE),
+    Row("old models", True, (("models", Reason.UNREACHABLE, "out of date"),), models_failure=UNREACHABLE),
     Row("a wall", False, (("site", Reason.CHALLENGE, "challenge page"),), wall=WALL),
     Row("an outage", True, (("site", Reason.UPSTREAM_ERROR, "failed"),), outage=OUTAGE),
     Row(

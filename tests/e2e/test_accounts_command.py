@@ -99,9 +99,10 @@ def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
 
 def test_what_is_missing_is_said() -> None:
     session = Arena().sign_in()
-    assert "Also useful, should the site show a challenge page" in run(*ADD_ACCOUNT, stdin=as_value(session)).stderr
-    assert "Also useful" not in run(*ADD_ACCOUNT, stdin=as_curl(session)).stderr
-    assert "Also useful" not in run(*ADD_ACCOUNT, stdin=as_value(session)).stderr, "the clearance was stored"
+    said = run(*ADD_ACCOUNT, stdin=as_value(session)).stderr
+    assert "are also useful, in case the site shows a challenge page" in said
+    assert "also useful" not in run(*ADD_ACCOUNT, stdin=as_curl(session)).stderr
+    assert "also useful" not in run(*ADD_ACCOUNT, stdin=as_value(session)).stderr, "the clearance was stored"
     late = run("accounts", "add", stdin=as_value(Arena().sign_in(expires_in=-7300)))
     assert "its login renews itself." in late.stdout
     assert "This session has ended" not in late.stderr

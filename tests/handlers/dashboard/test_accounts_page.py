@@ -77,7 +77,7 @@ async def test_every_form_of_copy_is_accepted(
 
 
 async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> None:
-    assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("Also useful, should the site show")
+    assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("are also useful, in case the site shows")
     old = arena.sign_in("old@b", expires_in=-9)
     assert "that still holds" not in (await paste(dashboard, old.cookie_value)).text  # it renews itself
     ended = arena.sign_in("ended@b", expires_in=-9, renewable=False)
