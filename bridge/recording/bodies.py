@@ -70,7 +70,8 @@ class BodyRedactor:
     def __init__(self, stand_ins: StandIns, context: RedactionContext) -> None:
         self._stand_ins = stand_ins
         self._context = context
-        self._without_texts = BodyRedactor(stand_ins, context._replace(texts=False)) if context.texts else self
+        #: The one for what must not be kept even where texts are; None if this one keeps none either.
+        self._without_texts = BodyRedactor(stand_ins, context._replace(texts=False)) if context.texts else None
 
     def redact(self, data: bytes, content_type: str, *, site: bool, stream: bool = False) -> bytes:
         """A body of this type; `stream` says that it is a model's answer as the site streams it."""
@@ -137,7 +138,7 @@ class BodyRedactor:
             if found is None:
                 lines[place] = self._stand_ins.mask(line, _EVENT_WORDS)
             elif found["value"] != "[DONE]":
-                lines[place] = f"{found['head']}{self._without_texts.json(found['value'])}"
+                lines[place] = f"{found['head']}{(self._without_texts or self).json(found['value'])}"
         return "\n".join(lines)
 
     def drift_kind(self, kind: str) -> str:

@@ -21,6 +21,7 @@ from canaries import (
     canaries,
     form_with_canaries,
 )
+from cyclic_garbage import left_behind
 from examples import a_share
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -68,6 +69,15 @@ def test_no_secret_is_in_a_file_with_texts() -> None:
     assert texts.startswith(" ".join(ANSWER_WORDS))
     assert EMAIL not in texts
     assert PASSWORD not in texts or "41" not in texts
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_it_leaves_no_cycle_with_what_it_has_seen(texts: bool) -> None:
+    material = call_with_canaries()
+    material.texts = texts
+    with left_behind() as left:
+        redact(material, KEY)
+    assert left.ours == {}
 
 
 def test_every_body_keeps_its_length_and_its_pieces() -> None:
