@@ -137,7 +137,7 @@ class Index:
         offset = index.read
         for count, line in enumerate(data.split(b"\n")[:-1]):
             if count % PIECE_LINES == 0:
-                time.sleep(0)  # yields to other threads
+                time.sleep(0)  # releases the GIL, so that the event loop can run in between
             try:
                 at, *facets = _row(loads(line))
             except (ValueError, LookupError, TypeError, AttributeError):  # a partial line, or not the bridge's

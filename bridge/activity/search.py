@@ -153,7 +153,7 @@ class Searches:
             return
         for count, row in enumerate(rows):
             if count % _PIECE_ROWS == 0:
-                time.sleep(0)  # yields to other threads
+                time.sleep(0)  # releases the GIL, so that the event loop can run in between
             if timed and not since <= indexed.at[row] < until:
                 continue
             if all(column[row] == number for column, number in columns):
@@ -206,7 +206,7 @@ def _search(indexed: PartIndex, first: int, words: tuple[str, ...]) -> Iterator[
     rows = _candidates(indexed, first, low, start, max(plain, key=len)) if plain else iter(range(first, len(indexed)))
     for count, row in enumerate(rows):
         if count % 100 == 0:
-            time.sleep(0)  # yields to other threads
+            time.sleep(0)  # releases the GIL, so that the event loop can run in between
         begin, end = indexed.offsets[row] - start, indexed.end_of(row) - start
         if plain and not all(low.find(word, begin, end) >= 0 for word in plain):
             continue

@@ -162,7 +162,7 @@ class Attempts:
                 chat.untouched &= chat.turn.evaluation is None  # until upstream says that nothing was done
                 call, answer = await self._open(chat, account, prompt, attachments)
             await answer.begin()
-        except BaseException as error:  # cancellation included: everything must be released
+        except BaseException as error:  # reraised; a cancelled attempt must release what it holds too
             self._pool.release(account)
             if answer is not None:
                 self._drift.note(answer.unknown, answer.unknown_lines)
@@ -207,7 +207,7 @@ class Attempts:
                 timeout = self._first_byte_timeout(chat.model)
                 answer = await self._client.open(call, self._credentials(account), first_byte_timeout=timeout)
             await answer.begin()
-        except BaseException as error:  # cancellation included
+        except BaseException as error:  # reraised; a cancelled call must close its answer too
             if answer is not None:
                 self._drift.note(answer.unknown, answer.unknown_lines)
                 await answer.aclose()

@@ -169,7 +169,7 @@ class Relay:
                 await asyncio.sleep(0)
             with self._gate.request():
                 started = await self.retries.run(partial(self._attempts.make, chat))
-        except BaseException as error:  # cancellation included: the evaluation must be returned
+        except BaseException as error:  # reraised; a cancelled request must return its evaluation too
             returned = self._end(chat)
             if returned is not None and isinstance(error, Exception):  # the caller's next turn may reach any process
                 await asyncio.wait((returned,))

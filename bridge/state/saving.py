@@ -91,7 +91,7 @@ class Saver:
                 self.failure = error.with_traceback(
                     None
                 )  # breaks a reference cycle: the traceback refers to this object
-            except BaseException:  # including cancellation: unsaved changes stay marked
+            except BaseException:  # reraised; what a cancelled save has not written must stay marked
                 self._changed.set()
                 raise
             else:

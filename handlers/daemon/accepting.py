@@ -188,7 +188,7 @@ class Listener:
         except OSError as error:  # includes ssl.SSLError and TimeoutError
             _logger.debug("a connection could not be set up: %s", error)
             self._discard(connection, error)
-        except BaseException as error:  # including cancellation
+        except BaseException as error:  # reraised; a cancelled set-up must discard its connection too
             self._discard(connection, error)
             raise
         finally:

@@ -86,7 +86,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         try:
             _, self._lines = await loop.create_connection(lambda: Lines(self._on_line, self._on_link_closed), sock=ours)
-        except BaseException:  # cancelled: the process would have no owner
+        except BaseException:  # reraised; after a cancellation the process would have no owner
             self.process.kill()
             self.process.wait()
             raise

@@ -20,13 +20,13 @@ from typing import Any, Final, TypeAlias
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
 
-from cyclic_garbage import left_behind  # noqa: E402
-from running import RunningBridge, running_bridge  # noqa: E402
-from site_faults import BEFORE_THE_ANSWER, HARMLESS, IN_THE_MIDDLE, PROMPT  # noqa: E402
+from cyclic_garbage import left_behind  # noqa: E402 — the path is set above
+from running import RunningBridge, running_bridge  # noqa: E402 — the path is set above
+from site_faults import BEFORE_THE_ANSWER, HARMLESS, IN_THE_MIDDLE, PROMPT  # noqa: E402 — the path is set above
 
-from bridge.tasks import TaskOwner  # noqa: E402
-from handlers.request.appkeys import JOINABLE, RENEWALS  # noqa: E402
-from upstream.arena import Arena  # noqa: E402
+from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
+from handlers.request.appkeys import JOINABLE, RENEWALS  # noqa: E402 — the path is set above
+from upstream.arena import Arena  # noqa: E402 — the path is set above
 
 #: What is done with a bridge, streamed or not; it returns what came of it.
 Do: TypeAlias = Callable[[RunningBridge, bool], Coroutine[Any, Any, object]]

@@ -21,13 +21,13 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
 
-from tool_forms import offering  # noqa: E402
+from tool_forms import offering  # noqa: E402 — the path is set above
 
-from bridge.answering.schemas import Checker, check_schema  # noqa: E402
-from bridge.answering.tools.json_values import read_nearly  # noqa: E402
-from bridge.answering.tools.offered import OfferedTools  # noqa: E402
-from bridge.answering.tools.reading import read  # noqa: E402
-from handlers.dashboard.markdown import TooSlow, rendered  # noqa: E402
+from bridge.answering.schemas import Checker, check_schema  # noqa: E402 — the path is set above
+from bridge.answering.tools.json_values import read_nearly  # noqa: E402 — the path is set above
+from bridge.answering.tools.offered import OfferedTools  # noqa: E402 — the path is set above
+from bridge.answering.tools.reading import read  # noqa: E402 — the path is set above
+from handlers.dashboard.markdown import TooSlow, rendered  # noqa: E402 — the path is set above
 
 MIB: Final = 1024 * 1024
 

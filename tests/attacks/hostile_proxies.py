@@ -23,12 +23,12 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # the imports below need it: hence their E402
 
-from upstream.http.connector import Reach  # noqa: E402
-from upstream.http.exchange import open_exchanges  # noqa: E402
-from upstream.http.exchange_types import HttpError, NotSent  # noqa: E402
-from upstream.http.proxies import Proxies  # noqa: E402
-from upstream.http.resolver import Resolver  # noqa: E402
-from upstream.loop.timers import Timers  # noqa: E402
+from upstream.http.connector import Reach  # noqa: E402 — the path is set above
+from upstream.http.exchange import open_exchanges  # noqa: E402 — the path is set above
+from upstream.http.exchange_types import HttpError, NotSent  # noqa: E402 — the path is set above
+from upstream.http.proxies import Proxies  # noqa: E402 — the path is set above
+from upstream.http.resolver import Resolver  # noqa: E402 — the path is set above
+from upstream.loop.timers import Timers  # noqa: E402 — the path is set above
 
 CANARY: Final = b"CANARY"
 ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"

@@ -27,13 +27,13 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
 
-from dashboard import Dashboard  # noqa: E402
-from redis_server import eventually  # noqa: E402
-from several_bridges import SeveralBridges, several_bridges  # noqa: E402
+from dashboard import Dashboard  # noqa: E402 — the path is set above
+from redis_server import eventually  # noqa: E402 — the path is set above
+from several_bridges import SeveralBridges, several_bridges  # noqa: E402 — the path is set above
 
-from bridge.tasks import TaskOwner  # noqa: E402
-from handlers.request.appkeys import SHARING  # noqa: E402
-from upstream.arena import Arena, Line, Step, Turn  # noqa: E402
+from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
+from handlers.request.appkeys import SHARING  # noqa: E402 — the path is set above
+from upstream.arena import Arena, Line, Step, Turn  # noqa: E402 — the path is set above
 
 #: A request that takes longer than this, in seconds, was held up: `redis.timeout` is 1 s here.
 HELD_UP: Final = 5.0

@@ -29,13 +29,13 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
 
-import aiohttp  # noqa: E402
-from process import DaemonProcess, Home  # noqa: E402
-from running import add_accounts  # noqa: E402
-from soak_site import BadSite  # noqa: E402
+import aiohttp  # noqa: E402 — the path is set above
+from process import DaemonProcess, Home  # noqa: E402 — the path is set above
+from running import add_accounts  # noqa: E402 — the path is set above
+from soak_site import BadSite  # noqa: E402 — the path is set above
 
-from bridge.state.state import accounts_document  # noqa: E402
-from bridge.tasks import TaskOwner  # noqa: E402
+from bridge.state.state import accounts_document  # noqa: E402 — the path is set above
+from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
 
 LEAVING: Final = 0.2  # more than half of them are answered before they have left: 9 % leave
 DISK: Final = 32 * 1024 * 1024

@@ -39,17 +39,17 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
 
-import aiohttp  # noqa: E402
-from process import DaemonProcess, Home  # noqa: E402
-from running import add_accounts  # noqa: E402
-from soak_curve import Sample, judged, looked_at, write  # noqa: E402
-from soak_daemon import WAITS  # noqa: E402
-from soak_site import BadSite, Witness  # noqa: E402
-from soak_traffic import KINDS, Chat, Conversation, Failed, Models, ask, chosen  # noqa: E402
+import aiohttp  # noqa: E402 — the path is set above
+from process import DaemonProcess, Home  # noqa: E402 — the path is set above
+from running import add_accounts  # noqa: E402 — the path is set above
+from soak_curve import Sample, judged, looked_at, write  # noqa: E402 — the path is set above
+from soak_daemon import WAITS  # noqa: E402 — the path is set above
+from soak_site import BadSite, Witness  # noqa: E402 — the path is set above
+from soak_traffic import KINDS, Chat, Conversation, Failed, Models, ask, chosen  # noqa: E402 — the path is set above
 
-from bridge.state.state import accounts_document  # noqa: E402
-from bridge.statistics.file import stats_document  # noqa: E402
-from bridge.tasks import TaskOwner  # noqa: E402
+from bridge.state.state import accounts_document  # noqa: E402 — the path is set above
+from bridge.statistics.file import stats_document  # noqa: E402 — the path is set above
+from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
 
 #: When the daemon is restarted and when the fitted time begins, as shares of the whole.
 RESTARTS_AT: Final = (1 / 18, 2 / 18, 3 / 18, 0.95)

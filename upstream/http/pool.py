@@ -107,7 +107,7 @@ class Pool:
         self._taken += 1
         try:
             return await self._connector.connect(origin)
-        except BaseException:  # also on cancellation
+        except BaseException:  # reraised; a cancelled caller must free its slot too
             self._free_slot()
             raise
 

@@ -24,12 +24,12 @@ class OpenAI:
     request_id_header: Final = REQUEST_ID
     key = staticmethod(sent_key)
 
-    def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002
+    def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002 — of the protocol
         """Make the `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
         values = str(admission.limit), str(admission.remaining), _duration(admission.reset_seconds)
         return dict(zip(OPENAI_LIMITS, values, strict=True))
 
-    def error(self, error: ApiError, request_id: str) -> ErrorAnswer:  # noqa: ARG002 — it is in a header
+    def error(self, error: ApiError, request_id: str) -> ErrorAnswer:  # noqa: ARG002 — the id is in a header here
         """Format an error as OpenAI's error object, with the error's own status."""
         return ErrorAnswer(error.status, error_headers(error), error_body(error))
 
