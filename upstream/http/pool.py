@@ -123,7 +123,7 @@ class Pool:
             self._waiters.append(waiter)
         try:
             await waiter
-        except BaseException:
+        except BaseException:  # reraised; a cancelled waiter leaves the queue, or passes its turn on
             if waiter.cancelled():
                 self._waiters.remove(waiter)
             else:

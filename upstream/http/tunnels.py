@@ -105,7 +105,7 @@ async def connect_over(sock: socket, peer: Peer, new_connection: Callable[[], Co
             server_hostname=peer.server_name,
             ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if peer.tls else None,
         )
-    except BaseException:
+    except BaseException:  # reraised; after a cancellation nobody would close the socket
         sock.close()
         raise
     return connection
@@ -125,7 +125,7 @@ async def _through_connect(
     except HttpError:
         to_proxy.abort()
         raise NotSent(f"{proxy} did not answer as a proxy") from None
-    except BaseException:  # usually cancellation
+    except BaseException:  # reraised; a cancelled tunnel has no other owner
         to_proxy.abort()
         raise
     if not HTTPStatus.OK <= head.status < HTTPStatus.MULTIPLE_CHOICES:
@@ -152,7 +152,7 @@ async def _over_transport(transport: asyncio.Transport, peer: Peer, connection: 
             server_hostname=peer.server_name,
             ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
         )
-    except BaseException:
+    except BaseException:  # reraised; after a cancellation nobody would close the transport
         transport.abort()
         raise
     if over_tls is None:
