@@ -160,6 +160,10 @@ class CapturingExchanges:
         sending = self.exchanges.request(method, origin, target, headers, body, deadline, patience, on_head)
         return _captured(sending, capture, call)
 
+    def awaited_heads(self) -> Iterator[Callable[[CIMultiDict[str]], None]]:
+        """As `Exchanges.awaited_heads`."""
+        return self.exchanges.awaited_heads()
+
 
 async def _captured(sending: Coroutine[Any, Any, Response], capture: Capture, call: CapturedCall) -> Response:
     try:

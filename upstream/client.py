@@ -11,7 +11,6 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from http import HTTPStatus
 from time import monotonic  # the loop's own clock
 from typing import Final
@@ -154,6 +153,11 @@ class ArenaClient:
         if url.scheme == "http":
             return ""
         return self.settings.proxies.describe(url.scheme, url.raw_host or "", url.port or 0)
+
+    def may_replace(self, session: str) -> bool:
+        """Whether the response to a request with this cookie has not begun: it may bring the cookie's replacement."""
+        awaited = self._exchanges.awaited_heads()
+        return any(isinstance(each, _HeadTaker) and each.credentials.session == session for each in awaited)
 
     async def open(self, call: Call, credentials: Credentials, *, first_byte_timeout: float) -> ArenaAnswer:
         """Make a streaming call; return its answer, which has not been read yet.
@@ -329,7 +333,7 @@ class ArenaClient:
         """
         origin, target = self.origin, path
         before = credentials.session if credentials is not None else ""
-        on_head = None if credentials is None else partial(_take_head, credentials)
+        on_head = None if credentials is None else _HeadTaker(credentials)
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 sent = {**headers, **self._headers(origin, credentials, evaluation_id)}
@@ -445,10 +449,16 @@ def _unencoded(response: Response) -> Response:
     return response
 
 
-def _take_head(credentials: Credentials, headers: CIMultiDict[str]) -> None:
-    """Take the limit and the new cookie from a response as soon as its head arrives: the old cookie is then invalid."""
-    if (limit := headers.get("ratelimit")) is not None:
-        credentials.limit = limit, headers.get("ratelimit-policy", "")
-    rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
-    if rotated is not None and len(rotated) <= MAX_SESSION_CHARS:
-        credentials.rotate(rotated)
+@dataclass(slots=True, eq=False)
+class _HeadTaker:
+    """Takes the limit and the new cookie from a head as soon as it arrives: the old cookie is then invalid."""
+
+    credentials: Credentials
+
+    def __call__(self, headers: CIMultiDict[str]) -> None:
+        credentials = self.credentials
+        if (limit := headers.get("ratelimit")) is not None:
+            credentials.limit = limit, headers.get("ratelimit-policy", "")
+        rotated = cookies.rotated(headers.getall("Set-Cookie", ()), credentials.session)
+        if rotated is not None and len(rotated) <= MAX_SESSION_CHARS:
+            credentials.rotate(rotated)

@@ -41,6 +41,11 @@ LOGIN: Final = "login"
 CONCURRENT_CALLS: Final = 8
 #: The longest sleep between two checks of what is due, in seconds: the wall clock may be changed meanwhile.
 CHECK_SECONDS: Final = 30.0
+#: How long a call that may renew a login waits for the heads of answers that may replace its cookie, in seconds: the
+#: site replaces it when it begins to answer, and showing it the old one then can end the login.
+REPLACING_SECONDS: Final = 5.0
+#: How often it is checked whether they have come, in seconds.
+POLL_SECONDS: Final = 0.02
 #: How long shutdown waits for calls in flight, in seconds. Tokens that arrive a little later are not lost either
 #: (`upstream.http.exchange.FINISH_SECONDS`).
 SHUTDOWN_SECONDS: Final = 0.1
@@ -296,12 +301,26 @@ class Renewals:
             await self._save()
         return found
 
-    def _turn(self, login: _Login) -> AbstractAsyncContextManager[RenewalTurn]:
+    @asynccontextmanager
+    async def _turn(self, login: _Login) -> AsyncIterator[RenewalTurn]:
+        """The turn at a call that may renew a login, once no answer to another call can replace its cookie.
+
+        If the cookie has been replaced by then, the call must not be made.
+        """
+        await self._wait_for_replacement(login)
         account = self._account_of(login)
-        if self._turns is None or account is None:
-            return nullcontext(RenewalTurn(may_call=True))
+        if account is None or self._turns is None:
+            yield RenewalTurn(may_call=account is not None)
+            return
         urgent = must_renew(account.session, self._client.clock())
-        return self._turns.turn(account, login.check, doubted=login.doubted, urgent=urgent)
+        async with self._turns.turn(account, login.check, doubted=login.doubted, urgent=urgent) as turn:
+            yield turn
+
+    async def _wait_for_replacement(self, login: _Login) -> None:
+        """Wait until every other call with the login's cookie has its response's head, up to `REPLACING_SECONDS`."""
+        until = time.monotonic() + REPLACING_SECONDS
+        while self._client.may_replace(login.credentials.session) and time.monotonic() < until:  # noqa: ASYNC110 — rare
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _wait_for_call(self, login: _Login) -> None:
         """Wait for the call in flight, but no longer than `connect_timeout` after it began."""

@@ -41,7 +41,7 @@ HEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("heartbeats", {}),
     ("silent_start", {}),
     ("silent_middle", {}),
-    ("no_headers", {"late": (0.05, 0.6)}),
+    ("no_headers", {"late": (0.05, 0.5)}),
 )
 #: What happens to every other answer that replaces the cookie: it comes when its caller may have left.
 LATE: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (HEARD[-1],)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from time import monotonic  # the loop's own clock
@@ -169,6 +169,12 @@ class PooledExchanges:
             lease.close()
             raise
         return PooledResponse(head, origin, lease)
+
+    def awaited_heads(self) -> Iterator[Callable[[CIMultiDict[str]], None]]:
+        """The `on_head` of each request that has been sent, and whose response may still begin."""
+        for connection in self.opened:
+            if connection.awaits_head and connection.on_head is not None:
+                yield connection.on_head
 
     def _abandon(self, lease: Lease) -> None:
         """Close a connection whose caller has left; if `on_head` is set, only after the response's head has arrived."""

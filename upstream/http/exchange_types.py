@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from multidict import CIMultiDict
@@ -109,3 +109,6 @@ class Exchanges(Protocol):
 
         Raises HttpError, and ValueError for a header that cannot be sent.
         """
+
+    def awaited_heads(self) -> Iterator[Callable[[CIMultiDict[str]], None]]:
+        """The `on_head` of each request that has been sent, and whose response may still begin."""

@@ -19,6 +19,7 @@ from pictures import png, user_with
 from running import RunningBridge, running_bridge
 
 from bridge.state.state import accounts_document
+from bridge.tasks import TaskOwner
 from handlers.request.appkeys import CLIENT, DRAIN, RENEWALS
 from upstream.accounts import Account
 from upstream.arena import Arena, Call, Session
@@ -159,6 +160,32 @@ async def test_two_hundred_chats_that_begin_before_the_renewal_and_after_it(
         for session in sessions:
             assert session.refreshes == 1
             assert well(bridge, session)
+
+
+@pytest.mark.parametrize("reason", ["a chat is refused", "it is due"])
+async def test_no_renewal_is_sent_while_the_answer_to_a_chat_may_replace_the_cookie(
+    arena: Arena, tmp_path: Path, reason: str
+) -> None:
+    """The site replaces the cookie, but the head that tells so is late: to show the old one again ends the login."""
+    session = arena.sign_in()
+    release = asyncio.Event()
+    async with checked_bridge(arena, tmp_path, session) as bridge, TaskOwner() as tasks:
+        arena.rotate(session)
+        pass_time(bridge, HOUR - 200)
+        arena.faults.arm("no_headers", release=release)
+        chats = [tasks.spawn(ask(bridge, "one"), name="ask")]
+        await until(lambda: len(arena.chats) == 1)
+        if reason == "it is due":
+            bridge.app[RENEWALS].wake()
+        else:
+            chats.append(tasks.spawn(ask(bridge, "two"), name="ask"))
+            await until(lambda: len(arena.chats) == 2)
+        await until(lambda: bridge.app[RENEWALS].unready() == {session.user_id})
+        await asyncio.sleep(0.1)  # a call that is not to be made
+        assert reads(arena) == []
+        release.set()
+        assert await asyncio.gather(*chats) == [Reply(200, "one"), Reply(200, "two")][: len(chats)]
+        assert well(bridge, session)
 
 
 async def test_chats_that_come_while_a_renewal_is_under_way_wait_for_it(
