@@ -28,6 +28,7 @@ WHY: Final[Mapping[str, str]] = {
     "uncertain": "an earlier attempt may have reached the evaluation",
     "battle": "the evaluation demanded a battle, which only a human can settle",
     "follow_ups": "follow-ups are off, or suspended for this account",
+    "state": "Redis, which holds the shared conversations, could not be reached",
     "same": "the same request was already being answered, and this one was given that answer",
     "apart": "each picture is drawn in a new evaluation",
 }
