@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -25,6 +25,8 @@ from upstream.protocol.printable import printable
 
 #: With `log.debug`, how many characters of a text are logged.
 MAX_LOGGED_CHARS: Final = 4096
+#: The longest list of what has no effect; some clients accept no more than 8 KiB of headers.
+MAX_IGNORED_CHARS: Final = 4000
 
 _logger: Final = logging.getLogger(__name__)
 
@@ -73,8 +75,7 @@ async def _begin(
         prepared = await relay.prepare(await fetch(), key, fallback)
     record.served = prepared.model.name
     record.headers[MODEL] = printable(prepared.model.name)
-    if prepared.ignored:
-        record.headers[IGNORED] = ", ".join(prepared.ignored)
+    set_ignored_header(record, prepared.ignored)
     ask = partial(relay.answer, prepared, key, stamp.prompt_tokens, record.attempts)
     if record.queued is None or not last:
         answer = await ask()
@@ -86,6 +87,13 @@ async def _begin(
     record.account = answer.account
     record.answers.append(answer)
     return answer
+
+
+def set_ignored_header(record: RequestRecord, names: Sequence[str]) -> None:
+    """Set the header that names what has no effect; types of tools, which are among the names, may be any text."""
+    if names:
+        listed = printable(", ".join(names))
+        record.headers[IGNORED] = listed if len(listed) <= MAX_IGNORED_CHARS else f"{listed[:MAX_IGNORED_CHARS]}..."
 
 
 def set_tools_header(record: RequestRecord) -> None:

@@ -30,7 +30,7 @@ from bridge.dialects.openai.images import (
     read_json_edit,
 )
 from bridge.errors import ApiError, from_upstream, invalid_request, unsupported_model
-from bridge.headers import IGNORED
+from handlers.api.beginning import set_ignored_header
 from handlers.api.joining import BodyDigest, answer_joined, join_or_begin, may_join, write_whole
 from handlers.api.parsing import parse_request
 from handlers.request.admission import admit, claim, hold_memory, wait_for_turn
@@ -182,8 +182,7 @@ async def _draw(
         if fetch is not None:
             wanted = await fetch()
             prepared = await _prepare(request, key, wanted)
-        if prepared.ignored:
-            record.headers[IGNORED] = ", ".join(prepared.ignored)
+        set_ignored_header(record, prepared.ignored)
         record.served = prepared.model.name
         try:
             drawn = await _drawings(request, key, prepared, wanted)

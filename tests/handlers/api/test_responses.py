@@ -118,6 +118,18 @@ async def test_headers_say_what_became_of_a_request(bridge: RunningBridge) -> No
         assert answer.headers["x-bridge-ignored"] == "tools.tool_search"
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_types_of_tools_that_no_header_can_hold(stream: bool, bridge: RunningBridge) -> None:
+    tools: list[dict[str, Any]] = [{"type": "a\0\r\nx-evil: 1\x1b\u202e"}]
+    async with await post(bridge, "/say hi", tools=tools, stream=stream) as answer:
+        assert (answer.status, "x-evil" in answer.headers) == (200, False)
+        assert answer.headers["x-bridge-ignored"] == "tools.a\ufffd\ufffd\ufffdx-evil: 1\ufffd\ufffd"
+    tools = [{"type": f"tool_{at}_of_many_that_have_no_effect"} for at in range(512)]
+    async with await post(bridge, "/say hi", tools=tools, stream=stream) as answer:
+        named = answer.headers["x-bridge-ignored"]
+        assert (answer.status, named[-3:], len(named)) == (200, "...", 4003)
+
+
 @pytest.mark.parametrize("header", ["x-api-key", "api-key"])
 async def test_a_key_may_come_in_a_header_of_its_own(header: str, bridge: RunningBridge) -> None:
     body = {"model": bridge.model(), "input": "/say hi"}
