@@ -101,7 +101,7 @@ class Checker:
         """Return why a value does not match; None if it does."""
         import jsonschema_rs  # deferred
 
-        if _is_too_deep(value):
+        if is_too_deep(value):
             return Misfit("", _TOO_DEEP)
         try:
             if takes_too_long(self._schema, value, self._plain_size):
@@ -139,7 +139,7 @@ def _misfit(error: ValidationError) -> Misfit:
     return Misfit(path_of(error.instance_path), message)
 
 
-def _is_too_deep(value: object) -> bool:
+def is_too_deep(value: object) -> bool:
     """Whether objects and arrays are nested deeper than `MAX_DEPTH`, found without recursion."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):

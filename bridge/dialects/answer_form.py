@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
 from bridge.answering.chat import JsonFormat
 from bridge.answering.schemas import check_schema
 from bridge.dialects.fields import Fields
@@ -38,9 +36,9 @@ def read_max_tokens(fields: Fields, name: str) -> int | None:
 
 def read_json_schema(about: Fields) -> JsonFormat:
     """Read a format's schema, name and description. Raises ApiError (400), with the path of what is invalid."""
-    schema = about.json_object("schema")
+    schema, text = about.json_object("schema") or (None, b"")
     if schema is not None:
-        if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+        if len(text) > MAX_SCHEMA_BYTES:
             limit = f"'{about.path('schema')}' must not be larger than {MAX_SCHEMA_BYTES} bytes."
             raise about.invalid("schema", "invalid_value", limit)
         misfit = check_schema(schema)

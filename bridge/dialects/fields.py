@@ -15,6 +15,9 @@ T = TypeVar("T")
 #: Integers have 64 bits; the parser reads larger ones as floats.
 _INTEGERS_END: Final = 2.0**63
 
+#: The encoder takes 254 levels, and an object that was sent becomes part of larger ones: of calls, of messages.
+_OUTER_LISTS: Final = 8
+
 _KINDS: Final = {
     dict: "an object",
     list: "an array",
@@ -147,12 +150,18 @@ class Fields:
             return Fields(value, self, name)
         raise self._wrong_type(name, "an object")
 
-    def json_object(self, name: str) -> dict[str, object] | None:
-        """Read an object as it was sent."""
+    def json_object(self, name: str) -> tuple[dict[str, object], bytes] | None:
+        """Read an object as it was sent, with its JSON text. Raises ApiError (400) if it is nested too deeply."""
         value = self._values.get(name)
-        if value is None or isinstance(value, dict):
-            return value
-        raise self._wrong_type(name, "an object")
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise self._wrong_type(name, "an object")
+        try:
+            text = orjson.dumps([[[[[[[[value]]]]]]]])[_OUTER_LISTS:-_OUTER_LISTS]
+        except orjson.JSONEncodeError:
+            raise self.invalid(name, "invalid_value", f"'{self.path(name)}' is nested too deeply.") from None
+        return value, text
 
     def array(self, name: str) -> list[object] | None:
         """Read an array."""

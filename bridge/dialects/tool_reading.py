@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-import orjson
-
 from bridge.answering.chat import Tool, Tools
 from bridge.answering.schemas import check_schema
 from bridge.dialects.fields import Fields
@@ -44,11 +42,11 @@ class ToolReader:
         If `name` is given, the model is shown the function under that name.
         """
         name, description = name or self.read_name(about), about.string("description") or ""
-        parameters = about.json_object(schema)
+        parameters, text = about.json_object(schema) or (None, b"")
         about.boolean("strict")  # without effect: calls that do not match are never passed on
         checkable = True
         if parameters is not None:
-            self._schema_bytes += len(orjson.dumps(parameters))
+            self._schema_bytes += len(text)
             if self._schema_bytes > MAX_SCHEMA_BYTES:
                 limit = f"The schemas of all tools together must not be larger than {MAX_SCHEMA_BYTES} bytes."
                 raise about.invalid(schema, "invalid_value", limit)

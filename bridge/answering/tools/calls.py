@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from bridge.answering.messages import Message, ToolCall
+from bridge.answering.schemas import MAX_DEPTH, is_too_deep
 
 #: Below this, every integer has its own float, so that 3.0 certainly means 3.
 _MAX_EXACT: Final = 2**53
@@ -51,14 +52,16 @@ def compared_call(call: ToolCall) -> list[object]:
 
 
 def _value(arguments: str) -> object:
-    """Return the value of a JSON text, or the text itself if it is not JSON."""
+    """Return the value of a JSON text, or the text itself if it is not JSON or nested too deeply."""
     if not arguments.strip():
         return {}
     try:
         value = orjson.loads(arguments)
-        return _whole_numbers_as_integers(value) if "." in arguments or "e" in arguments or "E" in arguments else value
-    except (orjson.JSONDecodeError, RecursionError):
+    except orjson.JSONDecodeError:
         return arguments.strip()
+    if arguments.count("{") + arguments.count("[") > MAX_DEPTH and is_too_deep(value):
+        return arguments.strip()
+    return _whole_numbers_as_integers(value) if "." in arguments or "e" in arguments or "E" in arguments else value
 
 
 def _whole_numbers_as_integers(value: object) -> object:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from bridge.answering.chat import Tool, Tools
 from bridge.answering.messages import ToolCall
-from bridge.answering.schemas import Checker
+from bridge.answering.schemas import Checker, is_too_deep
 from bridge.answering.tools.json_values import compact, read_nearly, skip_spaces
 from bridge.answering.tools.typed_values import value_of
 
@@ -71,13 +71,12 @@ class OfferedTools:
             if tool.name not in self._checkers:
                 self._checkers[tool.name] = Checker(tool.parameters)
             misfit = self._checkers[tool.name].first_misfit(arguments)
+        elif is_too_deep(arguments):
+            return InvalidCall(f'The arguments of "{tool.name}" are nested too deeply.')
         if misfit is not None:
             place = f" (at {misfit.path})" if misfit.path else ""
             return InvalidCall(f'The arguments of "{tool.name}" do not match its parameters{place}: {misfit.message}')
-        try:
-            return _call_of(tool, compact(arguments))
-        except RecursionError:
-            return InvalidCall(f'The arguments of "{tool.name}" are nested too deeply.')
+        return _call_of(tool, compact(arguments))
 
 
 def _call_of(tool: Tool, arguments: str) -> ToolCall:

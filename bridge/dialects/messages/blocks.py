@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-import orjson
-
 from bridge.answering.messages import Message, Role, ToolCall
 from bridge.dialects.fields import Fields
 from bridge.dialects.files import FileReader
@@ -178,5 +176,5 @@ def _read_result(block: Fields, files: FileReader) -> Message:
 def _read_call(block: Fields, files: FileReader) -> ToolCall:
     """Read a call of a tool; strings in its input that were extracted as files are put back."""
     name = block.nonempty_string("name")
-    arguments = orjson.dumps(block.json_object("input") or {}).decode()
-    return ToolCall(block.string("id") or "", name, files.read_json(arguments))
+    _, arguments = block.json_object("input") or ({}, b"{}")
+    return ToolCall(block.string("id") or "", name, files.read_json(arguments.decode()))
