@@ -2,6 +2,7 @@
 
     recordings/job-<nonce>.json      a job: record the next call, or save one that has ended
     recordings/accepted-<nonce>      a process has accepted the job: it records the next call, or has the one asked for
+    recordings/.<nonce>.part         the recording while it is being written
     recordings/result-<nonce>.json   the recording, until the command has read it
     drift/<time>-<nonce>.json        the last 20 recordings of what the site sent that this version does not know
 
@@ -27,13 +28,13 @@ DRIFT: Final = "drift"
 #: How many recordings of drift are kept, and how large one may be.
 MAX_DRIFT: Final = 20
 MAX_DRIFT_BYTES: Final = 512 * 1024
-#: Files of a job that are older were left by a command that was killed, and may be removed.
+#: Files of a job that are older were left by a command or a daemon that was killed, and may be removed.
 STALE_SECONDS: Final = 3600.0
 _MAX_JOB_BYTES: Final = 4096
 _MAX_JOBS: Final = 100
 
 _JOB_NAME: Final = re.compile(r"job-([0-9a-f]{16})\.json")
-_FILE_NAME: Final = re.compile(r"(?:job|result)-[0-9a-f]{16}\.json|accepted-[0-9a-f]{16}")
+_FILE_NAME: Final = re.compile(r"(?:job|result)-[0-9a-f]{16}\.json|accepted-[0-9a-f]{16}|\.[0-9a-f]{16}\.part")
 _DRIFT_NAME: Final = re.compile(r"\d{13}-[0-9a-f]{8}\.json")
 
 
@@ -117,7 +118,7 @@ class RecordingFiles:
         part.replace(self._result(job))
 
     def remove_stale(self, now: float) -> None:
-        """Remove the files that killed commands have left; `now` is in unix seconds."""
+        """Remove the files that killed commands and daemons have left; `now` is in unix seconds."""
         for name in _names(self.path):
             path = self.path / name
             if _FILE_NAME.fullmatch(name):
