@@ -303,12 +303,14 @@ class Renewals:
 
     @asynccontextmanager
     async def _turn(self, login: _Login) -> AsyncIterator[RenewalTurn]:
-        """The turn at a call that may renew a login, once no answer to another call can replace its cookie.
+        """The turn at a call with a login, which must not be made if the cookie has been replaced by then.
 
-        If the cookie has been replaced by then, the call must not be made.
+        If the call may renew the login, or a chat was refused, it waits until no other answer can replace the cookie.
         """
-        await self._wait_for_replacement(login)
         account = self._account_of(login)
+        if account is not None and (login.doubted or may_renew(account.session, self._client.clock())):
+            await self._wait_for_replacement(login)
+            account = self._account_of(login)
         if account is None or self._turns is None:
             yield RenewalTurn(may_call=account is not None)
             return
