@@ -288,7 +288,7 @@ def _has_content(event: Event) -> bool:
     match event:
         case TextDeltas(text=text) | ReasoningDeltas(text=text):
             return text != ""
-        case Images(images=images):
-            return bool(images)
+        case Images(urls=urls):
+            return bool(urls)
         case _:
             return False

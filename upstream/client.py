@@ -223,9 +223,9 @@ class ArenaClient:
             del found  # the error's traceback refers to this frame, which must not refer to the error
         return body.decode("utf-8", "replace")
 
-    async def read(self, path: str, credentials: Credentials | None = None, *, timeout: float) -> str:
+    async def read(self, path: str, *, timeout: float) -> str:
         """Read a text document, such as a script. Raises as `open` does."""
-        _, body = await self._get(path, credentials, timeout, "text/html,*/*", MAX_PAGE_BYTES)
+        _, body = await self._get(path, None, timeout, "text/html,*/*", MAX_PAGE_BYTES)
         return body.decode("utf-8", "replace")
 
     async def catalog(self, *, timeout: float) -> bytes | None:
@@ -381,7 +381,7 @@ class ArenaClient:
             sent["Cookie"] = cookie
         return sent
 
-    def _secrets(self, credentials: Credentials | None, before: str = "") -> Secrets:
+    def _secrets(self, credentials: Credentials | None, before: str) -> Secrets:
         """The secrets that no error may quote; `before` is the cookie that was sent first."""
         now = credentials.session if credentials is not None else ""
         return Secrets(before, now, clearance=self.settings.cf_clearance)

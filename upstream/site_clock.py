@@ -32,7 +32,7 @@ class SiteClock:
         """The time by the site's clock."""
         return self._clock() + self.skew
 
-    def learn(self, headers: Mapping[str, str], *, now: bool = False) -> None:
+    def learn(self, headers: Mapping[str, str], *, now: bool) -> None:
         """Update the skew from the headers of a fresh answer; answers from a cache (`Age`) are ignored.
 
         Only every `CHECK_SECONDS`, unless `now` is true or this machine's clock has been set.

@@ -70,10 +70,9 @@ class Logins:
         """Log out; does nothing if the session id is unknown."""
         self._logins.pop(_digest(session_id), None)
 
-    def end_all(self, *, keep: str | None = None) -> None:
-        """End all logins, except the one with the session id `keep`, because the password has changed."""
-        kept = None if keep is None else _digest(keep)
-        self._logins = {digest: login for digest, login in self._logins.items() if digest == kept}
+    def end_all(self) -> None:
+        """End all logins, because the password has changed."""
+        self._logins.clear()
 
     def _forget_ended(self) -> None:
         now = self._clock()

@@ -273,7 +273,7 @@ class Answer:
 def _text_of(events: Iterable[Event]) -> str:
     """The text of some events, as `AnswerRecord` keeps it."""
     return "".join(
-        event.text if isinstance(event, TextDeltas) else image_markdown(event.images)
+        event.text if isinstance(event, TextDeltas) else image_markdown(event.urls)
         for event in events
         if isinstance(event, TextDeltas | Images)
     )

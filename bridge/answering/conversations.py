@@ -117,7 +117,7 @@ class Lookup(NamedTuple):
     odd: bool
 
 
-def look_up(key_id: str, model_id: str, messages: Sequence[Message], instructions: str = "") -> Lookup:
+def look_up(key_id: str, model_id: str, messages: Sequence[Message], instructions: str) -> Lookup:
     """Compute the digests of a request's messages, and of the `instructions` about tools and formats."""
     history, calls = hashlib.sha256(orjson.dumps([key_id, model_id])), CallsSoFar()
     start = start_of_turn(messages)

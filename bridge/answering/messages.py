@@ -7,7 +7,6 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from upstream.protocol.events import Image
 from upstream.protocol.files import File
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -117,6 +116,6 @@ def bytes_of(messages: Sequence[Message]) -> int:
     return sum(map(len, map(_TEXT, messages))) + sum([len(file.data) for file in files_of(messages)])
 
 
-def image_markdown(images: Iterable[Image]) -> str:
+def image_markdown(urls: Iterable[str]) -> str:
     """Write generated images as Markdown, for the text of an answer."""
-    return "".join(f"![image]({image.url})\n" for image in images)
+    return "".join(f"![image]({url})\n" for url in urls)

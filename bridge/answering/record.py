@@ -75,9 +75,9 @@ class AnswerRecord:
                 case ReasoningDeltas(text=text, json=json):
                     self._reasoning.add(text)
                     self.chunks += json.count(b"\n") + 1
-                case Images(images=images):
+                case Images(urls=urls):
                     self.chunks += 1
-                    self._text.add(image_markdown(images))
+                    self._text.add(image_markdown(urls))
                 case ToolCalls(calls=calls):
                     self.calls = calls
 

@@ -106,7 +106,6 @@ class State:
         self._keys = source.open(KEYS)
         self._accounts = source.open(ACCOUNTS)
         self._admin = source.open(ADMIN)
-        self._clock = clock
         self._on_disk: dict[str, Account] = {}  # as last read or written here; later differences are other processes'
         self._on_password = on_password
         self._unsaved_cookies = unsaved_cookies

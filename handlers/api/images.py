@@ -220,7 +220,7 @@ async def _drawings(request: web.Request, key: ApiKey, prepared: PreparedChat, w
             record.answers.append(answer)
             urls: list[str] = []
             async for batch in answer:
-                urls += (image.url for event in batch if isinstance(event, Images) for image in event.images)
+                urls += (url for event in batch if isinstance(event, Images) for url in event.urls)
                 del urls[wanted.count :]  # no more are needed
                 answer.keep(sum(map(len, urls)))
         if not urls:

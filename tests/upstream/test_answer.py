@@ -22,7 +22,7 @@ from upstream.protocol.errors import (
     Truncated,
     UpstreamError,
 )
-from upstream.protocol.events import Event, Failure, Finish, Image, Images, TextDeltas
+from upstream.protocol.events import Event, Failure, Finish, Images, TextDeltas
 
 FINISH = Line("ad", {"finishReason": "stop"})
 HEARTBEAT = Line("a2", [{"type": "heartbeat"}])
@@ -308,7 +308,7 @@ class TestHeartbeatsInTheMiddle:
             batches = [*take.batches, *await rest_of(answer)]
         assert all(batches)
         assert text_of(batches) == "one two"
-        assert [Images((Image("https://r2/1.png"),))] in batches
+        assert [Images(("https://r2/1.png",))] in batches
         assert batches[-1][-1] == Finish("stop")
         assert answer.unknown == {}
 

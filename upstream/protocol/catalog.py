@@ -22,6 +22,8 @@ _GLOB: Final = frozenset("*?[")
 _LATEST: Final = ":latest"
 #: From this similarity on, a name is taken for another one with a typo.
 _TYPO_SIMILARITY: Final = 0.85
+#: How many names are suggested in place of an unknown one.
+MAX_SUGGESTIONS: Final = 3
 _LETTERS: Final = re.compile(r"[a-z]+")
 #: The maximum length of a name, including prefixes.
 _MAX_CHARS: Final = 500
@@ -111,18 +113,18 @@ class Catalog:
         """
         return self._withheld.find(name)
 
-    def close_names(self, name: str, allowed: Iterable[str], limit: int = 3) -> list[str]:
-        """Suggest at most `limit` names among `allowed`, which are in order of rank, in place of `name`.
+    def close_names(self, name: str, allowed: Iterable[str]) -> list[str]:
+        """Suggest at most `MAX_SUGGESTIONS` names among `allowed`, which are in order of rank, in place of `name`.
 
         First those that differ by a typo, then those of its family (`gpt` of `gpt-4o`) or, without any, similar ones.
         """
         by_lower = {candidate.lower(): candidate for candidate in allowed}
         wanted = name.lower()[:200]
-        typos = difflib.get_close_matches(wanted, by_lower, limit, _TYPO_SIMILARITY)
+        typos = difflib.get_close_matches(wanted, by_lower, MAX_SUGGESTIONS, _TYPO_SIMILARITY)
         family = _family(wanted)
         relatives = [candidate for candidate in by_lower if family and _family(candidate) == family]
-        similar = [] if relatives else difflib.get_close_matches(wanted, by_lower, limit, 0.5)
-        return [by_lower[match] for match in dict.fromkeys((*typos, *relatives, *similar))][:limit]
+        similar = [] if relatives else difflib.get_close_matches(wanted, by_lower, MAX_SUGGESTIONS, 0.5)
+        return [by_lower[match] for match in dict.fromkeys((*typos, *relatives, *similar))][:MAX_SUGGESTIONS]
 
 
 def _family(name: str) -> str:

@@ -50,18 +50,10 @@ class Citations:
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """One generated image: a signed URL, valid for an hour."""
-
-    url: str
-    mime_type: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Images:
-    """Generated images (`a2:`)."""
+    """Generated images (`a2:`): signed URLs, valid for an hour."""
 
-    images: tuple[Image, ...]
+    urls: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def with_most_left(left: Sequence[int | None]) -> Sequence[int]:
     return [index for index in indices if left[index] == most]
 
 
-def read_limit(ratelimit: str, policy: str = "") -> Limit | None:
+def read_limit(ratelimit: str, policy: str) -> Limit | None:
     """Parse the headers `ratelimit` and `ratelimit-policy`, '' for a missing one; None if they name no limit."""
     found = {name: int(number) for name, number in _FIELD.findall(ratelimit[:_MAX_CHARS])}
     quota = _POLICY.search(policy[:_MAX_CHARS])

@@ -14,7 +14,7 @@ import orjson
 
 from upstream.protocol.drift import MAX_KIND_CHARS
 from upstream.protocol.errors import ModelFailed
-from upstream.protocol.events import Citations, Event, Failure, Finish, Image, Images, Source
+from upstream.protocol.events import Citations, Event, Failure, Finish, Images, Source
 from upstream.protocol.refusals import quotable
 from upstream.protocol.surrogates import well_formed
 
@@ -111,18 +111,18 @@ def _objects(value: object) -> Iterator[dict[str, object]]:
 
 def _read_items(value: object) -> LineValue:
     """Parse the entries of `a2:` by their type. A list without pictures makes no event."""
-    images: list[Image] = []
+    urls: list[str] = []
     unknown: list[str] = []
     for item in _entries(value, MAX_ITEMS):
         fields = item if isinstance(item, dict) else {}
         kind, url = _text(fields.get("type")), _text(fields.get("image"))
         if url and kind in ("image", None):
-            images.append(Image(url, _text(fields.get("mimeType"))))
+            urls.append(url)
         elif kind != "heartbeat":
             unknown.append(f"item {kind[:MAX_KIND_CHARS]}" if kind else "no item type")
     if isinstance(value, list) and len(value) > MAX_ITEMS:
         unknown.append("surplus items")
-    return LineValue(Images(tuple(images)) if images else None, tuple(unknown))
+    return LineValue(Images(tuple(urls)) if urls else None, tuple(unknown))
 
 
 def _read_citations(value: object) -> LineValue:

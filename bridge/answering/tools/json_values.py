@@ -74,7 +74,7 @@ def read_nearly(text: str, at: int = 0) -> Value | None:
     return None if value is None else Value(value, end, mended=True)
 
 
-def is_too_long(text: str, at: int = 0) -> bool:
+def is_too_long(text: str, at: int) -> bool:
     """Whether the malformed value at an index is too long to be repaired, which the model and the caller are told."""
     start = skip_spaces(text, at)
     return len(text) - start > MAX_MENDED_CHARS and _end_of_nearly(text, start) - start > MAX_MENDED_CHARS

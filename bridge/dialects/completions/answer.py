@@ -64,8 +64,8 @@ class TextCompletionEncoder:
             case TextDeltas(json=json):
                 head = self._heads[index]
                 return head + sse.line_safe(json).replace(b"\n", self._tail + head) + self._tail
-            case Images(images=images):
-                return self._chunk(index, image_markdown(images), None)
+            case Images(urls=urls):
+                return self._chunk(index, image_markdown(urls), None)
         return b""
 
     def _take_begin(self, index: int) -> bytes:
@@ -136,8 +136,8 @@ class TextCompletionCollector:
             match event:
                 case TextDeltas(text=text):
                     self._write(index, text)
-                case Images(images=images):
-                    self._write(index, image_markdown(images))
+                case Images(urls=urls):
+                    self._write(index, image_markdown(urls))
         if self._texts[index].tell() > MAX_WHOLE_CHARS:
             raise answer_too_long(MAX_WHOLE_CHARS)
         return self._sizes[index]

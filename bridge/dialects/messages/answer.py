@@ -88,8 +88,8 @@ class MessageEncoder:
             case ReasoningDeltas(text=text, json=json) if self._thinking:
                 self._thought.write(text)
                 return self._run("thinking", json)
-            case Images(images=images):
-                return self._run("text", orjson.dumps(image_markdown(images)))
+            case Images(urls=urls):
+                return self._run("text", orjson.dumps(image_markdown(urls)))
             case Citations(sources=sources):
                 merge_sources(self._sources, sources)
             case ToolCalls(calls=calls):
@@ -186,8 +186,8 @@ class MessageCollector:
                     self._write("text", text)
                 case ReasoningDeltas(text=text) if self._thinking:
                     self._write("thinking", text)
-                case Images(images=images):
-                    self._write("text", image_markdown(images))
+                case Images(urls=urls):
+                    self._write("text", image_markdown(urls))
                 case Citations(sources=sources):
                     merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):

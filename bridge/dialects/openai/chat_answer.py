@@ -92,7 +92,7 @@ class ChunkEncoder:
             case ReasoningDeltas(json=json):
                 return self._run(self._head + b'"reasoning_content":', json)
             case Images():
-                return self._text + sse.line_safe(orjson.dumps(image_markdown(event.images))) + self._tail
+                return self._text + sse.line_safe(orjson.dumps(image_markdown(event.urls))) + self._tail
             case Citations(sources=sources):
                 merge_sources(self._sources, sources)
             case ToolCalls(calls=calls):
@@ -186,7 +186,7 @@ class CompletionCollector:
                     self._has_reasoning = True
                     self._write(self._reasoning, text)
                 case Images():
-                    self._write(self._text, image_markdown(event.images))
+                    self._write(self._text, image_markdown(event.urls))
                 case Citations(sources=sources):
                     merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):

@@ -76,8 +76,8 @@ class ResponseEncoder:
                 return self._run("message", text, json)
             case ReasoningDeltas(text=text, json=json):
                 return self._run("reasoning", text, json)
-            case Images(images=images):
-                text = image_markdown(images)
+            case Images(urls=urls):
+                text = image_markdown(urls)
                 return self._run("message", text, orjson.dumps(text))
             case Citations(sources=sources):
                 merge_sources(self._output.sources, sources)
@@ -196,8 +196,8 @@ class ResponseCollector:
                     self._write("message", text)
                 case ReasoningDeltas(text=text):
                     self._write("reasoning", text)
-                case Images(images=images):
-                    self._write("message", image_markdown(images))
+                case Images(urls=urls):
+                    self._write("message", image_markdown(urls))
                 case Citations(sources=sources):
                     merge_sources(self._output.sources, sources)
                 case ToolCalls(calls=calls):

@@ -98,7 +98,7 @@ class Output:
             for source, offset in places(self.sources)
         ]
 
-    def close(self, part: dict[str, object], status: str = "completed") -> dict[str, object]:
+    def close(self, part: dict[str, object], status: str) -> dict[str, object]:
         """Close the open item with its content part; return its final object."""
         item = self._item(status, [part])
         self._items.append(item)

@@ -74,13 +74,10 @@ def test_a_logout_ends_one_login_and_only_once(logins: Logins) -> None:
     assert logins.find(other) is not None
 
 
-def test_a_new_password_ends_the_others(logins: Logins) -> None:
-    (mine, _), (other, _) = logins.begin(), logins.begin()
-    logins.end_all(keep=mine)
-    assert logins.find(mine) is not None
-    assert logins.find(other) is None
+def test_a_new_password_ends_all(logins: Logins) -> None:
+    ids = [logins.begin()[0] for _ in range(2)]
     logins.end_all()
-    assert logins.find(mine) is None
+    assert [logins.find(each) for each in ids] == [None, None]
 
 
 def test_the_one_silent_longest_makes_room(logins: Logins) -> None:

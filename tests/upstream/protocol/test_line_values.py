@@ -72,7 +72,7 @@ def test_the_size_of_a_source_is_limited() -> None:
 def test_items_are_limited(surplus: list[object], unknown: dict[str, int]) -> None:
     event, counted = read("a2", [{"type": "image", "image": "i"}] * MAX_ITEMS + surplus)
     assert isinstance(event, Images)
-    assert (len(event.images), counted) == (MAX_ITEMS, unknown)
+    assert (len(event.urls), counted) == (MAX_ITEMS, unknown)
 
 
 def test_the_size_of_a_finish_reason_is_limited() -> None:

@@ -19,7 +19,6 @@ from upstream.protocol.events import (
     Event,
     Failure,
     Finish,
-    Image,
     Images,
     ReasoningDeltas,
     Source,
@@ -88,7 +87,7 @@ def late(lines: int) -> Mapping[str, int]:
     return {"late line": lines} if lines else {}
 
 
-PICTURE = Images((Image("https://r2/1.png", "image/png"),))
+PICTURE = Images(("https://r2/1.png",))
 PAGE = Source("https://a/", None, (3, 9))
 UNREADABLE = failure(ProtocolViolated)
 
@@ -137,9 +136,9 @@ CASES = {
     "a half before the finish": Case(b'a0:"a\\ud83d"\n' + STOP, [text("a", "\ufffd"), Finish("stop")]),
     "a half before a failure": Case(b'a0:"\\ud83d"\na3:"no"\n', [text("", "\ufffd"), failure(ModelFailed, "no")]),
     "halves where they may not be held": Case(
-        b'a2:[{"image":"i","mimeType":"\\ud83d"}]\nac:{"argsTextDelta":"{\\"source\\":{\\"url\\":\\"\\\\ud83d\\"}}"}\n'
+        b'a2:[{"image":"\\ud83d"}]\nac:{"argsTextDelta":"{\\"source\\":{\\"url\\":\\"\\\\ud83d\\"}}"}\n'
         b'ad:{"finishReason":"\\ude00"}\n',
-        [Images((Image("i", "\ufffd"),)), Citations((Source("\ufffd"),)), Finish("\ufffd")],
+        [Images(("\ufffd",)), Citations((Source("\ufffd"),)), Finish("\ufffd")],
     ),
     # lines
     "blank lines": Case(b'\n\na0:"x"\n\n \t\na0:"y"\n', [text("x", "y")]),
@@ -180,7 +179,7 @@ CASES = {
     # pictures and citations
     "pictures": Case(
         b'a2:[{"type":"image","image":"https://r2/1.png","mimeType":"image/png"},{"type":"image","image":"https://r2/2"}]\n',
-        [Images((Image("https://r2/1.png", "image/png"), Image("https://r2/2")))],
+        [Images(("https://r2/1.png", "https://r2/2"))],
     ),
     "pictures without an address": Case(
         b'a2:[{"type":"image"},{"image":""},{"image":7},null,"x"]\na2:7\na2:[]\n',
@@ -188,7 +187,7 @@ CASES = {
         {"item image": 1, "no item type": 5},
     ),
     "a picture without a type": Case(
-        b'a2:{"image":"i"}\na2:[{"type":null,"image":"j"}]\n', [Images((Image("i"),)), Images((Image("j"),))]
+        b'a2:{"image":"i"}\na2:[{"type":null,"image":"j"}]\n', [Images(("i",)), Images(("j",))]
     ),
     "a heartbeat": Case(b'a2:[{"type":"heartbeat"}]\na2:[{"type":"heartbeat"},{"type":"heartbeat"}]\n', []),
     "heartbeats before and with a picture": Case(
@@ -463,7 +462,7 @@ class TestLongLines:
     def test_five_megabytes_of_pictures(self) -> None:
         url = "data:image/png;base64," + "A" * 5_000_000
         line = b"a2:" + json.dumps([{"type": "image", "image": url}]).encode() + b"\n"
-        assert answer(*cut(line + STOP, READ_BYTES)) == [Images((Image(url),)), Finish("stop")]
+        assert answer(*cut(line + STOP, READ_BYTES)) == [Images((url,)), Finish("stop")]
 
     def test_more_than_the_limit_fails(self) -> None:
         assert answer(*cut(b'a0:"x"\na0:"' + b"y" * MAX_LINE_BYTES, READ_BYTES)) == [text("x"), UNREADABLE]

@@ -23,7 +23,6 @@ from upstream.protocol.events import (
     Event,
     Failure,
     Finish,
-    Image,
     Images,
     ReasoningDeltas,
     Source,
@@ -136,13 +135,13 @@ def delta_line(tag: bytes, text: str, spelt: Any) -> Line:
     return Line(tag + b":" + spelt(text), delta=(KINDS[tag], text))
 
 
-def item_line(images: list[Image], others: list[str]) -> Line:
+def item_line(urls: list[str], others: list[str]) -> Line:
     """Write pictures after items of other types, of which only heartbeats are known."""
     items: list[dict[str, str | None]] = [{"type": other} for other in others]
-    items += [{"type": "image", "image": image.url, "mimeType": image.mime_type} for image in images]
+    items += [{"type": "image", "image": url, "mimeType": "image/png"} for url in urls]
     return Line(
         b"a2:" + json.dumps(items).encode(),
-        event=Images(tuple(images)) if images else None,
+        event=Images(tuple(urls)) if urls else None,
         unknown=tuple(f"item {other}" for other in others if other != "heartbeat"),
     )
 
@@ -166,7 +165,7 @@ spellings = st.sampled_from([ascii_only, all_escaped, raw])
 deltas = st.builds(delta_line, st.sampled_from([b"a0", b"a0", b"ag"]), st.text(characters, max_size=6), spellings)
 items = st.builds(
     item_line,
-    st.lists(st.builds(Image, urls, st.none() | urls), max_size=2),
+    st.lists(urls, max_size=2),
     st.lists(st.sampled_from(["heartbeat", "heartbeat", "routed_model", "webdev"]), max_size=2),
 )
 citations = st.builds(

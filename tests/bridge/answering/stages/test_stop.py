@@ -15,7 +15,7 @@ from staged import StagedAnswer, cut_at, run_stages
 from bridge.answering.deltas import text_delta
 from bridge.answering.stages.stop import Stop
 from bridge.answering.stages.stop_strings import StopStrings
-from upstream.protocol.events import Image, Images, ReasoningDeltas
+from upstream.protocol.events import Images, ReasoningDeltas
 
 TEXT = "one END two"
 
@@ -88,6 +88,6 @@ def test_what_cannot_begin_one_is_the_very_event_that_came() -> None:
 def test_reasoning_does_not_count_and_pictures_keep_their_place() -> None:
     stage = Stop(["END"])
     thought = ReasoningDeltas("END", b'"END"')
-    picture = Images((Image("https://example.org/1.png"),))
+    picture = Images(("https://example.org/1.png",))
     assert stage.feed([thought]) == [thought]
     assert stage.feed([text_delta("a E"), picture]) == [text_delta("a "), text_delta("E"), picture]

@@ -18,7 +18,7 @@ from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, Stopped
 from bridge.dialects.completions.answer import TextCompletionCollector, TextCompletionEncoder
 from bridge.dialects.openai.chat_answer import Header
 from bridge.errors import ApiError, overloaded
-from upstream.protocol.events import Citations, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 
 HEADER = Header("cmpl-1", 1_700_000_000, "m")
 USAGE = Usage(prompt=7, completion=5, reasoning=2)
@@ -71,7 +71,7 @@ CASES: dict[str, tuple[list[AnswerEvent], str]] = {
     "one delta": ([text("hello")], "hello"),
     "several": ([text("a", "b"), text("c")], "abc"),
     "line ends": ([text("\u2028\u2029\u0085\n")], "\u2028\u2029\u0085\n"),
-    "a picture": ([Images((Image("https://a.example/1"),))], "![image](https://a.example/1)\n"),
+    "a picture": ([Images(("https://a.example/1",))], "![image](https://a.example/1)\n"),
     "thoughts have no place": ([ReasoningDeltas("hm", b'"hm"'), text("a")], "a"),
     "nor have citations": ([Citations((Source("https://a.example"),)), text("a")], "a"),
     "nor the stop string that was met": ([text("a"), Stopped("b")], "a"),

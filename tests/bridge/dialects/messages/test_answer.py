@@ -21,7 +21,7 @@ from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, Stopped, ToolC
 from bridge.answering.messages import ToolCall
 from bridge.dialects.messages.answer import MessageCollector, MessageEncoder, MessageHead
 from bridge.errors import ApiError, context_exceeded, overloaded
-from upstream.protocol.events import Citations, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 
 HEAD = MessageHead("msg_1", "claude", 12)
 USAGE = Usage(prompt=12, completion=7, reasoning=3, cached=5)
@@ -163,7 +163,7 @@ CASES = {
     "thoughts and text by turns": Case(
         [[reasoning("a"), text("b"), reasoning("c")], [text("d")]], ["a", said("b"), "c", said("d")]
     ),
-    "a picture": Case([[Images((Image("https://a.example/1"),))]], [said("![image](https://a.example/1)\n")]),
+    "a picture": Case([[Images(("https://a.example/1",))]], [said("![image](https://a.example/1)\n")]),
     "a call": Case([[ToolCalls((CALL,))]], [called(CALL)], "tool_calls", "tool_use"),
     "text, then calls": Case(
         [[text("I look.")], [ToolCalls((CALL, OTHER_CALL))]],
@@ -279,7 +279,7 @@ event: st.SearchStrategy[AnswerEvent] = st.one_of(
     st.lists(words, min_size=1, max_size=3).map(lambda deltas: text(*deltas)),
     st.lists(words, min_size=1, max_size=3).map(lambda deltas: reasoning(*deltas)),
     st.lists(sources, max_size=2).map(lambda found: Citations(tuple(found))),
-    words.map(lambda name: Images((Image(f"https://a.example/{name}"),))),
+    words.map(lambda name: Images((f"https://a.example/{name}",))),
 )
 answers = st.tuples(
     st.lists(st.lists(event, max_size=4), max_size=4),

@@ -23,7 +23,7 @@ from bridge.dialects.openai.chat_answer import (
 from bridge.dialects.openai.chat_choices import ChoicesCollector, ChoicesEncoder
 from bridge.dialects.sources import MAX_ANNOTATIONS
 from bridge.errors import ApiError, invalid_request
-from upstream.protocol.events import Citations, Event, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.protocol.events import Citations, Event, Images, ReasoningDeltas, Source, TextDeltas
 from upstream.protocol.line_values import MAX_OFFSETS, MAX_SOURCES
 
 HEADER = Header("chatcmpl-1", 1_700_000_000, "gemini-4-pro")
@@ -51,7 +51,7 @@ def cite(*sources: Source) -> Citations:
 
 
 def draw(*urls: str) -> Images:
-    return Images(tuple(Image(url, "image/png") for url in urls))
+    return Images(urls)
 
 
 def note(url: str, title: str, at: int) -> dict[str, object]:

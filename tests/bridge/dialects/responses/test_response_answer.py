@@ -22,7 +22,7 @@ from bridge.dialects.responses.answer import ResponseCollector, ResponseEncoder
 from bridge.dialects.responses.output import ResponseHead
 from bridge.dialects.responses.tools import ToolNames
 from bridge.errors import ApiError, context_exceeded, invalid_request, overloaded
-from upstream.protocol.events import Citations, Image, Images, ReasoningDeltas, Source, TextDeltas
+from upstream.protocol.events import Citations, Images, ReasoningDeltas, Source, TextDeltas
 
 USAGE: Final = Usage(prompt=12, completion=7, reasoning=3, cached=5)
 ECHO: Final[dict[str, object]] = {
@@ -103,7 +103,7 @@ ANSWERS: Final[dict[str, list[list[AnswerEvent]]]] = {
     "citations before a text": [[Citations((SOURCE,))], [thoughts("Hm")], [deltas("As A says")]],
     "citations without a text": [[Citations((SOURCE,))]],
     "citations before calls": [[Citations((SOURCE,)), ToolCalls((LOOK,))]],
-    "a picture": [[Images((Image("https://p.example/1.png"),))]],
+    "a picture": [[Images(("https://p.example/1.png",))]],
     "a stop": [[deltas("one "), Stopped("two")]],
     "ends of lines": [[deltas("a\u2028b\u2029c\u0085d\r\n\x00é🎈")]],
     "formatting": [[deltas("%d %b %% 100%")]],
@@ -121,7 +121,7 @@ events: st.SearchStrategy[AnswerEvent] = st.one_of(
     texts.map(lambda pieces: deltas(*pieces)),
     texts.map(lambda pieces: thoughts(*pieces)),
     st.lists(sources, max_size=3).map(lambda found: Citations(tuple(found))),
-    st.just(Images((Image("https://p.example/1.png"),))),
+    st.just(Images(("https://p.example/1.png",))),
 )
 calls = st.lists(st.sampled_from([LOOK, FIND, PATCH]), min_size=1, max_size=3).map(lambda some: ToolCalls(tuple(some)))
 answers = st.tuples(st.lists(st.lists(events, max_size=4), max_size=5), st.none() | calls).map(
