@@ -1,8 +1,8 @@
 """The process's link to Redis: one connection for commands and one for news, each opened again whenever it fails.
 
-Commands are pipelined: those of one turn of the event loop are sent in one batch, whatever requests they belong to, and
-those that follow before its replies have come form the next batch. So the number of round trips does not grow with the
-number of requests. While Redis cannot be used, commands fail at once.
+Commands are pipelined: one is sent at once, and those that follow before its reply has come form the next batch,
+whatever requests they belong to. So the number of round trips does not grow with the number of requests. While Redis
+cannot be used, commands fail at once.
 
     link = Link(address, settings, time.monotonic)
     async with link.running():
@@ -289,8 +289,7 @@ class Link:
 
     def _add(self, group: _Group) -> None:
         self._queued.append(group)
-        if len(self._queued) == 1 and not self._in_flight:
-            asyncio.get_running_loop().call_soon(self._send_batch)
+        self._send_batch()
 
     def _send_batch(self) -> None:
         """Send the queued commands, unless a batch is in flight."""
