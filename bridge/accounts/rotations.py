@@ -31,15 +31,15 @@ class Rotations:
         if (calls := self._serialized.get(user_id)) is not None:
             calls.rotated_at = self._clock()
 
-    def turn(self, user_id: str, patience: float) -> AbstractAsyncContextManager[None]:
-        """A context for sending a call, entered at the call's turn or after `patience` seconds at the latest."""
+    def turn(self, user_id: str, max_wait: float) -> AbstractAsyncContextManager[None]:
+        """A context for sending a call, entered at the call's turn or after `max_wait` seconds at the latest."""
         calls = self._serialized.get(user_id)
         if calls is None:
             return nullcontext()
         if self._clock() - calls.rotated_at > CALM_SECONDS:
             del self._serialized[user_id]
             return nullcontext()
-        return calls.turn(patience)
+        return calls.turn(max_wait)
 
 
 class _Serialized:
@@ -48,10 +48,10 @@ class _Serialized:
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def turn(self, patience: float) -> AsyncIterator[None]:
+    async def turn(self, max_wait: float) -> AsyncIterator[None]:
         acquired = False
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(max_wait):
                 acquired = await self._lock.acquire()
         try:
             yield

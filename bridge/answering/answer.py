@@ -143,11 +143,11 @@ class Answer:
                 batch = await self._completed(batch)
         match batch[-1]:
             case Finish() as finish:
-                return await self._end(self._tell(batch[:-1]), finish)
+                return await self._end(self._apply_stages(batch[:-1]), finish)
             case Failure(error=error):
                 self._failure = error
-                return self._tell(batch[:-1])
-        given = self._tell(batch)
+                return self._apply_stages(batch[:-1])
+        given = self._apply_stages(batch)
         return await self._end(given, None) if self._stages.done else given
 
     async def flow(self, send: Callable[[Sequence[AnswerEvent]], bool]) -> None:
@@ -159,13 +159,13 @@ class Answer:
             return
 
         def pass_on(batch: list[Event]) -> bool:
-            given = self._tell(batch)
+            given = self._apply_stages(batch)
             return (not given or send(given)) and not self._stages.done
 
         unchanged = self._stages is NO_STAGES
-        await self._upstream.flow((lambda batch: send(self._tell(batch))) if unchanged else pass_on)
+        await self._upstream.flow((lambda batch: send(self._apply_stages(batch))) if unchanged else pass_on)
 
-    def _tell(self, batch: Sequence[Event]) -> Sequence[AnswerEvent]:
+    def _apply_stages(self, batch: Sequence[Event]) -> Sequence[AnswerEvent]:
         """Record a batch without terminal event; return the events that go to the caller."""
         self.received.add(batch)
         if self._stages is NO_STAGES:
@@ -198,7 +198,7 @@ class Answer:
         """Ask the model again as often as a stage wants it; return the resulting events for the caller."""
         batch: list[AnswerEvent] = []
         while (prompt := self._stages.prompt) is not None:
-            text = await self._asked_again(prompt)
+            text = await self._read_second_answer(prompt)
             batch += await self._read(len(text or ""), partial(self._stages.repaired, text))
         self.delivered.add(batch)
         return await self._conclude(batch)
@@ -228,7 +228,7 @@ class Answer:
                 await remembered
         return batch
 
-    async def _asked_again(self, prompt: str) -> str | None:
+    async def _read_second_answer(self, prompt: str) -> str | None:
         """Ask the model again; return its whole answer, or None if there is none.
 
         The caller keeps what it has received, so an error here does not fail its request.

@@ -72,7 +72,7 @@ class AttemptRecord(NamedTuple):
 
 
 @dataclass(slots=True)
-class Chat:
+class ChatState:
     """The state that all attempts of one request share."""
 
     messages: tuple[Message, ...]
@@ -138,7 +138,7 @@ class Attempts:
         """Whether an account can be used for this model now."""
         return any(account.user_id == user_id for account in self._pool.usable(model.modality))
 
-    async def make(self, chat: Chat) -> StartedAnswer:
+    async def make(self, chat: ChatState) -> StartedAnswer:
         """Make one attempt, with its own account and ids, until the first event with content.
 
         The account is held until the caller releases it. Raises UpstreamError, and ApiError if the site cannot take the
@@ -192,7 +192,7 @@ class Attempts:
             self._follow_ups.accepted(user_id)
         return StartedAnswer(answer, call.evaluation_id, call.message_id, account)
 
-    async def ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> StartedAnswer:
+    async def ask_again(self, chat: ChatState, started: StartedAnswer, prompt: str) -> StartedAnswer:
         """Send one more turn to the evaluation of a finished answer, with its account, which is still held.
 
         The caller must close the answer. Raises UpstreamError; there are no retries.
@@ -228,7 +228,7 @@ class Attempts:
         document = await self._renewals.read(account, read)
         return None if document is None else evaluations.read_back(document, started.message_id)
 
-    async def _choose_fresh(self, chat: Chat) -> Account:
+    async def _choose_fresh(self, chat: ChatState) -> Account:
         """Choose an account and wait for its login if that must be renewed; choose again if the renewal fails."""
         account = self._choose(chat)
         for _ in range(2):
@@ -240,7 +240,7 @@ class Attempts:
             account = self._choose(chat)
         return account
 
-    def _choose(self, chat: Chat) -> Account:
+    def _choose(self, chat: ChatState) -> Account:
         """Choose the conversation's account while it is usable, otherwise another one and a new evaluation."""
         evaluation = chat.turn.evaluation
         if evaluation is not None:
@@ -252,7 +252,7 @@ class Attempts:
             return account
         return self._pool.choose(chat.model.modality, avoid=chat.tried, unready=self._renewals.unready())
 
-    def _shown(self, chat: Chat) -> tuple[str, tuple[File, ...]]:
+    def _shown(self, chat: ChatState) -> tuple[str, tuple[File, ...]]:
         """Return the prompt and files to send for this turn. Raises ApiError if the site would not take them."""
         if chat.turn.kind == "regenerate":
             return "", ()
@@ -292,7 +292,7 @@ class Attempts:
         return self._pool.credentials(account, partial(self._rotations.rotated, account.user_id))
 
     async def _open(
-        self, chat: Chat, account: Account, prompt: str, attachments: Sequence[Attachment]
+        self, chat: ChatState, account: Account, prompt: str, attachments: Sequence[Attachment]
     ) -> tuple[Call, ArenaAnswer]:
         """Send the call for this turn, and record the rate limit that the response reports."""
         credentials = self._credentials(account)
@@ -303,7 +303,7 @@ class Attempts:
 
     async def _send(
         self,
-        chat: Chat,
+        chat: ChatState,
         account: Account,
         credentials: Credentials,
         prompt: str,
@@ -333,7 +333,7 @@ class Attempts:
             self._modes.answered(sent)
         return call, answer
 
-    async def _judge(self, error: UpstreamError, chat: Chat, account: Account) -> UpstreamError:
+    async def _judge(self, error: UpstreamError, chat: ChatState, account: Account) -> UpstreamError:
         """Reinterpret an error by what else is known about the account and the evaluation."""
         match error:
             case SessionExpired():
@@ -344,7 +344,7 @@ class Attempts:
                 return EvaluationGone(error.message, status=error.status)
         return error
 
-    async def _judge_refused_cookie(self, error: SessionExpired, chat: Chat, account: Account) -> UpstreamError:
+    async def _judge_refused_cookie(self, error: SessionExpired, chat: ChatState, account: Account) -> UpstreamError:
         """Find out why a cookie was refused: it may have expired, have been replaced, or be refused only this once."""
         alive = await self._renewals.is_alive(account)
         if alive is None:
@@ -364,7 +364,7 @@ class Attempts:
                 return StaleCookie(error.message, status=error.status)
         return error
 
-    def _learn(self, error: UpstreamError, chat: Chat, account: Account) -> None:
+    def _learn(self, error: UpstreamError, chat: ChatState, account: Account) -> None:
         """Record what a failed attempt says about the account, the evaluation and the next attempt."""
         if error.repeat is Repeat.CORRECTED:
             chat.stay_with = account.user_id

@@ -81,7 +81,7 @@ class Turn:
     instructions: str = ""
 
     @classmethod
-    def apart(cls) -> Turn:
+    def standalone(cls) -> Turn:
         """Make a turn that neither continues a conversation nor begins one."""
         return cls("new", "apart", None, "", hashlib.sha256())
 

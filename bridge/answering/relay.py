@@ -21,7 +21,7 @@ from bridge.access.keys import ApiKey
 from bridge.accounts.follow_ups import FollowUps
 from bridge.answering import tokens, transcript
 from bridge.answering.answer import Answer
-from bridge.answering.attempts import AttemptRecord, Attempts, Chat, StartedAnswer
+from bridge.answering.attempts import AttemptRecord, Attempts, ChatState, StartedAnswer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.conversations import Conversations, Evaluation, SharedConversations, Turn, look_up
 from bridge.answering.messages import Message, files_of, join_answers, start_of_turn
@@ -137,30 +137,32 @@ class Relay:
         prompt_tokens: int,
         attempts: list[AttemptRecord],
         *,
-        apart: bool = False,
+        standalone: bool = False,
     ) -> Answer:
         """Call upstream, retrying where that is allowed, until an answer begins; the caller must close it.
 
         `prompt_tokens` is the size of the whole prompt, including what the evaluation already holds. Each attempt is
-        appended to `attempts`. With `apart`, no conversation is continued or remembered.
+        appended to `attempts`. With `standalone`, no conversation is continued or remembered.
 
         Raises ApiError if no answer begins.
         """
         try:
             try:
-                return await self._answer(asked, key, prompt_tokens, attempts, apart=apart)
+                return await self._answer(asked, key, prompt_tokens, attempts, standalone=standalone)
             except StaleModel:
                 aliases = not asked.fallback
                 model = await self._models.resolve_again(asked.name, asked.model, key, aliases=aliases)
-                return await self._answer(asked._replace(model=model), key, prompt_tokens, attempts, apart=apart)
+                return await self._answer(
+                    asked._replace(model=model), key, prompt_tokens, attempts, standalone=standalone
+                )
         except UpstreamError as error:
             raise from_upstream(error) from error
 
     async def _answer(
-        self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, attempts: list[AttemptRecord], *, apart: bool
+        self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, attempts: list[AttemptRecord], *, standalone: bool
     ) -> Answer:
-        if self._shared is None or apart:
-            chat = self._begin(asked, key, apart=apart)
+        if self._shared is None or standalone:
+            chat = self._begin(asked, key, standalone=standalone)
         else:
             chat = await self._begin_shared(self._shared, asked, key)
         chat.attempts = attempts
@@ -191,22 +193,24 @@ class Relay:
             asked.max_tokens,
         )
 
-    def _begin(self, asked: PreparedChat, key: ApiKey, *, apart: bool) -> Chat:
+    def _begin(self, asked: PreparedChat, key: ApiKey, *, standalone: bool) -> ChatState:
         """Find the conversation that the request continues."""
-        if apart:
-            return Chat(asked.messages, asked.model, Turn.apart(), remembered=False, instructions=asked.instructions)
+        if standalone:
+            return ChatState(
+                asked.messages, asked.model, Turn.standalone(), remembered=False, instructions=asked.instructions
+            )
         usable = partial(self._attempts.is_usable, asked.model)
         turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable, asked.instructions)
         return self._placed(asked, turn)
 
-    async def _begin_shared(self, shared: SharedConversations, asked: PreparedChat, key: ApiKey) -> Chat:
+    async def _begin_shared(self, shared: SharedConversations, asked: PreparedChat, key: ApiKey) -> ChatState:
         """Find the conversation that the request continues, in the table shared with other processes."""
         lookup = look_up(key.id, asked.model.id, asked.messages, asked.instructions)
         usable = [account.user_id for account in self._pool.usable(asked.model.modality)]
         return self._placed(asked, await shared.take(lookup, usable))
 
-    def _placed(self, asked: PreparedChat, turn: Turn) -> Chat:
-        chat = Chat(asked.messages, asked.model, turn, taken=turn.evaluation, instructions=asked.instructions)
+    def _placed(self, asked: PreparedChat, turn: Turn) -> ChatState:
+        chat = ChatState(asked.messages, asked.model, turn, taken=turn.evaluation, instructions=asked.instructions)
         if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
             turn.start_anew("follow_ups")
         return chat
@@ -214,7 +218,7 @@ class Relay:
     def _may_follow_up(self, evaluation: Evaluation) -> bool:
         return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_allowed(evaluation.user_id)
 
-    def _end(self, chat: Chat) -> asyncio.Future[Any] | None:
+    def _end(self, chat: ChatState) -> asyncio.Future[Any] | None:
         """Return the evaluation that the request took; the future is done once other processes know."""
         if chat.taken is None:
             return None
@@ -225,13 +229,13 @@ class Relay:
             self._conversations.put(chat.taken)
         return None
 
-    def _close(self, chat: Chat, started: StartedAnswer) -> asyncio.Future[Any] | None:
+    def _close(self, chat: ChatState, started: StartedAnswer) -> asyncio.Future[Any] | None:
         """Release what the answer held, however it ended."""
         self._pool.release(started.account)
         self._drift.note(started.answer.unknown, started.answer.unknown_lines)
         return self._end(chat)
 
-    async def _ask_again(self, chat: Chat, started: StartedAnswer, prompt: str) -> ArenaAnswer:
+    async def _ask_again(self, chat: ChatState, started: StartedAnswer, prompt: str) -> ArenaAnswer:
         """Send one more turn to the evaluation of a finished answer. Raises UpstreamError."""
         chat.untouched = False
         again = await self._attempts.ask_again(chat, started, prompt)
@@ -239,7 +243,7 @@ class Relay:
         return again.answer
 
     def _remember(
-        self, chat: Chat, started: StartedAnswer, answer: Message, regenerable: bool
+        self, chat: ChatState, started: StartedAnswer, answer: Message, regenerable: bool
     ) -> Awaitable[None] | None:
         """Remember the evaluation of a complete answer; it can be continued once the awaitable is done.
 
@@ -264,7 +268,7 @@ class Relay:
             await self._save_accounts()
 
 
-async def _cached_tokens(chat: Chat, prompt_tokens: int) -> int:
+async def _cached_tokens(chat: ChatState, prompt_tokens: int) -> int:
     """Estimate the tokens of the prompt that were not sent, because the evaluation already holds them."""
     if chat.turn.kind == "regenerate":
         return prompt_tokens

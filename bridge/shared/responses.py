@@ -72,7 +72,7 @@ class RedisResponses:
             id_ = reply[at].decode("utf-8", "replace")
             if len(reply) < at + 4:
                 if id_ not in self._unsent:
-                    self._stored.take_out(id_)
+                    self._stored.remove_unreported(id_)
                 return None
             before = reply[at + 1].decode("utf-8", "replace") or None
             stored = Stored(owner, before, reply[at + 2], reply[at + 3])
@@ -80,9 +80,9 @@ class RedisResponses:
                 continue
             if not stored.is_whole:
                 _logger.warning("stored response %s in Redis was not written by the bridge", id_[:100])
-                self._stored.take_out(id_)
+                self._stored.remove_unreported(id_)
                 return None
-            self._stored.take_in(id_, stored)
+            self._stored.put_unreported(id_, stored)
         return before
 
     @property

@@ -109,7 +109,7 @@ class StateFolder:
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
         try:
-            if not _try_flock(lock, path, patience=DAEMON_LOCK_TIMEOUT):
+            if not _try_flock(lock, path, timeout=DAEMON_LOCK_TIMEOUT):
                 pid = os.read(lock, 20).decode("ascii", "replace").strip()
                 holder = f"the daemon with process id {pid}" if pid else "another daemon"
                 raise StateError(f"{self.path} is in use by {holder}: stop it, or set another server.state_dir")
@@ -168,7 +168,7 @@ class StateFolder:
         with _os_errors(path, "cannot be locked"):
             lock = self.create(path, os.O_RDWR)
         try:
-            if not _try_flock(lock, path, patience=LOCK_TIMEOUT):  # in a thread, never on the event loop
+            if not _try_flock(lock, path, timeout=LOCK_TIMEOUT):  # in a thread, never on the event loop
                 raise StateUnavailable(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a suspended process")
             yield
         finally:
@@ -407,9 +407,9 @@ def _os_errors(path: Path, what: str) -> Iterator[None]:
         raise kind(f"{path} {what}: {error.strerror}") from error
 
 
-def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, patience: float = 0.0) -> bool:
-    """Try to take a lock for `patience` seconds, at least once; return whether it was taken."""
-    deadline = time.monotonic() + patience
+def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, timeout: float = 0.0) -> bool:
+    """Try to take a lock for `timeout` seconds, at least once; return whether it was taken."""
+    deadline = time.monotonic() + timeout
     while True:
         with _os_errors(path, "cannot be locked"):
             try:

@@ -209,7 +209,7 @@ async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> P
 async def _drawings(request: web.Request, key: ApiKey, prepared: PreparedChat, wanted: ImageRequest) -> list[str]:
     """The URLs of `count` pictures: one evaluation for each, though a model may draw several in one."""
     record = request[RECORD]
-    ask = partial(request.app[RELAY].answer, prepared, key, estimate(wanted.prompt), record.attempts, apart=True)
+    ask = partial(request.app[RELAY].answer, prepared, key, estimate(wanted.prompt), record.attempts, standalone=True)
     if (queued := record.queued) is not None:
         cooldown_wait = request.app[COOLDOWN_WAIT]
         ask = partial(cooldown_wait.run, ask, prepared.model.modality, key.id, queued, record.lifetime)

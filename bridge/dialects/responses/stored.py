@@ -94,13 +94,13 @@ class StoredResponses:
 
     def put(self, id_: str, stored: Stored) -> None:
         """Store a response, unless it alone exceeds the limit, and report the change."""
-        self.take_in(id_, stored)
+        self.put_unreported(id_, stored)
         if self._on_change is not None:
             self._on_change(id_, stored)
 
-    def take_in(self, id_: str, stored: Stored) -> None:
+    def put_unreported(self, id_: str, stored: Stored) -> None:
         """Store a response without reporting a change."""
-        self.take_out(id_)
+        self.remove_unreported(id_)
         if stored.size > self._max_bytes:
             return
         # Copied, because the output of orjson takes up to twice its length, and at least 4 KiB.
@@ -112,7 +112,7 @@ class StoredResponses:
         owner.ids[id_] = None
         owner.size += stored.size
         while self._size > self._max_bytes or len(self._kept) > self._max_responses:
-            self.take_out(self._next_evicted(owner))
+            self.remove_unreported(self._next_evicted(owner))
 
     def _next_evicted(self, last: _Owner) -> str:
         """Return the oldest id of the key that has the most, or of `last` if that has at least an equal share."""
@@ -125,11 +125,11 @@ class StoredResponses:
 
     def remove(self, id_: str) -> None:
         """Remove a response, if it is there, and report the change."""
-        self.take_out(id_)
+        self.remove_unreported(id_)
         if self._on_change is not None:
             self._on_change(id_, None)
 
-    def take_out(self, id_: str) -> None:
+    def remove_unreported(self, id_: str) -> None:
         """Remove a response, if it is there, without reporting a change."""
         if (stored := self._kept.pop(id_, None)) is not None:
             self._size -= stored.size

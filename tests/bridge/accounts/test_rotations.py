@@ -20,8 +20,8 @@ class Calls:
         self.most: dict[str, int] = {}
         self.sent = 0
 
-    async def send(self, user_id: str, patience: float = 60.0) -> None:
-        async with self.rotations.turn(user_id, patience):
+    async def send(self, user_id: str, max_wait: float = 60.0) -> None:
+        async with self.rotations.turn(user_id, max_wait):
             self.sending[user_id] = self.sending.get(user_id, 0) + 1
             self.most[user_id] = max(self.most.get(user_id, 0), self.sending[user_id])
             for _ in range(3):
@@ -60,7 +60,7 @@ async def test_a_call_that_hangs_keeps_the_others_only_so_long(clock: Clock) -> 
     calls = Calls(rotations)
     rotations.overtaken("ada")
     async with TaskOwner() as tasks, rotations.turn("ada", 60.0):
-        waiting = tasks.spawn(calls.send("ada", patience=0.01), name="waits")
+        waiting = tasks.spawn(calls.send("ada", max_wait=0.01), name="waits")
         await asyncio.wait_for(waiting, 5)
     assert calls.sent == 1
 
