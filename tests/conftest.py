@@ -25,6 +25,7 @@ from restored_logging import restored_logging
 from running import RunningBridge, running_bridge
 from templates import CompiledTemplates
 
+from bridge.tasks import TaskOwner
 from upstream.arena import Arena
 
 settings.register_profile("default", max_examples=40, deadline=None, derandomize=False, print_blob=True)
@@ -125,6 +126,13 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
     """A bridge with one account and one key, ready to be called."""
     async with running_bridge(arena, tmp_path / "state") as bridge:
         yield bridge
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[TaskOwner]:
+    """Runs a test's background tasks, and cancels at its end those that still run."""
+    async with TaskOwner() as tasks:
+        yield tasks
 
 
 @pytest.fixture

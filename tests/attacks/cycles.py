@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
+from polling import until
+
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
 
@@ -68,8 +70,7 @@ async def leave(bridge: RunningBridge, stream: bool) -> str:
     ask = chatted(messages=[{"role": "user", "content": f"/say {time.time()} {'word ' * 500}"}])
     async with TaskOwner() as tasks:  # which cancels it at the end
         tasks.spawn(ask(bridge, stream), name="leaves")
-        while not bridge.calls_held:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0.01)
+        await until(lambda: bridge.calls_held)
         await asyncio.sleep(0.1)
     while bridge.calls_held:
         for answer in bridge.app[JOINABLE]:

@@ -24,11 +24,12 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
 
+from polling import until
+
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests/harness")]  # the imports below need it: hence their E402
 
 from dashboard import Dashboard  # noqa: E402 — the path is set above
-from redis_server import eventually  # noqa: E402 — the path is set above
 from several_bridges import SeveralBridges, several_bridges  # noqa: E402 — the path is set above
 
 from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
@@ -161,8 +162,8 @@ class Attack:
         """Cut all connections; wait until both bridges use Redis again, or say why they do not."""
         await self.several.redis.call("CLIENT", "KILL", "TYPE", "normal")
         try:
-            await eventually(lambda: all(link.usable for link in self.links), within=10)
-            await eventually(lambda: all(link.availability.phase.name == "UP" for link in self.links), within=3)
+            await until(lambda: all(link.usable for link in self.links), within=10)
+            await until(lambda: all(link.availability.phase.name == "UP" for link in self.links), within=3)
         except TimeoutError:
             return [f"after a reconnect: {[(x.availability.phase.name, x.availability.why) for x in self.links]}"]
         return []

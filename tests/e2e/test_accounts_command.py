@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from commands import COMMAND, SECONDS, arun, run, stored
+from polling import until
 from running import RunningBridge
 from session_cookies import cookie
 
@@ -235,9 +236,7 @@ async def test_a_running_daemon_uses_a_clearance_that_a_command_stored(bridge: R
         LMARENA_BRIDGE_SERVER__STATE_DIR=str(bridge.folder.path),
     )
     assert stored.exit_code == 0
-    async with asyncio.timeout(SECONDS):
-        while bridge.app[CLIENT].settings.cf_clearance != "fresh":  # noqa: ASYNC110 — the watch sets no event
-            await asyncio.sleep(0.05)
+    await until(lambda: bridge.app[CLIENT].settings.cf_clearance == "fresh", within=SECONDS)
     assert bridge.app[CLIENT].settings.user_agent == "Mine"
 
 

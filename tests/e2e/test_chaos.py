@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from chaos import Callers, Monkey, Site
 from machines import WORKERS, machines
-from redis_server import eventually
+from polling import until
 from running import api_key
 from witness import JsonMessage, assistant, user
 
@@ -78,7 +78,7 @@ async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> Non
         assert sum(callers.places.values()) > 100, story
         assert [session.spent_twice for session in sessions] == [0, 0, 0], story
 
-        await eventually(lambda: len(both.workers()) == 2 * WORKERS, within=20)
+        await until(lambda: len(both.workers()) == 2 * WORKERS, within=20)
         await all_is_as_before(callers, narrow)
         assert [(await each.stop())[0] for each in both.daemons] == [0, 0]
     assert not site.all_wrong()

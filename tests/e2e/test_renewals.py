@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from polling import until
 from process import Home
 
 from bridge.accounts.renewals import CALL_SECONDS
@@ -25,11 +25,6 @@ async def home(arena: Arena, tmp_path: Path) -> Home:
 
 def cookie_on_disk(home: Home) -> str:
     return str(json.loads((home.folder.path / "accounts.json").read_text())["accounts"][0]["cookie"])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 — nothing tells of it
-        await asyncio.sleep(0.001)
 
 
 def asked(arena: Arena) -> bool:

@@ -14,8 +14,8 @@ from uuid import uuid4
 import aiohttp
 import psutil
 import pytest
+from polling import until
 from process import START_SECONDS, DaemonProcess, Home
-from redis_server import eventually
 from streams import NewCallers, Play, begin, post
 from workers import serving
 from yarl import URL
@@ -59,7 +59,7 @@ async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
         victim, survivor = children(daemon)
         os.kill(victim, signal.SIGKILL)
         await daemon.logs("ended unexpectedly, by SIGKILL")
-        await eventually(lambda: set(children(daemon)) - {survivor}, within=START_SECONDS)
+        await until(lambda: set(children(daemon)) - {survivor}, within=START_SECONDS)
         (successor,) = set(children(daemon)) - {survivor}
         os.kill(successor, signal.SIGSTOP)  # so that it is not ready before the health has been asked for
         async with asyncio.timeout(START_SECONDS):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from polling import until
 from running import RunningBridge
 
 from bridge.answering.chat import ChatRequest
@@ -40,7 +40,6 @@ def answers(*texts: str | Sequence[str]) -> Callable[[Turn], AsyncIterator[Step]
     return script
 
 
-async def let_go(bridge: RunningBridge) -> None:
+async def calls_released(bridge: RunningBridge) -> None:
     """Wait until all calls have released their slots and accounts."""
-    while bridge.calls_held:  # noqa: ASYNC110 — there is no event for it
-        await asyncio.sleep(0.01)
+    await until(lambda: not bridge.calls_held)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from polling import until
 from running import RunningBridge
 
 from bridge.tasks import TaskOwner
@@ -14,10 +15,9 @@ from handlers.request.appkeys import JOINABLE
 
 async def leave_when(holds: Callable[[], bool], call: Coroutine[Any, Any, object]) -> None:
     """Make the call, and abandon it as soon as `holds` does. Raises TimeoutError if it never does."""
-    async with TaskOwner() as tasks, asyncio.timeout(20):
+    async with TaskOwner() as tasks:
         tasks.spawn(call, name="call")
-        while not holds():  # noqa: ASYNC110 — what is waited for sets no event
-            await asyncio.sleep(0.001)
+        await until(holds)
 
 
 async def nobody_returns(bridge: RunningBridge) -> None:

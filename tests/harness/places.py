@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from redis_server import RedisServer, eventually, redis_server
+from polling import until
+from redis_server import RedisServer, redis_server
 
 from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Phase
@@ -53,9 +54,9 @@ class Redis:
     async def lose(self, *processes: SharedProcess) -> None:
         """Kill the server, and start it again, empty; wait until these processes have noticed both."""
         await self.server.kill()
-        await eventually(lambda: not any(process.link.usable for process in processes))
+        await until(lambda: not any(process.link.usable for process in processes))
         await self.server.start()
-        await eventually(lambda: all(process.link.availability.phase is Phase.UP for process in processes))
+        await until(lambda: all(process.link.availability.phase is Phase.UP for process in processes))
 
     async def process(
         self, *, copies: Path | None = None, timeout: float = TIMEOUT, connect_timeout: float = 10.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,10 +103,3 @@ async def redis_server(*options: str, password: str = "") -> AsyncIterator[Redis
             yield server
         finally:
             await server.kill()
-
-
-async def eventually(holds: Callable[[], object], within: float = 5.0) -> None:
-    """Wait until something holds. Raises TimeoutError."""
-    async with asyncio.timeout(within):
-        while not holds():  # noqa: ASYNC110 — what is waited for sets no event
-            await asyncio.sleep(0.005)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 from keeping import Keeping
 
 from upstream.arena import Arena, Session
@@ -21,11 +18,6 @@ def sign_in(arena: Arena, number: int = 1, expires_in: float = HOUR) -> tuple[Se
 def kept(session: Session) -> bool:
     """Whether the site still has the login, and never saw one of its refresh tokens twice."""
     return session.alive and not session.revoked and session.spent_twice == 0
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 — nothing tells of it
-        await asyncio.sleep(0.001)
 
 
 async def is_current(keeping: Keeping, session: Session) -> bool:

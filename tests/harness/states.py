@@ -56,10 +56,4 @@ async def running(state: State) -> AsyncIterator[asyncio.Event]:
         yield told
 
 
-async def comes_true(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0.001)
-
-
 RENEWED = new_account()

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from polling import until
 from tenacity import wait_none
 
 from upstream import client, uploads
@@ -74,9 +75,7 @@ class Uploader:
 
     async def seen(self, kind: str, number: int = 1) -> None:
         """Wait until this many calls of a kind have arrived."""
-        async with asyncio.timeout(5):
-            while self.steps[kind] < number:  # noqa: ASYNC110 - the arena has no event for it
-                await asyncio.sleep(0.01)
+        await until(lambda: self.steps[kind] >= number)
 
 
 @asynccontextmanager

@@ -9,7 +9,8 @@ import pytest
 from asking import Asker
 from keeping import Keeping, keeping
 from manual_clock import Clock
-from renewing import HOUR, is_current, kept, sign_in, until
+from polling import until
+from renewing import HOUR, is_current, kept, sign_in
 
 from bridge.accounts.renewals import CONCURRENT_CALLS, renewing
 from bridge.state.documents import StateFolder

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from keeping import keeping
 from manual_clock import Clock
-from renewing import DAY, HOUR, is_current, kept, sign_in, until
+from polling import until
+from renewing import DAY, HOUR, is_current, kept, sign_in
 
 from bridge.accounts.renewals import CONCURRENT_CALLS
 from bridge.state.documents import StateFolder

@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 from keeping import keeping
 from manual_clock import Clock
-from renewing import DAY, HOUR, is_current, kept, sign_in, until
+from polling import until
+from renewing import DAY, HOUR, is_current, kept, sign_in
 
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document

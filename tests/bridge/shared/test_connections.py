@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import pytest
 from places import linked
+from polling import until
 from redis_addresses import PASSWORD, Program, Watched, redis_with_sentinel, redis_with_tls
-from redis_server import eventually
 
 from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Phase
@@ -30,10 +30,10 @@ async def works(link: Link) -> None:
     heard: list[str] = []
     link.on_news("keys", heard.append)
     await link.started()
-    await eventually(lambda: heard == [""], within=20)
+    await until(lambda: heard == [""], within=20)
     assert await link.call(("SET", link.key("a"), "1")) == b"OK"
     await link.call(link.publish_command("keys", "7"))
-    await eventually(lambda: heard == ["", "7"], within=20)
+    await until(lambda: heard == ["", "7"], within=20)
 
 
 # --- TLS ---
@@ -100,10 +100,10 @@ async def test_the_sentinels_name_the_master_and_the_next_one_when_it_is_gone(wa
         async with linked(address, LinkSettings("one", timeout=TIMEOUT, connect_timeout=60)) as link:
             await works(link)
             first = link.run_id
-            await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+            await until(lambda: link.availability.phase is Phase.UP, within=20)
             await followed(watched, link)
             await watched.master.kill()
-            await eventually(lambda: link.usable and link.run_id != first, within=60)
+            await until(lambda: link.usable and link.run_id != first, within=60)
             async with asyncio.timeout(60):
                 while await kept(link) != b"1":  # noqa: ASYNC110 — Redis sets no event
                     await asyncio.sleep(0.05)

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 from places import linked
-from redis_server import RedisServer, eventually, redis_server
+from polling import until
+from redis_server import RedisServer, redis_server
 
 from bridge.shared.availability import Phase
 from bridge.shared.errors import CommandRefused, SharedStateDown
@@ -82,9 +83,9 @@ async def test_news_reach_all_processes(server: RedisServer) -> None:
         for link in (one, two):
             link.on_news("keys", heard.append)
         await asyncio.gather(one.started(), two.started())
-        await eventually(lambda: heard == ["", ""])
+        await until(lambda: heard == ["", ""])
         await one.call(one.publish_command("keys", "7 é"))
-        await eventually(lambda: heard == ["", "", "7 é", "7 é"])
+        await until(lambda: heard == ["", "", "7 é", "7 é"])
 
 
 async def test_processes_know_of_each_other_until_they_end(server: RedisServer) -> None:
@@ -92,8 +93,8 @@ async def test_processes_know_of_each_other_until_they_end(server: RedisServer) 
         await one.started()
         async with link_to(server, "two") as two:
             await two.started()
-            await eventually(lambda: one.alive == two.alive == {"one", "two"})
-        await eventually(lambda: one.alive == {"one"})
+            await until(lambda: one.alive == two.alive == {"one", "two"})
+        await until(lambda: one.alive == {"one"})
 
 
 async def test_what_stands_in_the_place_of_the_processes_goes(server: RedisServer) -> None:
@@ -124,7 +125,7 @@ async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(ser
         at_once = link.send(("PING",)).exception()  # nobody waits for it again
         assert "cannot be used: it has not answered within" in f"{at_once}"
         server.thaw()
-        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+        await until(lambda: link.availability.phase is Phase.UP, within=20)
         assert caught_up == [Phase.CATCHING_UP]
         assert await link.call(("PING",)) == b"PONG"
 
@@ -145,9 +146,9 @@ async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer
         await link.started()
         before = link.run_id
         await server.kill()
-        await eventually(lambda: not link.usable, within=20)
+        await until(lambda: not link.usable, within=20)
         await server.start()
-        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+        await until(lambda: link.availability.phase is Phase.UP, within=20)
         assert link.run_id
         assert link.run_id != before
 
@@ -159,9 +160,9 @@ async def test_a_server_that_has_just_started_is_settling(server: RedisServer) -
         await link.started()
         assert 500.0 < link.settling <= 600.0
         await server.kill()
-        await eventually(lambda: not link.usable, within=20)
+        await until(lambda: not link.usable, within=20)
         await server.start()
-        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+        await until(lambda: link.availability.phase is Phase.UP, within=20)
         before = link.settling
         assert 500.0 < before <= 600.0
         await asyncio.sleep(0.01)
@@ -175,10 +176,10 @@ async def test_a_server_that_takes_no_writes_is_of_no_use(server: RedisServer) -
     async with link_to(server) as link:
         await link.started()
         await server.run(("CONFIG", "SET", "maxmemory", 1))
-        await eventually(lambda: link.availability.phase is Phase.DEGRADED, within=20)
+        await until(lambda: link.availability.phase is Phase.DEGRADED, within=20)
         assert "refuses to work" in link.availability.why
         await server.run(("CONFIG", "SET", "maxmemory", 0))
-        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+        await until(lambda: link.availability.phase is Phase.UP, within=20)
 
 
 async def test_a_start_without_a_server_waits_and_then_goes_on_alone(server: RedisServer) -> None:
@@ -189,7 +190,7 @@ async def test_a_start_without_a_server_waits_and_then_goes_on_alone(server: Red
         assert 0.2 <= time.monotonic() - began < PATIENCE
         assert link.availability.phase is Phase.DEGRADED
         await server.start()
-        await eventually(lambda: link.availability.phase is Phase.UP, within=20)
+        await until(lambda: link.availability.phase is Phase.UP, within=20)
 
 
 async def test_a_wrong_password_is_said_without_showing_it() -> None:
@@ -200,5 +201,5 @@ async def test_a_wrong_password_is_said_without_showing_it() -> None:
             async with linked(address, settings) as link:
                 await link.started()
                 assert link.availability.phase is Phase.DEGRADED
-                await eventually(lambda: "not answered" not in link.availability.why, within=20)
+                await until(lambda: "not answered" not in link.availability.why, within=20)
                 assert "canary" not in link.availability.why

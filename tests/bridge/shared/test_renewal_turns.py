@@ -12,7 +12,7 @@ import pytest
 from asking import connected
 from manual_clock import Clock
 from places import Redis, SharedProcess, shared_redis
-from redis_server import eventually
+from polling import until
 from running import config_for
 
 from bridge.accounts.renewals import Renewals
@@ -120,7 +120,7 @@ def kept(session: Session) -> bool:
 
 
 async def all_know(session: Session, *keepers: Keeper) -> None:
-    await eventually(lambda: {keeper.cookie(session) for keeper in keepers} == {session.cookie_value}, within=10)
+    await until(lambda: {keeper.cookie(session) for keeper in keepers} == {session.cookie_value}, within=10)
 
 
 async def test_one_of_those_that_are_due_at_once_renews(keepers: Keepers) -> None:
@@ -214,7 +214,7 @@ async def test_a_lock_that_redis_has_lost_is_taken_again(keepers: Keepers) -> No
     release = asyncio.Event()
     keepers.arena.faults.arm("no_headers", on="me", release=release)
     one.renewals.start_due()
-    await eventually(lambda: keepers.asked == 1)
+    await until(lambda: keepers.asked == 1)
     await keepers.redis.lose(one.process, two.process)
     async with TaskOwner() as tasks:
         looking = tasks.spawn(two.look(), name="look")
@@ -299,12 +299,12 @@ async def test_a_process_that_was_stopped_with_the_lock_does_not_call(keepers: K
 @asynccontextmanager
 async def outage(keepers: Keepers, *those: Keeper) -> AsyncIterator[None]:
     """No Redis for a while; at its end everything is as before."""
-    await eventually(lambda: all(len(keeper.process.link.alive) > len(those) for keeper in those))
+    await until(lambda: all(len(keeper.process.link.alive) > len(those) for keeper in those))
     keepers.redis.server.freeze()
-    await eventually(lambda: not any(keeper.process.link.usable for keeper in those))
+    await until(lambda: not any(keeper.process.link.usable for keeper in those))
     yield
     keepers.redis.server.thaw()
-    await eventually(lambda: all(keeper.process.link.usable for keeper in those))
+    await until(lambda: all(keeper.process.link.usable for keeper in those))
     await asyncio.gather(*[keeper.state.flush() for keeper in those])
 
 

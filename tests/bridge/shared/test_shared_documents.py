@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import pytest
 from places import Redis, SharedProcess, shared_redis
-from redis_server import eventually
+from polling import until
 
 from bridge.shared.availability import Phase
 from bridge.shared.errors import SharedStateDown
@@ -47,7 +47,7 @@ async def test_without_redis_the_last_value_is_read_and_nothing_is_changed(redis
     words = process.documents.open(WORDS)
     await words.save(("a",))
     await redis.server.kill()
-    await eventually(lambda: not process.link.usable)
+    await until(lambda: not process.link.usable)
     assert await words.load() == ("a",)
     with pytest.raises(SharedStateDown, match="Nothing was changed"):
         await words.update(lambda known: (*known, "b"))
@@ -65,7 +65,7 @@ async def test_a_change_that_changes_nothing_is_no_version(redis: Redis) -> None
     await words.save(("a",))
     assert (words.version, seen.looks_changed()) == (version, False)
     await words.save(("b",))
-    await eventually(seen.looks_changed)
+    await until(seen.looks_changed)
     assert await seen.load() == ("b",)
 
 
@@ -78,7 +78,7 @@ async def test_a_frozen_redis_is_waited_for_no_longer_than_the_timeout(redis: Re
         await words.save(("b",))
     assert await words.load() == ("a",)
     redis.server.thaw()
-    await eventually(lambda: process.link.usable, within=10)
+    await until(lambda: process.link.usable, within=10)
     assert (await words.load()) in (("a",), ("b",))  # it may have read the command before it was thawed
     await words.save(("c",))
     assert await words.load() == ("c",)
@@ -100,9 +100,9 @@ async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis, capl
     await of_one.save(("a",))
     await of_one.save(("a", "b"))
     await redis.server.kill()
-    await eventually(lambda: not one.link.usable and not two.link.usable)
+    await until(lambda: not one.link.usable and not two.link.usable)
     await redis.server.start()
-    await eventually(lambda: one.link.usable and two.link.usable)
+    await until(lambda: one.link.usable and two.link.usable)
     assert await of_two.load() == ("a", "b")
     await of_two.update(lambda words: (*words, "c"))
     assert await of_one.load() == ("a", "b", "c")
@@ -178,7 +178,7 @@ async def test_one_that_is_no_document_keeps_nothing_else_from_being_caught_up_w
     await redis.server.call("DEL", "test:doc:first", "test:doc:words")
     await redis.server.call("RPUSH", "test:doc:first", "x")
     await redis.server.call("CLIENT", "KILL", "TYPE", "normal")
-    await eventually(lambda: caught_up and process.link.availability.phase is Phase.UP, within=10)
+    await until(lambda: caught_up and process.link.availability.phase is Phase.UP, within=10)
     assert await redis.server.call("TYPE", "test:doc:first") == b"list"
     assert await redis.server.call("EXISTS", "test:doc:words") == 1
 
@@ -232,10 +232,10 @@ async def test_a_cookie_that_is_rotated_in_an_outage_reaches_redis_when_it_is_ba
         await state.update_accounts(lambda _: (account,))
         redis.server.freeze()
         state.pool.credentials(account).rotate(renewed)
-        await eventually(lambda: not process.link.usable)
+        await until(lambda: not process.link.usable)
         redis.server.thaw()
         other = await state_of(await redis.process())
-        await eventually(lambda: process.link.usable)
+        await until(lambda: process.link.usable)
 
         async def known() -> bool:
             await other.load()
@@ -253,7 +253,7 @@ async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis:
     account, renewed = new_account(), new_account().session.value
     await state.update_accounts(lambda _: (account,))
     await redis.server.kill()
-    await eventually(lambda: not process.link.usable)
+    await until(lambda: not process.link.usable)
     state.pool.credentials(account).rotate(new_account().session.value)
     await state.flush()
     state.pool.credentials(next(iter(state.pool))).rotate(renewed)
@@ -262,7 +262,7 @@ async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis:
     again = await state_of(second)
     assert cookie_of(again) == renewed
     await redis.server.start()
-    await eventually(lambda: second.link.usable)
+    await until(lambda: second.link.usable)
     await again.flush()
     third = await state_of(await redis.process())
     assert cookie_of(third) == renewed
@@ -275,11 +275,11 @@ async def test_a_waiting_cookie_of_a_login_that_was_replaced_is_dropped(redis: R
     account, pasted = new_account(), new_account()
     await state.update_accounts(lambda _: (account,))
     await redis.server.kill()
-    await eventually(lambda: not process.link.usable)
+    await until(lambda: not process.link.usable)
     state.pool.credentials(account).rotate(new_account().session.value)
     await state.flush()
     await redis.server.start()
-    await eventually(lambda: process.link.availability.phase is Phase.UP)  # Redis has been given the accounts again
+    await until(lambda: process.link.availability.phase is Phase.UP)  # Redis has been given the accounts again
     other = await state_of(await redis.process())
     await other.update_accounts(lambda _: (pasted,))
     again = await state_of(await redis.process(copies=process.copies.path))

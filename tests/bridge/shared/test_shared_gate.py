@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from manual_clock import Clock
 from places import Redis, shared_redis
-from redis_server import eventually
+from polling import until
 
 from bridge.shared.gate import RedisGate
 from upstream.gate import FAILURES_TO_OPEN, Gate
@@ -37,27 +37,27 @@ def fail(gate: Gate, error: UpstreamError) -> None:
 async def test_a_wall_is_known_to_all_until_one_gets_through(redis: Redis) -> None:
     (one, _), (two, _) = await gate(redis), await gate(redis)
     fail(one, Challenge("the site shows its challenge page", status=403))
-    await eventually(lambda: isinstance(two.wall, Challenge), within=1)
+    await until(lambda: isinstance(two.wall, Challenge), within=1)
     assert two.wall is not None
     assert (two.wall.message, two.wall.status) == ("the site shows its challenge page", 403)
     late, _ = await gate(redis)
     assert isinstance(late.wall, Challenge)
     with two.request():
         pass
-    await eventually(lambda: one.wall is None and late.wall is None, within=1)
+    await until(lambda: one.wall is None and late.wall is None, within=1)
 
 
 async def test_an_open_circuit_is_open_for_all_and_as_long(redis: Redis) -> None:
     (one, _), (two, clock) = await gate(redis), await gate(redis)
     for _ in range(FAILURES_TO_OPEN):
         fail(one, Unreachable("no connection"))
-    await eventually(lambda: two.outage is not None, within=1)
+    await until(lambda: two.outage is not None, within=1)
     with pytest.raises(CircuitOpen):
         two.request()
     clock.now += one.open_for + 0.1
     with two.request():
         pass
-    await eventually(lambda: one.outage is None, within=1)
+    await until(lambda: one.outage is None, within=1)
 
 
 async def test_what_is_not_the_bridge_s_changes_nothing(redis: Redis) -> None:

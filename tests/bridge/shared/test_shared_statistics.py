@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from counted import Clock
 from places import Redis, SharedProcess, shared_redis
-from redis_server import eventually
+from polling import until
 
 from bridge.shared.statistics import COPY_SECONDS, SharedStats
 from bridge.statistics.counts import Outcome
@@ -125,7 +125,7 @@ async def test_an_outage_loses_nothing(redis: Redis) -> None:
             await counting.shared.flush()
     assert (await one.shown()).keys() <= comparable(one.whole).keys()
     redis.server.thaw()
-    await eventually(lambda: one.process.link.usable and two.process.link.usable)
+    await until(lambda: one.process.link.usable and two.process.link.usable)
     for _ in range(2):
         await one.shared.flush()
         await two.shared.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from places import Redis, SharedProcess, shared_redis
-from redis_server import eventually
+from polling import until
 
 from bridge.access.throttle import Throttle, TooManyAttempts
 from bridge.shared.throttle import RedisThrottle
@@ -64,6 +64,6 @@ async def test_without_redis_each_process_counts_what_it_has_seen(redis: Redis) 
     throttle = throttle_of(process)
     assert [await wait(throttle, HOME) for _ in range(3)] == [0] * 3
     await redis.server.kill()
-    await eventually(lambda: not process.link.usable)
+    await until(lambda: not process.link.usable)
     assert [await wait(throttle, HOME) for _ in range(2)] == [0] * 2
     assert 0 < await wait(throttle, HOME) <= 1

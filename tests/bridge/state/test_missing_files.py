@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
+from polling import until
 from running import api_key
-from states import RENEWED, comes_true, in_memory, loaded, new_account, on_disk, put, running
+from states import RENEWED, in_memory, loaded, new_account, on_disk, put, running
 
 from bridge.access import keys
 from bridge.state.admin import admin_document
@@ -64,10 +65,10 @@ async def test_a_file_that_is_moved_away_and_back_changes_nothing(
     path = held.folder.path / f"{name}.json"
     for times in (1, 2):
         path.rename(path.with_suffix(".aside"))
-        await comes_true(lambda times=times: caplog.text.count("is gone; continuing with what was read") == times)  # type: ignore[misc]
+        await until(lambda times=times: caplog.text.count("is gone; continuing with what was read") == times)  # type: ignore[misc]
         assert held.is_whole()
         path.with_suffix(".aside").rename(path)
-        await comes_true(lambda times=times: caplog.text.count("is back, unchanged") == times)  # type: ignore[misc]
+        await until(lambda times=times: caplog.text.count("is back, unchanged") == times)  # type: ignore[misc]
         assert held.is_whole()
 
 
@@ -96,12 +97,12 @@ async def test_a_file_that_is_half_written_changes_nothing(
     path = held.folder.path / f"{name}.json"
     whole = path.read_bytes()
     path.write_bytes(whole[:rest])
-    await comes_true(lambda: "continuing with what was read before" in caplog.text)
+    await until(lambda: "continuing with what was read before" in caplog.text)
     assert held.is_whole()
     caplog.clear()
     caplog.set_level(logging.INFO)
     path.write_bytes(whole)
-    await comes_true(lambda: f"{name}.json was changed" in caplog.text)
+    await until(lambda: f"{name}.json was changed" in caplog.text)
     assert held.is_whole()
 
 
@@ -122,11 +123,11 @@ async def test_a_folder_that_is_gone_is_waited_for_however_long(
     monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 3)
     aside = held.folder.path.with_name("aside")
     held.folder.path.rename(aside)
-    await comes_true(lambda: caplog.text.count("with its whole folder") == 3)
+    await until(lambda: caplog.text.count("with its whole folder") == 3)
     held.folder.path.mkdir()  # the folder beneath a mount that was lost
     looks = [0]
     monkeypatch.setattr(held.folder, "changes", counted(looks, held.folder))
-    await comes_true(lambda: looks[0] > 10)
+    await until(lambda: looks[0] > 10)
     assert held.is_whole()
     assert caplog.text.count("with its whole folder") == 3
     with pytest.raises(StateGone):
@@ -148,8 +149,8 @@ async def test_a_file_that_stays_gone_is_believed_after_several_looks(
 ) -> None:
     monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 3)
     (held.folder.path / f"{name}.json").unlink()
-    await comes_true(lambda: "it is treated as empty" in caplog.text)
-    await comes_true(lambda: not held.is_whole())
+    await until(lambda: "it is treated as empty" in caplog.text)
+    await until(lambda: not held.is_whole())
 
 
 async def test_nothing_is_written_over_a_file_that_is_gone(held: Held) -> None:
@@ -195,8 +196,8 @@ async def test_one_file_that_cannot_be_read_hides_no_change_of_another(
     path = held.folder.path / "keys.json"
     path.unlink()
     path.mkdir()
-    await comes_true(lambda: "Is a directory" in caplog.text)
+    await until(lambda: "Is a directory" in caplog.text)
     await put(held.folder, new_account("grace"))
-    await comes_true(lambda: "grace" in in_memory(held.state))
+    await until(lambda: "grace" in in_memory(held.state))
     assert held.state.keys.find(held.secret) is not None
     assert caplog.text.count("Is a directory") == 1

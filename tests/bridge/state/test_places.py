@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import pytest
 from places import PLACES, Place, placed
-from redis_server import eventually
+from polling import until
 from running import api_key
 
 from bridge.access import keys
@@ -141,28 +141,26 @@ async def test_every_process_knows_keys_accounts_and_the_password_within_two_sec
         await one.update_keys(lambda known: keys.add(known, key))
         await one.update_accounts(lambda known: (*known, account))
         await one.update_admin(lambda admin: replace(admin, password_hash=HASH))
-        await eventually(lambda: two.keys.find(secret) == key, within=10)
-        await eventually(lambda: tuple(two.pool) == (account,), within=10)
-        await eventually(lambda: two.admin.password_hash == HASH, within=10)
+        await until(lambda: two.keys.find(secret) == key, within=10)
+        await until(lambda: tuple(two.pool) == (account,), within=10)
+        await until(lambda: two.admin.password_hash == HASH, within=10)
         await two.update_keys(lambda known: keys.remove(known, "new"))
-        await eventually(lambda: one.keys.find(secret) is None, within=10)
+        await until(lambda: one.keys.find(secret) is None, within=10)
 
 
 async def test_what_the_site_says_of_an_account_reaches_every_process(place: Place) -> None:
     async with watching(place) as one, watching(place) as two:
         account = new_account("ada")
         await one.update_accounts(lambda known: (*known, account))
-        await eventually(lambda: len(two.pool), within=10)
+        await until(lambda: len(two.pool), within=10)
         renewed = new_account("ada").session.value
         one.pool.credentials(account).rotate(renewed)
         if place.kind == "files":  # only one daemon uses a folder: a command's new cookie ends a cooldown
-            await eventually(lambda: _is(two, renewed, {}), within=10)
+            await until(lambda: _is(two, renewed, {}), within=10)
         two.pool.cool_down(account, "chat", 60.0)
-        await eventually(
-            lambda: all(_is(state, renewed, cooldowns={"chat": NOW + 60.0}) for state in (one, two)), within=4
-        )
+        await until(lambda: all(_is(state, renewed, cooldowns={"chat": NOW + 60.0}) for state in (one, two)), within=4)
         one.pool.expire(next(iter(one.pool)))
-        await eventually(lambda: not two.pool.usable("search"), within=10)
+        await until(lambda: not two.pool.usable("search"), within=10)
 
 
 def _is(state: State, cookie: str, cooldowns: dict[str, float]) -> bool:

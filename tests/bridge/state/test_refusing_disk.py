@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from states import RENEWED, comes_true, in_memory, loaded, new_account, on_disk, put
+from polling import until
+from states import RENEWED, in_memory, loaded, new_account, on_disk, put
 
 from bridge.state.documents import StateFolder
 from bridge.state.modes import SITE, kept_modes
@@ -102,8 +103,8 @@ async def test_a_cookie_that_was_refused_is_saved_without_another_change(
             state.pool.credentials(account).rotate(RENEWED.session.value)
             await state.flush()
             tasks.spawn(state.save(), name="save")
-            await comes_true(lambda: "accounts are not saved" in caplog.text)
-        await comes_true(lambda: RENEWED.session.value in path.read_text())
+            await until(lambda: "accounts are not saved" in caplog.text)
+        await until(lambda: RENEWED.session.value in path.read_text())
     expected = replace(account, session=RENEWED.session)
     assert await on_disk(folder) == in_memory(state) == {"ada": expected}
     assert caplog.text.count("accounts are not saved") == 1
@@ -164,6 +165,6 @@ async def test_modes_that_were_refused_are_saved_later(
     async with kept_modes(folder, lambda _: True) as modes, asyncio.timeout(5):
         with full(folder):
             modes.accepted("ada", "direct")
-            await comes_true(lambda: "the site's modes are not saved" in caplog.text)
-        await comes_true(path.exists)
+            await until(lambda: "the site's modes are not saved" in caplog.text)
+        await until(path.exists)
         assert "ada" in path.read_text()

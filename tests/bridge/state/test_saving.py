@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+from polling import until
 
 from bridge.state import saving
 from bridge.state.documents import StateError
@@ -110,8 +111,7 @@ async def test_a_caller_that_leaves_does_not_make_an_unsaved_change_pass_for_sav
     saver.mark_changed()
     async with TaskOwner() as tasks:
         flush = tasks.spawn(saver.flush(), name="flush")
-        while not disk.writes:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0)
+        await until(lambda: disk.writes)
         flush.cancel()
         await asyncio.wait((flush,))
     assert await saver.finish()

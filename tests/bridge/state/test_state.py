@@ -7,8 +7,9 @@ import random
 from dataclasses import replace
 
 import pytest
+from polling import until
 from running import api_key
-from states import NOW, comes_true, in_memory, loaded, new_account, on_disk, put, running
+from states import NOW, in_memory, loaded, new_account, on_disk, put, running
 
 from bridge.access import keys
 from bridge.access.keys import KeyRing
@@ -32,9 +33,9 @@ async def test_the_watch_goes_on_after_any_error(
     monkeypatch.setattr("bridge.state.state.KeyRing", key_ring)
     async with running(state):
         await keys_document(folder).save((api_key(name="one")[1],))
-        await comes_true(lambda: not errors)
+        await until(lambda: not errors)
         await keys_document(folder).save((api_key(name="one")[1], api_key(name="two")[1]))
-        await comes_true(lambda: len(state.keys) == 2)
+        await until(lambda: len(state.keys) == 2)
     assert type(error).__name__ in caplog.text
 
 
@@ -63,9 +64,9 @@ async def test_keys_are_noticed(folder: StateFolder) -> None:
     state = await loaded(folder)
     async with running(state), asyncio.timeout(5):
         await keys_document(folder).save((key,))
-        await comes_true(lambda: state.keys.find(secret) is not None)
+        await until(lambda: state.keys.find(secret) is not None)
         await keys_document(folder).update(lambda kept: keys.remove(kept, key.name))
-        await comes_true(lambda: state.keys.find(secret) is None)
+        await until(lambda: state.keys.find(secret) is None)
 
 
 @pytest.mark.usefixtures("quick")
@@ -77,7 +78,7 @@ async def test_a_file_broken_by_hand_changes_nothing(folder: StateFolder, caplog
     good = path.read_bytes()
     async with running(state) as told, asyncio.timeout(5):
         path.write_bytes(b"{")
-        await comes_true(lambda: "continuing with what was read before" in caplog.text)
+        await until(lambda: "continuing with what was read before" in caplog.text)
         assert in_memory(state) == {"ada": account}
         path.write_bytes(good)
         await told.wait()

@@ -21,7 +21,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from places import linked
-from redis_server import eventually, redis_server
+from polling import until
+from redis_server import redis_server
 from running import RunningBridge, api_key, bridge_for, config_for
 from witness import Reply, Witness
 
@@ -93,7 +94,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
             while not all(event.is_set() for event in heard):  # whoever is connecting misses it
                 await self.link.call(self.link.publish_command("settled", "now"))  # behind all other news
                 await asyncio.sleep(0.01)
-        await eventually(lambda: known_to(self.bridges[0]) == known_to(self.bridges[1]), within=PATIENCE)
+        await until(lambda: known_to(self.bridges[0]) == known_to(self.bridges[1]), within=PATIENCE)
 
     async def begin_one(self, number: int) -> RunningBridge:
         folder = StateFolder(self.folder.with_name(f"process-{number}"))
@@ -127,7 +128,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
             await self.documents.open(ACCOUNTS).update(
                 lambda kept: (*(account for account in kept if account.user_id != added.user_id), added)
             )
-            await eventually(lambda: all(knows(each, session) for each in self.bridges), within=PATIENCE)
+            await until(lambda: all(knows(each, session) for each in self.bridges), within=PATIENCE)
 
         self.run(renew())
 
@@ -150,7 +151,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
             await self.redis.kill()
             await self.redis.start()
             # An idle link notices the loss of its connection at its next beat only.
-            await eventually(lambda: all(is_up(link) and link.run_id != lost for link in links), within=PATIENCE)
+            await until(lambda: all(is_up(link) and link.run_id != lost for link in links), within=PATIENCE)
 
         self.run(crash())
 

@@ -18,6 +18,7 @@ from caller import calling
 from described import hold
 from frames import DONE, frames
 from leaving import nobody_returns
+from polling import until
 from response_events import events_of
 from running import Overrides, RunningBridge, running_bridge
 from site_faults import (
@@ -246,6 +247,5 @@ async def test_a_caller_that_leaves(name: str, arena: Arena, bridge: RunningBrid
         caller.vanish()
         await nobody_returns(bridge)
         await arena.chats[-1].closed.wait()
-        while bridge.calls_held:  # noqa: ASYNC110 — there is no event for it
-            await asyncio.sleep(0.01)
+        await until(lambda: not bridge.calls_held)
     assert nothing_stays(bridge)

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from frames import DONE, frames
-from redis_server import eventually
+from polling import until
 from running import RunningBridge
 from several_bridges import SeveralBridges, several_bridges
 from streams import Play
@@ -114,7 +114,7 @@ async def test_streams_outlive_whatever_becomes_of_redis(number: int, arena: Are
             slowest = await slowest_of_new_ones(http, several, *(f"brief-{at}-" for at in range(6)))
             assert slowest < TIMEOUT + USUAL_SECONDS + starved.seconds
             said = {each.prompt: len(each.body) for each in streams}
-            await eventually(lambda: all(len(each.body) > said[each.prompt] for each in streams), within=60)
+            await until(lambda: all(len(each.body) > said[each.prompt] for each in streams), within=60)
             several.redis.thaw()
             await normal_in_time(several, starved)
 
@@ -130,5 +130,5 @@ async def test_streams_outlive_whatever_becomes_of_redis(number: int, arena: Are
 
 async def normal_in_time(several: SeveralBridges, starved: Starved) -> None:
     began, starved.seconds = time.monotonic(), 0.0
-    await eventually(lambda: is_normal(several), within=60)
+    await until(lambda: is_normal(several), within=60)
     assert time.monotonic() - began < NORMAL_SECONDS + USUAL_SECONDS + starved.seconds

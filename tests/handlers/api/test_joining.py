@@ -15,6 +15,7 @@ import pytest
 from caller import Caller, calling
 from cutting import cutting
 from kept_requests import kept
+from polling import until
 from running import RunningBridge, api_key, running_bridge
 
 from bridge.state.state import keys_document
@@ -55,12 +56,6 @@ def play(arena: Arena) -> Play:
     return play
 
 
-@pytest.fixture
-async def tasks() -> AsyncIterator[TaskOwner]:
-    async with TaskOwner() as tasks:
-        yield tasks
-
-
 def joinable_in(bridge: RunningBridge) -> list[JoinableAnswer]:
     """The answers that can be joined."""
     answers = bridge.app[JOINABLE]
@@ -76,13 +71,6 @@ def running(bridge: RunningBridge) -> JoinableAnswer:
 def joined_by(bridge: RunningBridge, callers: int) -> bool:
     """Whether one of them has been joined by so many."""
     return any(each.joined == callers for each in joinable_in(bridge))
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds that sets no event. Raises TimeoutError if it never does."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 — what is waited for sets no event
-            await asyncio.sleep(0.001)
 
 
 async def ask(

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from polling import until
 from running import RunningBridge, running_bridge
 from witness import Witness, ask, user
 
@@ -69,9 +70,7 @@ async def test_the_mode_is_remembered_over_a_restart(arena: Arena, tmp_path: Pat
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await ask(bridge, witness, [user(witness.text())], stream=False)
         path = bridge.folder.path / "site.json"
-        async with asyncio.timeout(5):
-            while not path.exists():  # noqa: ASYNC110 - the file is written behind the answer
-                await asyncio.sleep(0.01)
+        await until(path.exists)  # it is written after the answer
         assert '"direct"' in path.read_text()
     async with running_bridge(arena, tmp_path / "state") as bridge:
         assert (await ask(bridge, witness, [user(witness.text())], stream=False)).status == 200
@@ -134,9 +133,7 @@ async def test_slow_answers_do_not_hold_up_other_chats(bridge: RunningBridge, ar
     async with asyncio.TaskGroup() as group:
         for _ in range(MAX_PENDING):
             group.create_task(ask(bridge, witness, [user(witness.text())], stream=False))
-        async with asyncio.timeout(5):
-            while len(arena.chats) < MAX_PENDING:  # noqa: ASYNC110 - the arena tells nobody
-                await asyncio.sleep(0.01)
+        await until(lambda: len(arena.chats) == MAX_PENDING)
         reply = await asyncio.wait_for(ask(bridge, witness, [user(witness.text())], stream=False), 5)
         assert reply.status == 200, "answered while the others still wait"
         release.set()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pictures import png, user_with
+from polling import until
 from running import RunningBridge, running_bridge
 
 from handlers.request.appkeys import CLIENT, RENEWALS
@@ -75,7 +75,5 @@ async def test_a_refusal_of_all_calls_ends_with_them(arena: Arena, tmp_path: Pat
         arena.faults.clear()
         bridge.app[CLIENT].clock.skew = FIRST_REPEAT_SECONDS  # so much later
         bridge.app[RENEWALS].wake()
-        async with asyncio.timeout(5):
-            while any(account.expired for account in bridge.state.pool):  # noqa: ASYNC110 — nothing tells of it
-                await asyncio.sleep(0.001)
+        await until(lambda: not any(account.expired for account in bridge.state.pool))
         assert await ask(bridge) == 200

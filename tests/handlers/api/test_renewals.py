@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from leaving import leave_when, nobody_returns
 from pictures import png, user_with
+from polling import until
 from running import RunningBridge, running_bridge
 
 from bridge.state.state import accounts_document
@@ -92,11 +93,6 @@ def well(bridge: RunningBridge, session: Session) -> bool:
         and not account_of(bridge, session).expired
         and account_of(bridge, session).session.value == session.cookie_value
     )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110 — nothing tells of it
-        await asyncio.sleep(0.001)
 
 
 @pytest.fixture

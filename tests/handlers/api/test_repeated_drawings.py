@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from pictures import png
+from polling import until
 from running import RunningBridge
 
 from bridge.tasks import TaskOwner
@@ -46,12 +47,6 @@ def drawing(arena: Arena) -> Drawing:
     return drawing
 
 
-@pytest.fixture
-async def tasks() -> AsyncIterator[TaskOwner]:
-    async with TaskOwner() as tasks:
-        yield tasks
-
-
 def generation() -> tuple[str, dict[str, Any]]:
     return "generations", {"json": {"model": DRAWS, "prompt": "a cat", "n": 2}}
 
@@ -73,13 +68,6 @@ async def draw(bridge: RunningBridge, asked: tuple[str, dict[str, Any]], headers
     async with bridge.http.post(url, headers={**bridge.headers, **headers}, **options) as answer:
         assert answer.status == 200, await answer.text()
         return await answer.json()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds that sets no event. Raises TimeoutError if it never does."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 — what is waited for sets no event
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("make", [generation, json_edit, form_edit])

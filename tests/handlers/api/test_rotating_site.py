@@ -12,6 +12,7 @@ import pytest
 from caller import Caller, calling
 from leaving import nobody_returns
 from pictures import png, user_with
+from polling import until
 from running import RunningBridge, running_bridge
 
 from bridge.state.state import accounts_document
@@ -24,12 +25,6 @@ def current(bridge: RunningBridge, session: Session) -> bool:
     """Whether the bridge holds the cookie that the site knows the account by."""
     account = bridge.state.pool.get(session.user_id)
     return account is not None and account.session.value == session.cookie_value and not account.expired
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0.001)
 
 
 def seeing(bridge: RunningBridge) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from agents import Agents, let_go
+from agents import Agents, calls_released
 from caller import calling
 from frames import DONE, frames
 from leaving import nobody_returns
@@ -127,7 +127,7 @@ async def test_one_that_fails_before_its_first_delta_fails_the_request(
         assert (status, orjson.loads(body)["error"]["code"]) == (502, "upstream_error")
         for call in arena.chats:
             await call.done.wait()
-        await let_go(bridge)
+        await calls_released(bridge)
 
 
 async def test_one_that_fails_later_ends_them_all_in_one_error(arena: Arena, bridge: RunningBridge) -> None:
@@ -169,7 +169,7 @@ async def test_a_caller_that_leaves_ends_them_all(arena: Arena, bridge: RunningB
             await nobody_returns(bridge)
         for call in arena.chats:
             await call.done.wait()
-        await let_go(bridge)
+        await calls_released(bridge)
 
 
 async def test_the_header_names_the_worst_of_what_became_of_the_tools(

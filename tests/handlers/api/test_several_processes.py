@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pictures import png, user_with
-from redis_server import eventually
+from polling import until
 from running import RunningBridge, api_key
 from several_bridges import SeveralBridges, several_bridges
 
@@ -69,7 +69,7 @@ async def test_one_of_two_that_continue_at_once_has_the_evaluation(several: Seve
 async def test_a_key_s_requests_per_minute_are_counted_once_for_all(several: SeveralBridges) -> None:
     secret, key = api_key(name="narrow", rpm=5)
     await several[0].state.update_keys(lambda known: keys.add(known, key))
-    await eventually(lambda: several[1].state.keys.find(secret) is not None, within=10)
+    await until(lambda: several[1].state.keys.find(secret) is not None, within=10)
     statuses: list[int] = []
     left: list[str] = []
     for number in range(8):
@@ -84,7 +84,7 @@ async def test_a_key_s_requests_per_minute_are_counted_once_for_all(several: Sev
 async def test_a_key_s_concurrent_requests_are_counted_for_all(several: SeveralBridges) -> None:
     secret, key = api_key(name="narrow", concurrency=1)
     await several[0].state.update_keys(lambda known: keys.add(known, key))
-    await eventually(lambda: several[1].state.keys.find(secret) is not None, within=10)
+    await until(lambda: several[1].state.keys.find(secret) is not None, within=10)
     headers = {"Authorization": f"Bearer {secret}"}
     both = await asyncio.gather(*[several[n % 2].post(several[n % 2].chat("hi"), headers=headers) for n in range(6)])
     statuses = [response.status for response in both]
@@ -175,7 +175,7 @@ async def test_a_response_that_was_stored_in_an_outage_is_known_to_all_after_it(
     status, second = await respond(several[0], "two", first["id"])
     assert status == 200
     await several.redis.start()
-    await eventually(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=5)
+    await until(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=5)
     status, _ = await respond(several[1], "three", second["id"])
     assert status == 200
 
@@ -204,7 +204,7 @@ async def test_a_frozen_redis_costs_no_request(hasty: SeveralBridges) -> None:
         health = await response.json()
     assert (response.status, health["status"], health["reason"]) == (200, "degraded", "state")
     several.redis.thaw()
-    await eventually(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=10)
+    await until(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=10)
     answer, conversation = await say(several[0], [{"role": "user", "content": "again"}])
     assert conversation == "new; why=first"
     messages = told([{"role": "user", "content": "again"}], answer, "and again")
@@ -216,12 +216,12 @@ async def test_a_redis_that_starts_again_empty_is_used_as_before(several: Severa
     await several.redis.kill()
     await say(several[1], [{"role": "user", "content": "two"}])
     await several.redis.start()
-    await eventually(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=10)
+    await until(lambda: phase(several[0]) is phase(several[1]) is Phase.UP, within=10)
     answer, conversation = await say(several[0], [{"role": "user", "content": "three"}])
     assert conversation == "new; why=first"
     messages = told([{"role": "user", "content": "three"}], answer, "four")
     assert (await say(several[1], messages))[1] == "follow-up; why=known"
     secret, key = api_key(name="later")
     await several[0].state.update_keys(lambda known: keys.add(known, key))
-    await eventually(lambda: several[1].state.keys.find(secret) is not None, within=10)
+    await until(lambda: several[1].state.keys.find(secret) is not None, within=10)
     assert several[1].state.keys.find(several[1].key) is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from agents import Agents, answers, let_go
+from agents import Agents, answers, calls_released
 from caller import calling
 from frames import DONE, frames
 from leaving import nobody_returns
@@ -294,7 +294,7 @@ async def test_a_caller_that_leaves_ends_the_repair(arena: Arena, bridge: Runnin
             caller.vanish()
             await nobody_returns(bridge)
         await arena.chats[-1].done.wait()
-        await let_go(bridge)
+        await calls_released(bridge)
 
 
 async def test_the_older_form_is_answered_in_the_older_form(

@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from certificates import server_context
 from manual_clock import Clock
+from polling import until
 from running import RunningBridge, running_bridge
 from yarl import URL
 
@@ -210,9 +211,7 @@ async def test_the_bytes_of_all_callers_without_a_key_are_bounded_and_the_oldest
         for _ in range(10):
             assert (await bridge.post(bridge.chat("/say hello"))).status == 200
     assert 0 < most <= 200_000
-    async with asyncio.timeout(20):  # a page may have to be compiled before all are answered
-        while everybody.unanswered_bytes:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0)
+    await until(lambda: not everybody.unanswered_bytes)  # a page may have to be compiled before all are answered
 
 
 #: Heads that are not whole, as large as they may be.
@@ -236,9 +235,7 @@ async def test_a_head_that_is_held_takes_little_more_than_its_bytes(sent: bytes,
         for _ in range(count):
             _, writer = await stack.enter_async_context(connected(bridge.origin))
             writer.write(sent)
-        async with asyncio.timeout(20):
-            while everybody.unanswered_bytes < count * len(sent):  # noqa: ASYNC110 — what is counted has no event
-                await asyncio.sleep(0)
+        await until(lambda: everybody.unanswered_bytes >= count * len(sent))
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
         assert (after - before) / count < 3 * len(sent)

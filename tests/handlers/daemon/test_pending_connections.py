@@ -9,12 +9,12 @@ import termios
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from itertools import count as counting
 from pathlib import Path
 
 import pytest
 from certificates import server_context
 from manual_clock import Clock
+from polling import until
 from running import RunningBridge, api_key, running_bridge
 from yarl import URL
 
@@ -74,15 +74,6 @@ async def read(sock: socket.socket) -> bytes:
         while data := await asyncio.get_running_loop().sock_recv(sock, 65536):
             answer += data
     return answer
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the bridge run until this holds."""
-    async with asyncio.timeout(20):
-        for _ in counting():
-            if holds():
-                return
-            await asyncio.sleep(0)
 
 
 # Who is served first

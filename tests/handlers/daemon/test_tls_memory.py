@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from certificates import server_context
-from redis_server import eventually
+from polling import until
 from running import running_bridge
 from tls_memory import END_BYTES, tls_memory
 
@@ -45,7 +45,7 @@ async def test_stalled_handshakes(arena: Arena, tmp_path: Path) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(CLIENT_HELLO)
                 writers.append(writer)
-            await eventually(lambda: allocated() >= CONNECTIONS * BUFFER_BYTES, within=10)  # the handshakes have begun
+            await until(lambda: allocated() >= CONNECTIONS * BUFFER_BYTES, within=10)  # the handshakes have begun
             assert allocated() <= CONNECTIONS * END_BYTES
         for writer in writers:
             writer.close()

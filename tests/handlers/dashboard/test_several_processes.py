@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from dashboard import PASSWORD, Dashboard
-from redis_server import eventually
+from polling import until
 from several_bridges import SeveralBridges, several_bridges
 
 from handlers.dashboard.login import setup_code
@@ -44,7 +44,7 @@ async def begun(several: SeveralBridges) -> Walker:
         "POST", "/dashboard/setup", {"code": codes[1] or "", "password": PASSWORD, "again": PASSWORD}
     )
     assert page.location == "/dashboard"
-    await eventually(lambda: several[1].app[STATE].admin.password_hash is not None, within=2)
+    await until(lambda: several[1].app[STATE].admin.password_hash is not None, within=2)
     while (await several.redis.call("PUBSUB", "NUMSUB", "lmab:asks"))[1] < 2:  # noqa: ASYNC110 — Redis sets no event
         await asyncio.sleep(0.01)
     return walker
@@ -56,7 +56,7 @@ async def test_a_login_holds_at_every_process_until_it_ends(several: SeveralBrid
         assert await walker.at(several, number).is_in()
     page = await walker.at(several, 1).post("/dashboard/keys", {"name": "made at two"})
     assert page.status == 303
-    await eventually(lambda: any(key.name == "made at two" for key in several[0].state.keys), within=2)
+    await until(lambda: any(key.name == "made at two" for key in several[0].state.keys), within=2)
     cookie = walker.cookie
     assert (await walker.at(several, 0).post("/dashboard/logout")).location == "/dashboard/login"
     walker.cookie = cookie
@@ -70,7 +70,7 @@ async def test_a_changed_password_ends_the_login_at_every_process(several: Sever
     await several[1].state.update_admin(
         lambda admin: replace(admin, password_hash=(admin.password_hash or "")[:-1] + "x")
     )
-    await eventually(lambda: several[0].state.admin == several[1].state.admin, within=2)
+    await until(lambda: several[0].state.admin == several[1].state.admin, within=2)
     for number in (0, 1):
         assert not await walker.at(several, number).is_in()
 
@@ -82,7 +82,7 @@ async def test_the_secret_of_a_new_key_is_shown_by_any_process_to_the_login_that
     assert await walker.at(several, 1).is_in()
     page = await walker.post("/dashboard/keys", {"name": "made at two"})
     (key,) = [key for key in several[1].state.keys if key.name == "made at two"]
-    await eventually(lambda: any(known.id == key.id for known in several[0].state.keys))
+    await until(lambda: any(known.id == key.id for known in several[0].state.keys))
     shown = [await walker.at(several, number).get(page.location or "") for number in (0, 1, 0)]
     (secret,) = {found for each in shown for found in re.findall(r"sk-lmab-[\w-]{20,}", each.text)}
     assert all(secret in each.text for each in shown)
@@ -115,7 +115,7 @@ async def test_in_an_outage_changes_are_refused_and_the_pages_say_why(several: S
     sharing = several[1].app[SHARING]
     assert sharing is not None
     await several.redis.kill()
-    await eventually(lambda: not sharing.link.usable)
+    await until(lambda: not sharing.link.usable)
     page = await walker.post("/dashboard/keys", {"name": "lost"})
     assert page.status == 503
     assert page.markup.says("Nothing was changed")
@@ -124,7 +124,7 @@ async def test_in_an_outage_changes_are_refused_and_the_pages_say_why(several: S
     assert overview.status == 200
     assert overview.markup.says("Redis")
     await several.redis.start()
-    await eventually(lambda: sharing.link.usable and not sharing.trouble)
+    await until(lambda: sharing.link.usable and not sharing.trouble)
     assert await walker.is_in()
     assert (await walker.post("/dashboard/keys", {"name": "kept"})).status == 303
 
@@ -187,7 +187,7 @@ async def test_a_process_that_does_not_answer_is_named_and_costs_a_page_half_a_s
     walker = await begun(several)
     sharing = several[0].app[SHARING]
     assert sharing is not None
-    await eventually(lambda: len(sharing.link.alive) == 2)
+    await until(lambda: len(sharing.link.alive) == 2)
 
     async def silent(*_: object) -> None: ...
 
@@ -202,7 +202,7 @@ async def test_without_redis_a_page_shows_this_process_and_says_so(several: Seve
     sharing = several[0].app[SHARING]
     assert sharing is not None
     await several.redis.kill()
-    await eventually(lambda: not sharing.link.usable)
+    await until(lambda: not sharing.link.usable)
     page = await walker.at(several, 0).get("/dashboard/activity")
     assert page.status == 200
     assert page.markup.says("nothing is known about the other processes")

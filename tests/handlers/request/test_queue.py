@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from caller import calling
 from dashboard import Dashboard
-from redis_server import eventually
+from polling import until
 from running import Overrides, RunningBridge, api_key, running_bridge
 from several_bridges import several_bridges
 
@@ -54,13 +54,6 @@ def model(arena: Arena) -> Held:
 
 
 @pytest.fixture
-async def tasks() -> AsyncIterator[TaskOwner]:
-    """Callers that a test need not wait for."""
-    async with TaskOwner() as tasks:
-        yield tasks
-
-
-@pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
     """A bridge whose key may ask for one answer at a time, and wait for it."""
     async with running_bridge(arena, tmp_path / "state", LONG, key_options={"concurrency": 1}) as bridge:
@@ -69,7 +62,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 async def wait_in(bridge: RunningBridge, number: int) -> None:
     """Wait until so many requests wait."""
-    await eventually(lambda: len(bridge.app[CALL_QUEUE]) == number, within=30)
+    await until(lambda: len(bridge.app[CALL_QUEUE]) == number, within=30)
 
 
 async def ask(bridge: RunningBridge, prompt: str, *, stream: bool = False, **options: Any) -> tuple[int, str]:
@@ -194,7 +187,7 @@ async def test_activity_shows_the_place_and_ends_who_waits(
     assert page.says("waiting, place 1")
     assert page.says("waiting, place 2")
     newest = next(iter(bridge.app[ACTIVITY].running_newest()))
-    await eventually(lambda: newest.lifetime is not None)
+    await until(lambda: newest.lifetime is not None)
     await dashboard.post("/dashboard/activity", {"number": f"{newest.number}"})
     assert "ended_by_owner" in (await waiting[1])[1]
     release.set()
@@ -244,11 +237,11 @@ async def test_who_waits_for_an_account_is_seen_and_may_leave(arena: Arena, tmp_
         arena.faults.arm("rate_limited", retry_after="300")
         async with calling(bridge.origin, bridge.key) as caller:
             await caller.ask(bridge.chat("hi", stream=True))
-            await eventually(lambda: len(bridge.app[COOLDOWN_WAIT].queue) == 1)
+            await until(lambda: len(bridge.app[COOLDOWN_WAIT].queue) == 1)
             assert (await dashboard.live("/dashboard/activity")).markup.says("waiting, place 1")
             caller.vanish()
-            await eventually(lambda: not len(bridge.app[COOLDOWN_WAIT].queue))
-        await eventually(lambda: bridge.calls_held == 0)
+            await until(lambda: not len(bridge.app[COOLDOWN_WAIT].queue))
+        await until(lambda: bridge.calls_held == 0)
 
 
 async def test_a_place_at_another_process_is_waited_for_too(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from polling import until
 from running import RunningBridge
 from yarl import URL
 
@@ -36,9 +37,7 @@ async def test_a_text_counts_as_long_as_its_answer_runs(
         async with await asking as answer:
             assert answer.status == 200
             await answer.read()
-    async with asyncio.timeout(20):
-        while bridge.app[BODY_BUDGET].free != TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0)
+    await until(lambda: bridge.app[BODY_BUDGET].free == TOTAL_BYTES)
 
 
 async def test_a_small_text_counts_as_nothing(arena: Arena, bridge: RunningBridge) -> None:
@@ -58,13 +57,9 @@ async def test_a_prompt_for_a_picture_counts_while_it_comes(bridge: RunningBridg
     _, writer = await asyncio.open_connection(url.host, url.port)
     head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bridge.key}\r\n"
     writer.write(f"{head}Content-Type: application/json\r\nContent-Length: {size}\r\n\r\n".encode())
-    async with asyncio.timeout(20):
-        while budget.free == TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0)
-        assert budget.free == TOTAL_BYTES - size
-        writer.transport.abort()
-        while budget.free != TOTAL_BYTES:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0)
+    await until(lambda: budget.free == TOTAL_BYTES - size)
+    writer.transport.abort()
+    await until(lambda: budget.free == TOTAL_BYTES)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
-from itertools import count
 
 import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
+from polling import until
 
 from handlers.daemon import accepting
 from handlers.daemon.accepting import CallerConnection, Listener
@@ -51,15 +51,6 @@ class Accepted(CallerConnection):
 
     def evict(self) -> None:
         raise AssertionError("there is room")
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop run until this holds."""
-    async with asyncio.timeout(5):
-        for _ in count():
-            if holds():
-                return
-            await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from polling import until
 
 from upstream.arena import Arena, Call, Eof, Evaluation, Line, Message, Pause, Raw, Step, Turn, Until
 from upstream.arena.behaviour import answer
@@ -253,9 +254,7 @@ async def test_a_caller_that_leaves_is_noticed_within_a_second(arena: Arena, cal
 
 
 async def received(arena: Arena) -> Call:
-    async with asyncio.timeout(10):
-        while not arena.calls:  # noqa: ASYNC110  the arena has no event for a call that has come
-            await asyncio.sleep(0.001)
+    await until(lambda: arena.calls)
     return arena.calls[-1]
 
 

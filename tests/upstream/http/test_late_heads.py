@@ -11,6 +11,7 @@ import pytest
 from asking import Asker, connected
 from multidict import CIMultiDict
 from peer import towards
+from polling import until
 
 from upstream.arena import Arena, Session
 from upstream.http.exchange import OUTLIVE_SECONDS
@@ -168,12 +169,10 @@ class Late:
     release: asyncio.Event
 
     async def begun(self) -> None:
-        while not self.arena.calls:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0.001)
+        await until(lambda: self.arena.calls)
 
     async def rotated(self) -> None:
-        while not self.asker.rotations:  # noqa: ASYNC110 — nothing tells of it
-            await asyncio.sleep(0.001)
+        await until(lambda: self.asker.rotations)
         assert self.asker.credentials.session == self.session.cookie_value
         assert self.asker.rotations == [self.session.cookie_value]
 

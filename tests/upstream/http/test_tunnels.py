@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiohappyeyeballs import AddrInfoType
 from peer import OK, read
+from polling import until
 
 from upstream.fetch import Fetcher, FetchRefused, open_fetcher
 from upstream.http.connection import MAX_HEAD_BYTES
@@ -79,8 +80,7 @@ async def fetcher_through(url: str, names: Names) -> AsyncIterator[Fetcher]:
 async def nothing_open(exchanges: PooledExchanges) -> None:
     """Wait until no connection is open; an aborted one still is in this iteration of the loop."""
     assert exchanges.pool.busy == 0
-    while exchanges.opened:  # noqa: ASYNC110 — nothing tells of it
-        await asyncio.sleep(0)
+    await until(lambda: not exchanges.opened)
 
 
 class ConnectProxy:
