@@ -1,10 +1,10 @@
-# Every target works on a machine that has only Python, make and a compiler: it makes its own .venv.
+# Every target works on a machine that has only Python, make and a compiler: it creates its own .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What LiteLLM needs is not what we pin: an environment of its own.
+# LiteLLM needs other versions than those pinned here, so it has its own environment.
 LITELLM := .venv-litellm
-# Neither is what other people's clients need: an environment for each group of them that agree.
+# So do clients: one environment for each group of them whose dependencies agree.
 CLIENTS := .venv-clients
 CLIENT_GROUPS := agents aider anthropic instructor node sdks
 PIN := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links
@@ -25,14 +25,14 @@ demo: $(VENV)/.runtime  ## the bridge against the embedded arena: no account nee
 run: $(VENV)/.runtime  ## the bridge, with bridge.toml
 	@$(BIN)/lmarena-bridge serve
 
-# Tests start many interpreters: let the first of them compile for all.
+# Tests start many interpreters: the first one writes the byte code for all.
 test test-slow test-clients: export PYTHONDONTWRITEBYTECODE :=
 
 test: $(VENV)/.test  ## what CI runs: lint, types, import contracts, tests
 	@$(MAKE) --no-print-directory --jobs=2 check rewritten
 	$(BIN)/pytest -m "not slow and not clients" --numprocesses=4 --dist=worksteal
 
-test-slow: $(VENV)/.test  ## hundred kills, three thousand examples a property
+test-slow: $(VENV)/.test  ## a hundred kills, three thousand examples per property
 	$(BIN)/pytest -m slow --hypothesis-profile=slow --numprocesses=3 --dist=worksteal
 
 test-clients: $(VENV)/.test  ## the dashboard in a browser, and unmodified clients (SDKs, aider, …), installed first
@@ -46,7 +46,7 @@ check: $(VENV)/.test  ## lint, types and import contracts only
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-# pytest rewrites each file of tests when it is first imported: once here, beside mypy, and not in each worker.
+# pytest rewrites each test file when it is first imported: this does it once, while mypy runs, rather than in each worker.
 rewritten: $(VENV)/.test
 	-@$(BIN)/pytest --collect-only --quiet >/dev/null 2>&1
 
@@ -54,21 +54,21 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test  ## what the bridge costs beside a bare pipe: half an hour; `python -m bench --help` has more
-	-$(MAKE) $(LITELLM)/.installed  # it is left out where it cannot be installed
+bench: $(VENV)/.test  ## the bridge's costs compared with a bare pipe: half an hour; `python -m bench --help` has more
+	-$(MAKE) $(LITELLM)/.installed  # it is left out if it cannot be installed
 	$(BIN)/python -m bench --markdown
 
-soak: $(VENV)/.test  ## eight hours of mixed traffic, faults and restarts: nothing may grow, get lost or be mixed up
+soak: $(VENV)/.test  ## eight hours of mixed traffic, faults and restarts: nothing may grow, get lost or be confused
 	$(BIN)/python tests/attacks/soak.py --minutes $(MINUTES) --out $(CURVE)
 
-screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots anew: needs Chromium
+screenshots: $(VENV)/.test  ## take the pictures in docs/screenshots again: needs Chromium
 	PYTHONPATH=tests/harness $(BIN)/python tests/browser/screenshots.py
 
 man: $(VENV)/.runtime  ## a manual page of every command, in build/man: `man -M build/man lmarena-bridge`
 	$(PIP) --require-hashes --no-deps -r requirements/man.txt
 	PYTHONPATH=. $(BIN)/python tests/man_pages.py build/man/man1
 
-lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
+lock: $(VENV)/.runtime  ## pin the dependencies of pyproject.toml again
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(PIN) -o requirements/runtime.txt pyproject.toml
 	$(PIN) --extra build -c requirements/runtime.txt -o requirements/build.txt pyproject.toml
@@ -79,13 +79,13 @@ lock: $(VENV)/.runtime  ## pin anew what pyproject.toml asks for
 	for each in requirements/clients/*/; do (cd "$$each" && npm install --package-lock-only --ignore-scripts) || exit; done
 
 $(VENV)/.runtime: requirements/build.txt pyproject.toml
-	@echo "Installing the bridge into $(VENV): once, and for half a minute or so."
+	@echo "Installing the bridge into $(VENV), once: this takes about half a minute."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --require-hashes -r requirements/build.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# What is in .runtime too. uv needs a quarter of pip's time, but does not read its settings: what it cannot get, pip may.
+# Includes .runtime. uv needs a quarter of pip's time, but does not read pip's settings; where it fails, pip may succeed.
 $(VENV)/.test: requirements/test.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	sed -n '/^uv==/,/# via/p' $< >$(VENV)/uv.txt
@@ -100,7 +100,7 @@ $(LITELLM)/.installed: requirements/litellm.txt
 	$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# uv takes 20 seconds for what takes pip minutes.
+# uv takes 20 seconds, pip takes minutes.
 $(CLIENTS)/%/.installed: requirements/clients/%.txt | $(VENV)/.test
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(@D)
 	$(BIN)/uv pip install --quiet --python $(@D) --require-hashes -r $<

@@ -1,4 +1,4 @@
-// An answer on the page: thoughts, text, sources, pictures, and what became of it.
+// An answer on the page: reasoning, text, sources, pictures, and how it ended.
 
 import { copy } from "./copying.js";
 import { RichText } from "./rich_text.js";
@@ -6,7 +6,7 @@ import { RichText } from "./rich_text.js";
 export class AnswerView {
   pictures = [];
   sources = new Map(); // title by URL
-  state = "running"; // running, whole, stopped, broken
+  state = "running"; // running, whole, stopped or broken
   note = "";
   thoughts = "";
   #text;
@@ -18,21 +18,22 @@ export class AnswerView {
   #others = [];
   #waiting;
 
-  // `render` as for RichText.
+  // `render` is as in RichText.
   constructor(model, render) {
     this.model = model;
     this.element = make("article", { className: "assistant" });
     this.element.setAttribute("aria-label", model);
-    this.element.setAttribute("aria-busy", "true"); // read out once it is whole
+    this.element.setAttribute("aria-busy", "true"); // screen readers read it once it is complete
     this.#said = make("div", { className: "said" });
     this.#tools = make("span", { className: "tools" });
     this.#foot = make("div", { className: "foot" });
-    this.element.append(make("h2", { className: "unseen", textContent: model }), this.#said, this.#foot); // of its headings
+    // For screen readers, a heading above those of the answer.
+    this.element.append(make("h2", { className: "unseen", textContent: model }), this.#said, this.#foot);
     this.#text = new RichText(this.#said, render);
     this.#waiting = this.#wait();
   }
 
-  // An answer that was kept, as `toJSON` wrote it.
+  // Restore an answer that `toJSON` wrote.
   static restored(kept, render) {
     const view = new AnswerView(kept.model, render);
     if (kept.thoughts) view.think(kept.thoughts);
@@ -74,7 +75,7 @@ export class AnswerView {
     this.#thoughts.append(piece);
   }
 
-  // Sources are listed once for each URL, whatever the number of places that cite them.
+  // Each URL is listed once, however many places cite it.
   cite(annotations) {
     for (const { url_citation: { url, title } } of annotations) {
       if (!/^https?:\/\//i.test(url) || this.sources.has(url)) continue;
@@ -97,7 +98,7 @@ export class AnswerView {
     this.#foot.before(make("img", { src: url, alt: "A picture by the model" }));
   }
 
-  // The answer is over: `note` is what there is to say of it.
+  // End the answer; `note` is what to say about it.
   async end(state, note) {
     this.#begin();
     this.state = state;
@@ -112,7 +113,7 @@ export class AnswerView {
     this.#foot.append(this.#tools);
   }
 
-  // The answer broke off: `trouble` are the nodes that say why.
+  // Mark the answer as truncated; `trouble` is the list of nodes that say why.
   async breakOff(trouble) {
     const said = make("p", { role: "alert" });
     said.append(...trouble, " This answer is not part of the chat’s history.");
@@ -121,7 +122,7 @@ export class AnswerView {
     await this.end("broken", trouble.map((node) => node.textContent ?? node).join(""));
   }
 
-  // Put these buttons behind the one that copies.
+  // Put these buttons after the copy button.
   setTools(...buttons) {
     this.#others.forEach((button) => button.remove());
     this.#others = buttons;

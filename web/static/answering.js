@@ -1,10 +1,10 @@
-// The answers to one request, each written into its view while it comes: one model's, or several models' side by side.
+// The answers to one request, of one model or of several side by side; each is written into its view as it arrives.
 
 import { modelNamed } from "./model_picker.js";
 import { events, post, Refusal } from "./streaming.js";
 
-// Ask the models of `views` for answers to `messages`, in one request. `refused(view, refusal)` is called where one of
-// several answers fails while the others go on. Throws what ends the request as a whole: a Refusal or an AbortError.
+// Ask the models of `views` for answers to `messages`, in one request. `refused(view, refusal)` is called if one of several
+// answers fails while the others continue. Throws a Refusal or an AbortError if the whole request ends.
 export async function streamInto(views, messages, { csrf, signal, refused }) {
   const began = performance.now();
   const model = views.map((view) => view.model).join("+");
@@ -13,7 +13,7 @@ export async function streamInto(views, messages, { csrf, signal, refused }) {
   const ignored = response.headers.get("x-bridge-ignored");
   const answers = views.map((view) => ({ view, first: 0, whole: 0, usage: null }));
   const running = new Set(answers);
-  const endings = []; // that one text is rendered for the last time must not hold up the others
+  const endings = []; // promises: the last rendering of one text must not delay the others
   for await (const event of events(response)) {
     for (const { index, delta, finish_reason: finish, error, usage } of event.choices ?? []) {
       const answer = answers[index];
@@ -36,7 +36,7 @@ export async function streamInto(views, messages, { csrf, signal, refused }) {
   if (views.length > 1 && running.size) throw new Refusal("The answer broke off.");
 }
 
-// Only pictures are sent that a model may ignore; the header does not say which of several did.
+// Of what is sent, a model may ignore only pictures; the header does not say which of several models did.
 function hasIgnored({ model }) {
   return !modelNamed(model)?.traits.includes("sees");
 }
@@ -52,7 +52,7 @@ function end({ view, first, whole, usage }, ignored) {
   return view.end("whole", parts.join(" · "));
 }
 
-// As everywhere in the dashboard: milliseconds below a second, then one decimal, then none.
+// As everywhere in the dashboard: milliseconds below a second, above that one decimal, then none.
 export function seconds(milliseconds) {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   return `${(milliseconds / 1000).toFixed(milliseconds < 10000 ? 1 : 0)} s`;

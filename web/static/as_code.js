@@ -1,12 +1,12 @@
-// The present chat's request as code to paste; the key comes from the environment.
+// The request of the current chat as code to paste; the key comes from the environment.
 
-// `body` is the request's, `path` below /v1.
+// `body` is the request's body, and `path` is below /v1.
 export function asCurl(path, body) {
   return [
     `curl -N ${location.origin}/v1/${path} \\`,
     `  -H "Authorization: Bearer $OPENAI_API_KEY" -H 'Content-Type: application/json' \\`,
     "  --data-binary @- <<'JSON'",
-    JSON.stringify(body, null, 2), // no line of it is the word below
+    JSON.stringify(body, null, 2), // no line of it equals the delimiter below
     "JSON",
     "",
   ].join("\n");
@@ -29,7 +29,7 @@ export function asPython(path, body) {
   ].join("\n");
 }
 
-// Python reads JSON of texts and lists as it is.
+// JSON of strings, numbers and lists is valid Python.
 function literal(value) {
   if (value === true) return "True";
   return JSON.stringify(value, null, 4).replaceAll("\n", "\n    ");

@@ -1,13 +1,13 @@
-// Chats that are kept in this browser, each under a key of its own; and the models that were used last.
+// The chats that are kept in this browser, each under its own key, and the models that were used last.
 
 const CHAT = "lmarena-bridge.chat.";
 const SWITCH = "lmarena-bridge.keep-chats";
 const RECENT = "lmarena-bridge.recent-models";
-const OPEN = "lmarena-bridge.open-chat"; // of this tab
+const OPEN = "lmarena-bridge.open-chat"; // kept for each tab
 const MAX_CHATS = 100;
 const MAX_RECENT = 5;
 
-// Storage that does nothing where the browser allows none.
+// Storage that does nothing if the browser forbids it.
 function attempt(action, otherwise = null) {
   try {
     return action();
@@ -24,7 +24,7 @@ export function setKeeping(on) {
   attempt(() => (on ? localStorage.removeItem(SWITCH) : localStorage.setItem(SWITCH, "off")));
 }
 
-// The chats, the newest first.
+// All chats, newest first.
 export function allChats() {
   return attempt(() => Object.keys(localStorage), [])
     .filter((key) => key.startsWith(CHAT))
@@ -33,7 +33,7 @@ export function allChats() {
     .sort((one, other) => other.used - one.used);
 }
 
-// Keep a chat; where there is no room, older ones make some, and in the end its pictures are left out.
+// Save a chat. If there is no space, older chats are deleted, and finally its own pictures are omitted.
 export function keep(chat) {
   if (!isKeeping() || !chat.turns.length) return;
   attempt(() => sessionStorage.setItem(OPEN, chat.id));
@@ -57,7 +57,7 @@ export function forgetAll() {
   attempt(() => localStorage.removeItem(RECENT));
 }
 
-// The chat that this tab showed before it was loaded again.
+// The chat that this tab showed before it was reloaded.
 export function openChat() {
   const id = attempt(() => sessionStorage.getItem(OPEN));
   return id && attempt(() => JSON.parse(localStorage.getItem(CHAT + id)));

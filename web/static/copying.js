@@ -1,13 +1,13 @@
 // Copying to the clipboard.
 
-// Copy `text`, and say so on the button for a moment.
+// Copy `text`, and confirm it on the button for a moment.
 export async function copy(button, text) {
   const label = (button.dataset.label ??= button.textContent);
   try {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    button.textContent = "Select it by hand"; // browsers offer no clipboard without TLS, except on localhost
+    button.textContent = "Select it by hand"; // browsers offer the clipboard only over TLS or on localhost
   }
   document.getElementById("status").textContent = button.textContent;
   setTimeout(() => (button.textContent = label), 1500);

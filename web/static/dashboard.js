@@ -1,16 +1,16 @@
-// Scripts of the pages: live parts, copy buttons, search in lists. The pages also work without them.
+// Scripts for all pages: live parts, copy buttons, search in lists. The pages also work without them.
 
 import { copy } from "./copying.js";
 import { fill } from "./morph.js";
 import { clock, localize } from "./times.js";
 
 const LIVE_MILLISECONDS = 2000;
-// While the page is hidden it is asked for rarely: only its title and its icon are seen then.
+// A hidden page is refreshed rarely, since only its title and icon are visible.
 const HIDDEN_MILLISECONDS = 30000;
-// After so long without an answer, what the page shows is old, and says so.
+// After this time without an answer, the page says that it is out of date.
 const LOST_MILLISECONDS = 6000;
 
-// <div data-live="/URL of the part">: refreshed periodically. There is at most one on a page.
+// <div data-live="/URL of the part"> is refreshed periodically. A page has at most one.
 const part = document.querySelector("[data-live]");
 if (part) keepFresh(part);
 
@@ -18,7 +18,7 @@ function keepFresh(part) {
   const pause = document.getElementById("pause");
   const asOf = document.getElementById("as-of");
   let heard = Date.now(); // when the daemon last answered
-  let since = heard; // the same, or when the page was shown again
+  let since = heard; // the same, or when the page became visible again
   let paused = false;
   let timer;
 
@@ -39,7 +39,7 @@ function keepFresh(part) {
         found(part);
       }
     } catch {
-      // the daemon is unreachable, or too slow: `watch` says so
+      // the daemon is unreachable or too slow; `watch` reports it
     }
     timer = setTimeout(redraw, document.hidden ? HIDDEN_MILLISECONDS : LIVE_MILLISECONDS);
   };
@@ -63,7 +63,7 @@ function keepFresh(part) {
   setInterval(watch, 500);
 }
 
-// The daemon does not answer: what the page shows is old, and its heading no longer true.
+// The daemon does not answer: the page is out of date, and its headline may be wrong.
 function lose(part, heard) {
   const bar = document.getElementById("lost");
   if (bar.hidden) {
@@ -76,13 +76,13 @@ function lose(part, heard) {
   }
 }
 
-// It answers again; the part has been drawn anew.
+// The daemon answers again, and the part has been replaced.
 function found(part) {
   document.getElementById("lost").hidden = true;
   part.classList.remove("stale");
 }
 
-// Say in the tab's title and icon what is wrong; "" for nothing.
+// Show a problem in the tab's title and icon; "" for none.
 function warn(alert) {
   const title = document.querySelector("title");
   document.title = alert ? `(!) ${alert} · ${title.dataset.plain}` : title.dataset.plain;
@@ -106,7 +106,7 @@ document.addEventListener("keydown", (event) => {
   open.firstElementChild.focus();
 });
 
-// <button data-copy="id of an element">, <button data-text="text">, or <button data-copy-code> beside a block of code.
+// <button data-copy="id of an element">, <button data-text="text">, or <button data-copy-code> next to a code block.
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy], [data-text], [data-copy-code]");
   if (!button) return;
@@ -114,11 +114,11 @@ document.addEventListener("click", (event) => {
   copy(button, text ?? (id ? document.getElementById(id) : button.closest(".code").querySelector("pre")).textContent);
 });
 
-// The snippets call the origin of this page.
+// The code examples call the origin of this page.
 for (const each of document.querySelectorAll("[data-origin]")) each.textContent = location.origin;
 
-// <form data-filter="id of a list">: shows the rows that contain every word and have every checked trait, and keeps that in
-// the address and in the fields and links that lead back to it. Without scripts the form is sent.
+// <form data-filter="id of a list"> shows the rows that contain every word and have every checked trait. It keeps this state
+// in the address, and in the fields and links that lead back to the page. Without scripts, the form is submitted.
 for (const form of document.querySelectorAll("form[data-filter]")) {
   const list = () => document.getElementById(form.dataset.filter);
   const count = form.querySelector("output");
@@ -153,7 +153,7 @@ for (const form of document.querySelectorAll("form[data-filter]")) {
       list().closest("table").replaceWith(page.getElementById(form.dataset.filter).closest("table"));
       filter();
     } catch {
-      location.reload(); // which says what is wrong
+      location.reload(); // the reloaded page says what is wrong
     }
   });
   form.addEventListener("submit", (event) => event.preventDefault());

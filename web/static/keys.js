@@ -1,4 +1,4 @@
-// The Keys page: a list of models to choose from, and how many of them a key's patterns mean.
+// The Keys page: a list of models to choose from, and how many of them match a key's patterns.
 
 import { ModelPicker } from "./model_picker.js";
 
@@ -13,7 +13,7 @@ for (const input of document.querySelectorAll("[data-matching]")) {
       const answer = models && (await fetch(`/dashboard/keys/matching?${new URLSearchParams({ models })}`));
       if (input.value.trim() === models) output.textContent = answer && answer.ok ? await answer.text() : "";
     } catch {
-      output.textContent = ""; // the daemon is unreachable: nothing is known
+      output.textContent = ""; // the daemon is unreachable, so the number is unknown
     }
   };
   for (const kind of ["input", "change"]) {

@@ -1,4 +1,4 @@
-// <input list="models"> becomes a combobox: a list with favourites first, searched by name and maker.
+// Turns <input list="models"> into a combobox: a list, favourites first, searched by name and maker.
 
 import { make } from "./answer_view.js";
 
@@ -11,7 +11,7 @@ const GROUPS = [
   ["Pictures", () => true],
 ];
 
-// Every model of the page's <datalist>, in its order.
+// All models of the page's <datalist>, in its order.
 export const models = [...(document.getElementById("models")?.options ?? [])].map((option) => ({
   name: option.value,
   maker: option.label,
@@ -24,7 +24,7 @@ export function modelNamed(name) {
   return models.find((model) => model.name === name);
 }
 
-// Options: `many`: names and patterns between commas, and anything may stay there; `recent`: returns names.
+// Options: with `many`, the field has names and patterns separated by commas, and accepts any text; `recent` returns names.
 export class ModelPicker {
   #input;
   #list;
@@ -75,7 +75,7 @@ export class ModelPicker {
     return modelNamed(this.#chosen);
   }
 
-  // Show what the field's words, or its last part's, are found in; `all` shows everything for a name that is complete.
+  // Show the models that match the words of the field, or of its last part; with `all`, show all if the name is complete.
   #open(all = false) {
     const written = this.many ? this.#input.value.split(",").pop().trim() : this.#input.value.trim();
     const words = all && (written === this.#chosen || !written) ? [] : written.toLowerCase().split(/\s+/);

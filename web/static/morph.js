@@ -1,6 +1,6 @@
-// Changes a part of a page into newer markup, keeping what has not changed: focus, selection, scroll positions, open details.
+// Updates a part of a page to newer markup, and keeps unchanged elements with their focus, selection and scroll position.
 
-// Replace the content of `part` with markup from the daemon, which has escaped it; `change` may alter it before.
+// Replace the content of `part` by markup that the daemon has escaped; `change` may modify it first.
 export function fill(part, markup, change) {
   const fresh = document.createElement("template");
   fresh.innerHTML = markup;
@@ -8,7 +8,7 @@ export function fill(part, markup, change) {
   morph(part, fresh.content);
 }
 
-// Change the children of `old` into those of `fresh`, reusing nodes by id or position.
+// Turn the children of `old` into those of `fresh`, reusing nodes by id or position.
 function morph(old, fresh) {
   let next = old.firstChild;
   for (const child of [...fresh.childNodes]) {
@@ -30,7 +30,7 @@ function morph(old, fresh) {
   while (next) next = drop(next);
 }
 
-// The old node, from `next` on, that corresponds to `child`: elements match by id, or by tag and class, texts by position.
+// Find the old node, from `next` on, that corresponds to `child`. Elements match by id, or by tag and class; texts by position.
 function counterpart(next, child) {
   if (child.nodeType !== Node.ELEMENT_NODE) return next?.nodeName === child.nodeName ? next : null;
   while (next && !isAlike(next, child)) next = next.nextSibling;

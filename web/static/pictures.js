@@ -1,4 +1,4 @@
-// Pictures for the next message: chosen, pasted or dropped, and taken away again.
+// Pictures for the next message, which are chosen, pasted or dropped, and can be removed.
 
 import { make } from "./answer_view.js";
 
@@ -7,7 +7,7 @@ export class Pictures {
   #row;
   #limits;
 
-  // `row` shows them; `limits` has maxBytes and maxPictures; `complain` is called with a text, `allowed` says why not.
+  // `row` shows them; `limits` has maxBytes and maxPictures; `complain` shows a text; `refusal` returns why none may be added, or "".
   constructor(row, limits, { complain, refusal }) {
     this.#row = row;
     this.#limits = limits;

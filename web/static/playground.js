@@ -30,7 +30,7 @@ function start() {
     refusal: () => (sees() ? "" : `${pickers[0].value} takes no pictures.`),
   });
   let chat = emptyChat();
-  let running = null; // AbortControllers of the answers that come
+  let running = null; // the AbortControllers of the running requests
   let edited = null; // the turn whose message is being edited
 
   const columns = () => (second.hidden ? [0] : [0, 1]);
@@ -52,7 +52,7 @@ function start() {
     pictures.all = [];
     const refusals = await ask(turn, columns());
     if (!turn.isEmpty) return;
-    drop(turn); // no answer: the message comes back, to be edited and sent again
+    drop(turn); // there is no answer: put the message back into the field
     text.value = said;
     pictures.all = turn.pictures;
     if (refusals.length) complain(refusals[0]);
@@ -73,9 +73,9 @@ function start() {
     changed: () => keep(),
   };
 
-  // Ask for answers to a turn in these columns. Returns what is to be said where one did not come at all.
+  // Ask for answers to a turn in these columns. Returns the nodes to show if there was no answer at all.
   async function ask(turn, wanted) {
-    const present = chat; // a new one may begin meanwhile
+    const present = chat; // a new chat may begin meanwhile
     running = [];
     complain([]);
     show();
@@ -86,7 +86,7 @@ function start() {
       messages: [...history(present, turn, column), userMessage(turn)],
       refusal: null,
     }));
-    [...asked].reverse().forEach(({ view }) => store.use(view.model)); // the first column's is the most recent then
+    [...asked].reverse().forEach(({ view }) => store.use(view.model)); // so that the first column's is the most recent
     const requests = areOne(asked) ? [asked] : asked.map((each) => [each]);
     await Promise.all(requests.map((each) => answer(turn, each)));
     running = null;
@@ -96,8 +96,8 @@ function start() {
     return asked.map(({ refusal }) => refusal).filter(Boolean);
   }
 
-  // Whether one request asks all of these columns (`a+b`): it has one history. Columns of which each goes on with its
-  // own answers are asked one by one, and so are those of a model that is gone: it would refuse the whole request.
+  // Whether one request (`a+b`) serves all of these columns: they must have the same history. Columns that continue with
+  // their own answers have separate requests, and so do those of a model that is gone, for which the whole request would fail.
   function areOne(asked) {
     const histories = new Set(asked.map(({ messages }) => JSON.stringify(messages)));
     return histories.size === 1 && asked.every(({ column, view }) => {
@@ -105,7 +105,7 @@ function start() {
     });
   }
 
-  // Make one request, and show in its columns what becomes of it.
+  // Make one request, and show its result in its columns.
   async function answer(turn, asked) {
     const controller = new AbortController();
     const { signal } = controller;
@@ -129,7 +129,7 @@ function start() {
     await Promise.all(asked.map((each) => conclude(turn, each, failure)));
   }
 
-  // Say in a column how its answer ended; `failure` ended those that were still coming.
+  // Show in a column how its answer ended; `failure` is what ended the answers that were still running.
   async function conclude(turn, asked, failure) {
     const { column, view, before } = asked;
     if (view.state === "running" && failure?.name === "AbortError") await view.end("stopped", "Stopped.");
@@ -149,7 +149,7 @@ function start() {
     await view.end("whole", `${view.model} · ${seconds(performance.now() - began)}`);
   }
 
-  // The messages before a turn, in the API's format: neither answers that broke off nor those that are pictures only.
+  // The messages before a turn, in the API's format, without truncated answers and those that have only pictures.
   function history(present, turn, column) {
     const before = present.turns.slice(0, present.turns.indexOf(turn));
     const said = before
@@ -164,7 +164,7 @@ function start() {
     return { role: "user", content: parts.length ? [{ type: "text", text: said }, ...parts] : said };
   }
 
-  // HTML of a text in Markdown, or null if it is to be shown as it is.
+  // The HTML of a text in Markdown, or null if it is to be shown as plain text.
   async function render(markdown) {
     if (markdown.length > Number(maxMarkdown)) return null;
     try {
@@ -174,7 +174,7 @@ function start() {
     }
   }
 
-  // Nodes that say what went wrong, and where to mend it.
+  // Nodes that say what went wrong, and where to fix it.
   function told(error) {
     const nodes = error.message.split("`").map((part, place) => (place % 2 ? make("code", { textContent: part }) : part));
     const accounts = error instanceof Refusal && form.dataset.accounts.split(" ").includes(error.reason);
@@ -209,7 +209,7 @@ function start() {
   for (const kind of ["dragover", "drop"]) {
     document.addEventListener(kind, (event) => {
       if (!event.dataTransfer.types.includes("Files")) return;
-      event.preventDefault(); // else the browser would open the file in place of the page
+      event.preventDefault(); // otherwise the browser would open the file in place of the page
       if (kind === "drop") pictures.add(event.dataTransfer.files);
     });
   }
@@ -304,7 +304,7 @@ function start() {
     return { id: crypto.getRandomValues(new Uint32Array(2)).join("-"), system: "", turns: [] };
   }
 
-  // Show a chat, new or as it was kept.
+  // Show a new chat or a saved one.
   function open(kept) {
     stopAll();
     stopEditing();
@@ -343,7 +343,7 @@ function start() {
     byId("forget").disabled = !items.length;
   }
 
-  // The path and body of the request that the present chat's last message makes, or the one that is being written.
+  // The path and body of the request for the chat's last message, or for the one that is being written.
   function request() {
     const said = text.value.trim();
     const last = chat.turns.at(-1);

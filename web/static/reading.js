@@ -1,14 +1,14 @@
-// Keeps the end of a growing page in view for whoever is there, and lets everybody else read.
+// Keeps the end of a growing page in view, unless the reader has scrolled elsewhere.
 
 const NEAR_PIXELS = 48;
 
-// Follow `element`, which grows; `button` is shown to those who are elsewhere. Returns a function that goes to the end.
+// Follow the growing `element`; `button` is shown if the reader is elsewhere. Returns a function that scrolls to the end.
 export function followEnd(element, button) {
   const page = document.scrollingElement;
   const isAtEnd = () => page.scrollHeight - page.clientHeight - page.scrollTop <= NEAR_PIXELS;
   let following = true;
   let height = 0;
-  let place = 0; // where the reader was last seen
+  let place = 0; // the reader's last scroll position
 
   const show = () => (button.hidden = following);
   const go = () => {
@@ -18,7 +18,7 @@ export function followEnd(element, button) {
     show();
   };
   addEventListener("scroll", () => {
-    // The end may have gone on before this event came: only who has moved up is elsewhere.
+    // The page may have grown before this event: the reader is elsewhere only after scrolling up.
     following = isAtEnd() || (following && page.scrollTop >= place);
     place = page.scrollTop;
     show();

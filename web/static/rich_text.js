@@ -1,23 +1,23 @@
-// A text in Markdown that grows: the daemon renders it again and again, and what it has not seen yet stands plainly behind.
+// A growing text in Markdown: the daemon renders it repeatedly, and the part that is not rendered yet follows as plain text.
 
 import { fill } from "./morph.js";
 
 const PAUSE_MILLISECONDS = 400;
-const LINE_CHARS = 4000; // a line of a plain text is broken here: layout takes the square of a line's length
+const LINE_CHARS = 4000; // longer lines of plain text are split, since layout takes quadratic time
 
 export class RichText {
   text = "";
   #element;
   #render;
   #rendered = 0; // characters of `text` that are shown as Markdown
-  #tail = null; // the element of what follows those
-  #running = null; // the promise of the present rendering
+  #tail = null; // the element of the text after those
+  #running = null; // the promise of the current rendering
   #timer = 0;
-  #next = 0; // not before this time
+  #next = 0; // the earliest time of the next rendering
   #lastPiece = 0; // where the last piece of a plain text begins
-  #plain = false; // too long or too slow: shown as it is
+  #plain = false; // too long or too slow to render: shown as plain text
 
-  // `render` returns a promise of HTML, or of null for a text that is to be shown as it is.
+  // `render` returns a promise of HTML, or of null for a text that is to be shown as plain text.
   constructor(element, render) {
     this.#element = element;
     this.#render = render;
@@ -33,7 +33,7 @@ export class RichText {
     }
   }
 
-  // Show all of it.
+  // Show the complete text.
   async end() {
     await this.#running;
     clearTimeout(this.#timer);
@@ -70,7 +70,7 @@ export class RichText {
     this.#next = performance.now() + Math.max(PAUSE_MILLISECONDS, 4 * took);
   }
 
-  // Returns a new tail. It begins with the white space that ends the text before: Markdown has dropped that.
+  // Returns a new tail. It begins with the white space at the end of the rendered text, which Markdown has dropped.
   #follow() {
     const tail = appendTail(this.#element);
     const before = this.text.slice(0, this.#rendered);
@@ -85,7 +85,7 @@ export class RichText {
       this.#element.replaceChildren();
       this.#element.classList.add("plain");
     }
-    this.#element.lastChild?.remove(); // it grows
+    this.#element.lastChild?.remove(); // it has grown, and is added again
     for (const piece of pieces(this.text, this.#lastPiece)) {
       this.#lastPiece = piece.begin;
       this.#element.append(Object.assign(document.createElement("div"), { textContent: piece.text }));
@@ -94,7 +94,7 @@ export class RichText {
   }
 }
 
-// An element for text that follows the last paragraph, line of a list or code.
+// An element for text after the last paragraph, list item or code block.
 function appendTail(element) {
   let last = element;
   while (last.lastElementChild && !last.matches("p, h3, h4, h5, h6, pre")) last = last.lastElementChild;
@@ -104,7 +104,7 @@ function appendTail(element) {
   return tail;
 }
 
-// Yields a text in pieces, from a beginning of one on: some lines, or a part of a line that is too long.
+// Yields the pieces of a text from the start of one: some lines, or a part of a line that is too long.
 function* pieces(text, begin) {
   while (begin < text.length) {
     const newline = text.lastIndexOf("\n", begin + LINE_CHARS);

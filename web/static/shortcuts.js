@@ -1,6 +1,6 @@
-// Keys of the pages: "/" goes to the page's search, "g" and a letter to a page, "?" shows them all.
+// Keyboard shortcuts: "/" goes to the page's search field, "g" and a letter to a page, and "?" shows them all.
 
-const PENDING_MILLISECONDS = 1500; // how long after "g" a letter still counts
+const PENDING_MILLISECONDS = 1500; // how long a letter may follow "g"
 
 const shown = document.getElementById("shortcuts");
 const pages = new Map([...document.querySelectorAll("nav [data-key]")].map((link) => [link.dataset.key, link]));

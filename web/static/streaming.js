@@ -1,6 +1,6 @@
-// Calls of the daemon, as a client of the API makes them.
+// Calls to the daemon, as an API client makes them.
 
-// Why an answer did not come, or broke off; `reason` is the bridge's word for it, where there is one.
+// Why an answer failed or broke off; `reason` is the bridge's word of diagnosis, if there is one.
 export class Refusal extends Error {
   constructor(message, reason = null) {
     super(message);
@@ -8,7 +8,7 @@ export class Refusal extends Error {
   }
 }
 
-// POST a text, fields of a form (URLSearchParams), or JSON.
+// POST a text, form fields (URLSearchParams), or JSON.
 export async function post(path, body, csrf, signal) {
   const types = { string: "text/plain", URLSearchParams: "application/x-www-form-urlencoded" };
   const type = types[typeof body] ?? types[body.constructor.name];
@@ -22,7 +22,7 @@ export async function post(path, body, csrf, signal) {
   return response;
 }
 
-// Yields the JSON of each `data:` line until `[DONE]`; throws if the stream ends without it, or has an error.
+// Yields the JSON of each `data:` line until `[DONE]`; throws if the stream ends without it, or contains an error.
 export async function* events(response) {
   let rest = "";
   for await (const piece of pieces(response.body.pipeThrough(new TextDecoderStream()))) {

@@ -1,6 +1,6 @@
-// Points in time, in the browser's time zone. What the daemon writes is in its own, which it names.
+// Times in the browser's time zone. The daemon writes them in its own, which the page names.
 
-// What `data-show` of a <time> may be.
+// The values of a <time>'s `data-show`.
 const [DATE, MINUTE, SECOND] = [
   { day: "numeric", month: "short", year: "numeric" },
   { hour: "2-digit", minute: "2-digit" },
@@ -29,7 +29,7 @@ localize(document);
 const zone = document.getElementById("zone");
 if (zone) zone.textContent = `${FORMATS.full.resolvedOptions().timeZone}, this browser’s time zone`;
 
-// <form data-moments>: its fields `from` and `to` are read and written in the browser's time zone, and sent in UTC.
+// The fields `from` and `to` of a <form data-moments> are in the browser's time zone, and are sent in UTC.
 for (const form of document.querySelectorAll("form[data-moments]")) {
   const pad = (number) => `${number}`.padStart(2, "0");
   for (const field of [form.elements.from, form.elements.to]) {
@@ -45,6 +45,6 @@ for (const form of document.querySelectorAll("form[data-moments]")) {
       if (at && !isNaN(at)) formData.set(name, at.toISOString().replace(/(:00)?\.000Z$/, "Z"));
       else if (!formData.get(name)) formData.delete(name);
     }
-    for (const [name, value] of [...formData]) if (!value) formData.delete(name); // a short address
+    for (const [name, value] of [...formData]) if (!value) formData.delete(name); // keeps the URL short
   });
 }

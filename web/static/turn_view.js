@@ -1,4 +1,4 @@
-// A question and its answers: of one model or of two side by side, and of each the variants that it gave.
+// A question and its answers, of one model or of two side by side, with all variants that each model gave.
 
 import { AnswerView, make, makeButton } from "./answer_view.js";
 
@@ -37,7 +37,7 @@ export class TurnView {
     return { said: this.said, pictures: this.pictures, answers };
   }
 
-  // The answer in a column that is shown; the first column's where the turn has no other.
+  // The answer that a column shows; the first column's, if the turn has no second.
   shownIn(column) {
     const { variants, shown } = this.#columns[column] ?? this.#columns[0] ?? { variants: [] };
     return variants[shown];
@@ -47,7 +47,7 @@ export class TurnView {
     return this.#columns.every(({ variants }) => variants.every((view) => view.isEmpty));
   }
 
-  // Add an answer, and show it; one that broke off makes room for it.
+  // Add an answer, and show it; it replaces a truncated one.
   add(column, view) {
     while (this.#columns.length <= column) {
       const element = make("div", { className: "column" });
@@ -59,7 +59,7 @@ export class TurnView {
     this.#show(column, answers.variants.length - 1);
   }
 
-  // Take an answer away that did not come, and show the one before.
+  // Remove an answer that did not arrive, and show the one before.
   remove(column, view) {
     const answers = this.#columns[column];
     answers.variants = answers.variants.filter((other) => other !== view);
@@ -77,7 +77,7 @@ export class TurnView {
     view.setTools(again, ...this.#leaves(column));
   }
 
-  // Buttons to leaf through a column's variants.
+  // Buttons to switch between a column's variants.
   #leaves(column) {
     const { variants, shown } = this.#columns[column];
     if (variants.length < 2) return [];
