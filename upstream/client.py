@@ -7,7 +7,6 @@ async with connect(settings, timers) as client:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -31,14 +30,8 @@ from upstream.protocol import cookies
 from upstream.protocol.errors import (
     NotFound,
     ProtocolViolated,
-    Redirected,
-    ServerFailed,
-    SessionExpired,
     SiteChanged,
     StaleAction,
-    TimedOut,
-    Unavailable,
-    Unreachable,
     UpstreamError,
 )
 from upstream.protocol.evaluations import CONTENT_TYPE, Call, history_path, referer
@@ -47,15 +40,12 @@ from upstream.protocol.refusals import is_stream, quotable, read_page, read_refu
 from upstream.protocol.secrets import Secrets
 from upstream.responses import read_prefix, reading, to_upstream_error
 from upstream.site_clock import SiteClock
+from upstream.site_location import PAGE_PATHS, SiteLocation
 
-#: Known paths of the page with the models, the scripts and the server actions; the likeliest first.
-PAGE_PATHS: Final = ("/text/direct", "/?mode=direct")
 #: The list of models as JSON; needs no login.
 CATALOG_PATH: Final = "/nextjs-api/model-catalog"
 #: Returns who is logged in; also the cheapest call that renews a session near its expiry.
 ME_PATH: Final = "/api/me"
-#: Redirect targets that mean that a login is required.
-_LOGIN_PATH: Final = re.compile(r"/(?:log-?in|sign-?in|auth)(?:/|$)", re.IGNORECASE)
 #: React's flight data, the format of a server action's answer.
 ACTION_TYPE: Final = "text/x-component"
 #: A refusal's text is short; if it is a page instead, only its title matters.
@@ -72,16 +62,10 @@ MAX_HISTORY_BYTES: Final = 4 * 1024 * 1024
 MAX_ACTION_BYTES: Final = 1024 * 1024
 #: A rotated session cookie, its pieces joined.
 MAX_SESSION_CHARS: Final = MAX_HEAD_BYTES
-#: A redirect's origin: DNS allows host names of 253 characters.
-_MAX_ORIGIN_CHARS: Final = 300
 #: Redirects followed within the configured origins.
 MAX_REDIRECTS: Final = 3
 #: Statuses of redirects that are followed.
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-#: Errors that suggest that the origin to which the site has moved is down.
-_OUTAGE: Final = Unreachable | TimedOut | ServerFailed | Unavailable | Redirected
-#: Errors of a chat that suggest that a different site answers at this origin.
-_OTHER_SITE: Final = NotFound | SiteChanged | ProtocolViolated
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,31 +109,22 @@ class ArenaClient:
         self._exchanges = exchanges
         self.settings = settings
         self.clock = SiteClock()
-        #: The site's current origin: that of `base_url` until a permanent redirect names another allowed one.
-        self.origin = self._home
-        #: The last origin other than that of `base_url`; '' if there was none.
-        self._moved_to = ""
-        #: The page's current path, learned from redirects, or by trying PAGE_PATHS.
-        self.page_path = PAGE_PATHS[0]
+        self.location = SiteLocation(settings.base_url, settings.origins)
         self._memory_budget = MemoryBudget()
         #: Called with each answer that shows that the site has changed, after the call's method and path.
         self.on_unknown_answer: Callable[[str, str, Response, bytes], None] = lambda _method, _path, _response, _body: (
             None
         )
 
-    @property
-    def _home(self) -> str:
-        return str(URL(self.settings.base_url).origin())
-
     def reconfigure(self, settings: ClientSettings) -> None:
         """Use other settings for the next calls; the site's origin and its page's path are learned again."""
         self.settings = replace(settings, proxies=self.settings.proxies)
-        self.origin, self._moved_to, self.page_path = self._home, "", PAGE_PATHS[0]
+        self.location = SiteLocation(settings.base_url, settings.origins)
 
     @property
     def route(self) -> str:
         """How calls reach the current origin, such as `through the SOCKS5 proxy at …`; '' directly, as for http."""
-        url = URL(self.origin)
+        url = URL(self.location.origin)
         if url.scheme == "http":
             return ""
         return self.settings.proxies.describe(url.scheme, url.raw_host or "", url.port or 0)
@@ -199,7 +174,7 @@ class ArenaClient:
 
     async def page(self, credentials: Credentials | None = None, *, timeout: float) -> str:
         """Read the page, trying all known paths. Raises as `open` does."""
-        first = self.page_path
+        first = self.location.page_path
         paths = list(dict.fromkeys((first, *PAGE_PATHS)))
         while True:
             path = paths.pop(0)
@@ -209,8 +184,8 @@ class ArenaClient:
                 if not paths:
                     raise
                 continue
-            if path != first and self.page_path == first:  # no redirect has changed it meanwhile
-                self.page_path = path
+            if path != first and self.location.page_path == first:  # no redirect has changed it meanwhile
+                self.location.page_path = path
             return page
 
     async def _page_at(self, path: str, credentials: Credentials | None, timeout: float) -> str:
@@ -304,7 +279,7 @@ class ArenaClient:
         headers = {"Content-Type": CONTENT_TYPE, "Accept": ACTION_TYPE, "Next-Action": action_id}
         try:
             response = await self._request(
-                "POST", self.page_path, credentials, deadline, body=body, headers=headers, is_page=True
+                "POST", self.location.page_path, credentials, deadline, body=body, headers=headers, is_page=True
             )
             with reading(response):
                 answer = await read_prefix(response, MAX_ACTION_BYTES)
@@ -331,7 +306,7 @@ class ArenaClient:
 
         `is_page`: the request is for the page or one of its actions, so redirects show the page's new path.
         """
-        origin, target = self.origin, path
+        origin, target = self.location.origin, path
         before = credentials.session if credentials is not None else ""
         on_head = None if credentials is None else _HeadTaker(credentials)
         try:
@@ -348,7 +323,9 @@ class ArenaClient:
                     return _unencoded(response)
                 if response.status not in _REDIRECTS:
                     raise await self._refusal(response, method, target)
-                origin, target = self._follow(response, URL(origin + target, encoded=True), method, is_page=is_page)
+                response.release()
+                url, location = URL(origin + target, encoded=True), response.headers.get("Location")
+                origin, target = self.location.follow(response.status, location, url, method, is_page=is_page)
         except UpstreamError as error:
             self._handled(error, origin, credentials, before, is_get=method == "GET")
             raise
@@ -395,47 +372,13 @@ class ArenaClient:
         *,
         is_get: bool = False,
     ) -> UpstreamError:
-        """Remove secrets from a call's error and return it; if the origin seems wrong, switch to another one.
+        """Remove secrets from a call's error and return it; the location learns from it.
 
-        `before` is the cookie that was sent first. With `is_get`, a missing document does not count against the
-        origin. The next call goes to `base_url` again or, if that is unreachable, to the origin to which it redirected
-        before.
+        `before` is the cookie that was sent first.
         """
         self._secrets(credentials, before).redact(error)
-        if origin == self.origin:
-            if origin != self._home:
-                if isinstance(error, _OUTAGE if is_get else _OUTAGE | _OTHER_SITE):
-                    self._moved_to, self.origin, self.page_path = origin, self._home, PAGE_PATHS[0]
-            elif self._moved_to and isinstance(error, _OUTAGE) and error.status is None:
-                self.origin = self._moved_to
+        self.location.note_error(error, origin, is_get=is_get)
         return error
-
-    def _follow(self, response: Response, url: URL, method: str, *, is_page: bool) -> tuple[str, str]:
-        """Return a redirect's origin and target. Cookies are never sent outside the configured origins."""
-        response.release()
-        location = response.headers.get("Location") or "about:blank"  # '' would join to the same URL again
-        try:
-            target = url.join(URL(location))
-            origin = str(target.origin())
-        except ValueError as error:
-            raise ProtocolViolated("LMArena sent an invalid redirect.", status=response.status) from error
-        if len(origin) > _MAX_ORIGIN_CHARS:
-            raise ProtocolViolated("LMArena sent an invalid redirect.", status=response.status)
-        if origin not in self.settings.origins:
-            raise Redirected(f"LMArena redirects to {origin}.", origin=origin, status=response.status)
-        if _LOGIN_PATH.search(target.path):
-            raise SessionExpired("LMArena redirects the call to its login page.", status=response.status)
-        permanent = response.status in (HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.PERMANENT_REDIRECT)
-        if permanent:
-            self.origin = origin
-        if is_page and target.raw_path_qs != url.raw_path_qs:
-            if permanent:
-                self.page_path = target.raw_path_qs
-            if method != "GET" and response.status != HTTPStatus.TEMPORARY_REDIRECT:
-                raise StaleAction("LMArena has moved its page.", status=response.status)
-        elif method != "GET" and target.path != url.path:
-            raise SiteChanged("LMArena redirects the call to another page.", status=response.status)
-        return origin, target.raw_path_qs
 
 
 def _unencoded(response: Response) -> Response:

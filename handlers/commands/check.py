@@ -34,13 +34,14 @@ from handlers.daemon.sockets import open_sockets
 from handlers.request.clearance import client_settings
 from upstream import client
 from upstream.actions import UPLOAD_ACTIONS, find_upload_actions
-from upstream.client import PAGE_PATHS, ArenaClient
+from upstream.client import ArenaClient
 from upstream.loop.timers import Timers
 from upstream.protocol.errors import Unreachable, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import ModelList
 from upstream.protocol.printable import printable
 from upstream.site_clock import TOLERANCE_SECONDS
+from upstream.site_location import PAGE_PATHS
 
 #: Less free space than this needs attention: `log.keep_mb` alone is 50 MB.
 LITTLE_SPACE_BYTES: Final = 200_000_000
@@ -219,15 +220,15 @@ def _keys(count: int) -> CheckLine:
 
 def _site(sources: Sources, arena: ArenaClient, config: Config) -> CheckLine:
     """The state of the site. Chats need either the catalog or the page, not both."""
-    where = f"{arena.origin} answers"
-    if arena.origin != config.upstream.base_url:
+    where = f"{arena.location.origin} answers"
+    if arena.location.origin != config.upstream.base_url:
         where = f"{where}; {config.upstream.base_url} redirects there"
-    if arena.page_path != PAGE_PATHS[0]:
-        where = f"{where}; its page is now at {arena.page_path}"
+    if arena.location.page_path != PAGE_PATHS[0]:
+        where = f"{where}; its page is now at {arena.location.page_path}"
     if sources.site_page is None and isinstance(sources.page, UpstreamError):
         why = advice(sources.page)
         if not isinstance(sources.catalog, ModelList):
-            return CheckLine(Verdict.BAD, "LMArena", f"{arena.origin}: {why}")
+            return CheckLine(Verdict.BAD, "LMArena", f"{arena.location.origin}: {why}")
         return CheckLine(Verdict.WORTH_A_LOOK, "LMArena", f"{where}, but its page cannot be read: {why}")
     if isinstance(sources.catalog, UpstreamError):
         text = f"{where}, but its list of models cannot be read: {advice(sources.catalog)}"

@@ -157,7 +157,7 @@ async def _page(
     context = {
         "accounts": cards,
         "site_now": site_now,
-        "site": app[CLIENT].origin,
+        "site": app[CLIENT].location.origin,
         "bar_days": BAR_DAYS,
         "hour_width": HOUR_WIDTH,
         "strip_height": STRIP_HEIGHT,

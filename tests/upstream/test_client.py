@@ -48,7 +48,7 @@ async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembere
     async with Arena() as old, connected(old.origin, arena.origin) as arena_client:
         old.moved_to = arena.origin
         await arena_client.page(timeout=5)
-        assert arena_client.origin == arena.origin
+        assert arena_client.location.origin == arena.origin
         asker = Asker(arena, arena_client, arena.sign_in())
         assert isinstance((await asker.ask())[-1], Finish)
         assert len(old.calls) == 1

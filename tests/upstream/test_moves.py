@@ -13,9 +13,9 @@ from asking import Asker, connected
 from peer import Peer
 
 from upstream.arena import Arena
-from upstream.client import PAGE_PATHS
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.events import Finish
+from upstream.site_location import PAGE_PATHS
 
 HTML = b"Content-Type: text/html\r\n"
 
@@ -83,9 +83,9 @@ async def fails_once(asker: Asker) -> None:
 async def test_an_origin_that_is_down_is_left(dead: Peer) -> None:
     async with served(dead) as there, Arena() as arena, connected(arena.origin, there) as client:
         asker = Asker(arena, client, arena.sign_in())
-        client.origin, client.page_path = there, "/moved/direct"
+        client.location.origin, client.location.page_path = there, "/moved/direct"
         await fails_once(asker)
-        assert (client.origin, client.page_path) == (arena.origin, PAGE_PATHS[0])
+        assert (client.location.origin, client.location.page_path) == (arena.origin, PAGE_PATHS[0])
         assert isinstance((await asker.ask())[-1], Finish)
 
 
@@ -101,9 +101,9 @@ KEPT = {
 @pytest.mark.parametrize("alive", KEPT.values(), ids=KEPT)
 async def test_an_origin_where_the_site_refuses_calls_is_kept(alive: Peer) -> None:
     async with served(alive) as there, Arena() as arena, connected(arena.origin, there) as client:
-        client.origin = there
+        client.location.origin = there
         await fails_once(Asker(arena, client, arena.sign_in()))
-        assert client.origin == there
+        assert client.location.origin == there
 
 
 async def test_if_base_url_is_down_the_origin_it_redirected_to_is_tried_again() -> None:
@@ -112,27 +112,27 @@ async def test_if_base_url_is_down_the_origin_it_redirected_to_is_tried_again() 
         base_url = gone.origin
     async with Arena() as there, connected(base_url, there.origin) as client:
         asker = Asker(there, client, there.sign_in())
-        client.origin = there.origin
+        client.location.origin = there.origin
         there.faults.arm("server_error")
         await fails_once(asker)
-        assert client.origin == base_url
+        assert client.location.origin == base_url
         await fails_once(asker)  # a real request would repeat this call at once, since it was not sent
         assert isinstance((await asker.ask())[-1], Finish)
-        assert client.origin == there.origin
+        assert client.location.origin == there.origin
 
 
 async def test_concurrent_failures_change_the_origin_once() -> None:
     async with served(closes) as there, Arena() as arena, connected(arena.origin, there, connections=50) as client:
         asker = Asker(arena, client, arena.sign_in())
-        client.origin = there
+        client.location.origin = there
         await asyncio.gather(*(fails_once(asker) for _ in range(20)))
-        assert client.origin == arena.origin
+        assert client.location.origin == arena.origin
         assert isinstance((await asker.ask())[-1], Finish)
 
 
 @pytest.mark.parametrize("changes", [{}, {"user_agent": "another"}, {"cf_clearance": "another"}, {"idle_timeout": 9.0}])
 async def test_a_reload_tries_base_url_again(changes: dict[str, Any]) -> None:
     async with Arena() as there, Arena() as arena, connected(arena.origin, there.origin) as client:
-        client.origin, client.page_path = there.origin, "/elsewhere"
+        client.location.origin, client.location.page_path = there.origin, "/elsewhere"
         client.reconfigure(replace(client.settings, **changes))
-        assert (client.origin, client.page_path) == (arena.origin, PAGE_PATHS[0])
+        assert (client.location.origin, client.location.page_path) == (arena.origin, PAGE_PATHS[0])

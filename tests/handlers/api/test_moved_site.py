@@ -138,7 +138,7 @@ async def test_a_page_that_moves_back_and_leaves_no_redirect(arena: Arena, bridg
         if forgotten is not None:
             arena._former_pages.discard(forgotten)
         assert (await show(bridge, number)).is_good
-        assert (seen(arena), bridge.app[CLIENT].page_path) == (1, path)
+        assert (seen(arena), bridge.app[CLIENT].location.page_path) == (1, path)
     assert_no_account_marked(bridge)
 
 
@@ -255,7 +255,7 @@ async def test_when_the_new_home_dies_the_old_one_is_asked_again(arena: Arena, t
         arena.moved_to = None
         await new.stop()
         answer = await ask(bridge, PROMPT)
-        assert (answer.is_good, bridge.app[CLIENT].origin) == (True, arena.origin)
+        assert (answer.is_good, bridge.app[CLIENT].location.origin) == (True, arena.origin)
         assert (await show(bridge, 1)).is_good
         assert_no_account_marked(bridge)
 
