@@ -1,8 +1,8 @@
 #!/bin/sh
-# Builds the container on a Debian made here, runs it, and asks it: /readyz, one chat of the demo, the health check's own
-# command. It needs root, Debian's buildah and mmdebstrap, and some minutes; no registry of images. It is not in CI.
+# Builds the container on a Debian that it makes, runs it, and tests it: /readyz, one chat of the demo, the health check's own
+# command. It needs root, Debian's buildah and mmdebstrap, and some minutes, but no image registry. It is not in CI.
 #
-# BUILD_OPTIONS are further words for `buildah build`, such as --volume FOLDER:FOLDER:ro where pip finds its wheels there.
+# BUILD_OPTIONS are further arguments of `buildah build`, such as --volume FOLDER:FOLDER:ro where pip finds its wheels there.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Cline's CLI, Continue's CLI, gptme, mini-swe-agent and Qwen Code on the bridge and the embedded arena, as their makers ship
-# them: each reads a file and edits it, where there is no network but loopback. They take 1.6 GB and a minute to install, too
-# much for `make test-clients`. Run it from the checkout, on Linux and x86-64, after `make test-clients`, whose Node.js is used.
+# Cline's CLI, Continue's CLI, gptme, mini-swe-agent and Qwen Code on the bridge and the embedded arena, unmodified:
+# each reads a file and edits it, without any network except loopback. They take 1.6 GB and a minute to install, too much for
+# `make test-clients`. Run it from the checkout, on Linux and x86-64, after `make test-clients`, whose Node.js is used.
 set -eu
 cd "$(dirname "$0")/../.."
 

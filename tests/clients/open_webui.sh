@@ -1,7 +1,7 @@
 #!/bin/sh
 # Open WebUI as a real server and in a real browser, on the bridge and the embedded arena: takes 3 GB and some minutes.
-# It is not in `make test-clients`, which has no time for it. Run it from the checkout, after `make .venv/.test`;
-# Chromium must be installed. What it looks for, and prints, is in open_webui.py.
+# It takes too long for `make test-clients`. Run it from the checkout, after `make .venv/.test`;
+# Chromium must be installed. open_webui.py has the checks.
 set -eu
 cd "$(dirname "$0")/../.."
 
