@@ -161,103 +161,110 @@ def build_app(
     app.on_response_prepare.append(set_headers)
     add_routes(app)
     add_dashboard(app, folder)
-
-    async def shared(_: web.Application) -> AsyncIterator[None]:
-        async with nullcontext() if sharing is None else sharing.running(app[STATE]):
-            yield
-
-    async def state(app: web.Application) -> AsyncIterator[None]:
-        await app[STATE].load()
-        if sharing is not None and app[STATE].admin.password_hash is None:
-            app[SETUP] = SetupCode(await sharing.setup_code(app[SETUP].code))
-        await app[STATS].load()
-        app[ACTIVITY] = Activity(app[STATS].stats, app[ACTIVITY_STORE].add)
-        app[REQUEST_LOG] = RequestLog(app[ACTIVITY], settings.current)
-        app[METRICS] = Metrics(app, app[STATS].stats)
-        yield
-        await app[ACTIVITY_STORE].finish()
-        await app[STATS].finish()
-        await app[STATE].finish()
-        app[TIMERS].close()
-        app[HEAVY_WORK].close()
-
-    async def upstream(app: web.Application) -> AsyncIterator[None]:
-        pool = app[STATE].pool
-        async with (
-            kept_conversations(folder) if sharing is None else nullcontext(Conversations()) as conversations,
-            kept_responses(folder, app[STORED_RESPONSES]) if sharing is None else nullcontext(),
-            kept_budgets(source, time.time, shared=sharing is not None) as app[BUDGETS],
-            kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
-            kept_news(source, time.time) as app[MODEL_NEWS],
-            client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
-            renewing(
-                arena, pool, settings.current, app[STATE].flush, None if sharing is None else sharing.turns(app[STATE])
-            ) as renewals,
-            open_uploads(
-                arena,
-                clock=arena.clock,
-                monotonic=time.monotonic,
-                on_upload=app[STATS].stats.record_upload,
-                known=None if sharing is None else sharing.uploads,
-            ) as uploads,
-            open_fetcher(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
-        ):
-            app[UPLOADS], app[FETCHER] = uploads, fetcher
-            app[CLIENT], app[RENEWALS] = arena, renewals
-            arena.on_unknown_answer = partial(_record_unknown_answer, app[RECORDER])
-            app[MODELS] = Models(
-                arena, source.open(MODEL_LIST), settings.current, time.monotonic, app[MODEL_NEWS].record
-            )
-            await app[MODELS].load()
-            follow_ups = FollowUps(time.monotonic)
-            attempts = Attempts(
-                arena,
-                pool,
-                renewals,
-                uploads,
-                modes,
-                follow_ups,
-                Rotations(time.monotonic),
-                Uuid7Source(arena.clock, app[RANDOM]),
-                settings.current,
-                app[DRIFT],
-                app[STATS].stats.record_attempt,
-            )
-            app[RELAY] = Relay(
-                attempts,
-                pool,
-                app[MODELS],
-                conversations,
-                follow_ups,
-                app[GATE],
-                Retries(config.upstream.max_attempts),
-                app[DRIFT],
-                settings.current,
-                None if sharing is None else sharing.conversations,
-                app[STATE].flush,
-            )
-            yield
-
-    async def tasks(app: web.Application) -> AsyncIterator[None]:
-        async with TaskOwner() as owner:
-            app[TASKS] = owner
-            owner.spawn(app[STATE].save(), name="save state")
-            if sharing is not None and config.limits.queue_seconds:
-                owner.every(QUEUE_SECONDS, partial(_unblock, app[CALL_QUEUE]), name="unblock waiting calls")
-            owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
-            owner.spawn(app[STATS].keep(), name="save statistics")
-            owner.spawn(app[ACTIVITY_STORE].keep(), name="keep ended requests")
-            owner.spawn(app[RECORDER].watch(), name="watch for recordings")
-            owner.spawn(app[RELOADING].end_switches(), name="end switches of the log")
-            owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
-            owner.spawn(app[MODELS].save(), name="save models")
-            owner.spawn(app[RENEWALS].keep(), name="renew accounts")
-            owner.every(HEALTH_SECONDS, TroubleLog(partial(health_of, app)), name="watch health")
-            yield
-            await app[JOINABLE].aclose()
-
-    app.cleanup_ctx.extend((shared, state, upstream, tasks))
+    app.cleanup_ctx.extend((_sharing_state, _loaded_state, partial(_relay_upstream, folder, source), _background_tasks))
     return app
+
+
+async def _sharing_state(app: web.Application) -> AsyncIterator[None]:
+    """Connect to the processes with which this one shares its state, if there are any."""
+    sharing = app[SHARING]
+    async with nullcontext() if sharing is None else sharing.running(app[STATE]):
+        yield
+
+
+async def _loaded_state(app: web.Application) -> AsyncIterator[None]:
+    """Load what is kept on disk or in Redis, and save it at the end."""
+    await app[STATE].load()
+    if (sharing := app[SHARING]) is not None and app[STATE].admin.password_hash is None:
+        app[SETUP] = SetupCode(await sharing.setup_code(app[SETUP].code))
+    await app[STATS].load()
+    app[ACTIVITY] = Activity(app[STATS].stats, app[ACTIVITY_STORE].add)
+    app[REQUEST_LOG] = RequestLog(app[ACTIVITY], app[SETTINGS].current)
+    app[METRICS] = Metrics(app, app[STATS].stats)
+    yield
+    await app[ACTIVITY_STORE].finish()
+    await app[STATS].finish()
+    await app[STATE].finish()
+    app[TIMERS].close()
+    app[HEAVY_WORK].close()
+
+
+async def _relay_upstream(folder: StateFolder, source: DocumentSource, app: web.Application) -> AsyncIterator[None]:
+    """Own the connections to the site, and all that is needed to answer a chat with them."""
+    settings, sharing, pool = app[SETTINGS], app[SHARING], app[STATE].pool
+    config = settings.config
+    async with (
+        kept_conversations(folder) if sharing is None else nullcontext(Conversations()) as conversations,
+        kept_responses(folder, app[STORED_RESPONSES]) if sharing is None else nullcontext(),
+        kept_budgets(source, time.time, shared=sharing is not None) as app[BUDGETS],
+        kept_modes(source, lambda user_id: pool.get(user_id) is not None) as modes,
+        kept_news(source, time.time) as app[MODEL_NEWS],
+        client.connect(client_settings(config, app[STATE].admin.clearance), app[TIMERS]) as arena,
+        renewing(
+            arena, pool, settings.current, app[STATE].flush, None if sharing is None else sharing.turns(app[STATE])
+        ) as renewals,
+        open_uploads(
+            arena,
+            clock=arena.clock,
+            monotonic=time.monotonic,
+            on_upload=app[STATS].stats.record_upload,
+            known=None if sharing is None else sharing.uploads,
+        ) as uploads,
+        open_fetcher(connect_timeout=FETCH_SECONDS, proxies=arena.settings.proxies) as fetcher,
+    ):
+        app[UPLOADS], app[FETCHER] = uploads, fetcher
+        app[CLIENT], app[RENEWALS] = arena, renewals
+        arena.on_unknown_answer = partial(_record_unknown_answer, app[RECORDER])
+        app[MODELS] = Models(arena, source.open(MODEL_LIST), settings.current, time.monotonic, app[MODEL_NEWS].record)
+        await app[MODELS].load()
+        follow_ups = FollowUps(time.monotonic)
+        attempts = Attempts(
+            arena,
+            pool,
+            renewals,
+            uploads,
+            modes,
+            follow_ups,
+            Rotations(time.monotonic),
+            Uuid7Source(arena.clock, app[RANDOM]),
+            settings.current,
+            app[DRIFT],
+            app[STATS].stats.record_attempt,
+        )
+        app[RELAY] = Relay(
+            attempts,
+            pool,
+            app[MODELS],
+            conversations,
+            follow_ups,
+            app[GATE],
+            Retries(config.upstream.max_attempts),
+            app[DRIFT],
+            settings.current,
+            None if sharing is None else sharing.conversations,
+            app[STATE].flush,
+        )
+        yield
+
+
+async def _background_tasks(app: web.Application) -> AsyncIterator[None]:
+    """Run the daemon's own tasks."""
+    async with TaskOwner() as owner:
+        app[TASKS] = owner
+        owner.spawn(app[STATE].save(), name="save state")
+        if app[SHARING] is not None and app[SETTINGS].config.limits.queue_seconds:
+            owner.every(QUEUE_SECONDS, partial(_unblock, app[CALL_QUEUE]), name="unblock waiting calls")
+        owner.spawn(app[STATE].watch(app[RENEWALS].wake, partial(_use_clearance, app)), name="watch state")
+        owner.spawn(app[STATS].keep(), name="save statistics")
+        owner.spawn(app[ACTIVITY_STORE].keep(), name="keep ended requests")
+        owner.spawn(app[RECORDER].watch(), name="watch for recordings")
+        owner.spawn(app[RELOADING].end_switches(), name="end switches of the log")
+        owner.spawn(app[MODELS].keep_fresh(), name="refresh models")
+        owner.spawn(app[MODELS].save(), name="save models")
+        owner.spawn(app[RENEWALS].keep(), name="renew accounts")
+        owner.every(HEALTH_SECONDS, TroubleLog(partial(health_of, app)), name="watch health")
+        yield
+        await app[JOINABLE].aclose()
 
 
 def reload(app: web.Application, config: Config) -> None:
