@@ -1,5 +1,6 @@
-"""Full garbage collections when memory has grown, and now and then otherwise: nothing else collects old cycles.
+"""What the process does so that memory that it no longer uses is free: large blocks, and garbage in cycles.
 
+Full garbage collections run when memory has grown, and now and then otherwise: nothing else collects old cycles.
 asyncio and aiohttp leave such reference cycles: each closed connection, and each request for an unknown path.
 """
 
@@ -23,6 +24,14 @@ _ANSWER_BYTES: Final = 96 * 1024
 QUIET_SECONDS: Final = 600.0
 QUIET_ANSWERS: Final = 50
 
+#: Blocks of at least this size, such as bodies with pictures, are returned to the system as soon as they are freed.
+LARGE_BLOCK_BYTES: Final = 1024 * 1024
+#: Smaller blocks are kept for reuse up to this size: without it, each large read would grow and shrink the heap.
+_KEPT_BYTES: Final = 4 * 1024 * 1024
+#: Parameters of glibc's `mallopt`.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+
 _logger = logging.getLogger(__name__)
 
 
@@ -32,6 +41,25 @@ def resident_bytes() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
+
+
+def return_large_blocks() -> None:
+    """Let glibc return large blocks to the system. Other C libraries are left as they are.
+
+    By default glibc raises the limit to 32 MiB once a block of that size is freed, and keeps freed blocks below it in a
+    heap for each thread: a few large bodies at the same time would leave hundreds of MiB.
+    """
+    try:
+        import ctypes  # deferred, since only a daemon needs it
+    except (
+        ImportError,
+        MemoryError,
+    ):  # some builds of it need executable memory, which may be forbidden
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class GarbageCollector:

@@ -28,7 +28,7 @@ from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app
 from handlers.daemon.last_requests import take_last_requests
 from handlers.daemon.listener import listen, stop_listening
-from handlers.daemon.memory import COLLECT_SECONDS, GarbageCollector, resident_bytes
+from handlers.daemon.memory import COLLECT_SECONDS, GarbageCollector, resident_bytes, return_large_blocks
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
 from handlers.daemon.reloading import RELOADING, LogSwitch, Reloading, logging_as
 from handlers.daemon.sockets import address, bind, inherit
@@ -91,6 +91,7 @@ class Service:
         Raises StateError, ConfigError, CannotListen or IncompatibleAiohttp.
         """
         check_aiohttp()
+        return_large_blocks()
         self._handle_signals()
         folder = StateFolder(self.config.server.state_dir)
         folder.prepare()

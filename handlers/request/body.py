@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -11,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.errors import ApiError, invalid_request
-from handlers.request.appkeys import DRAIN, RECORD
+from handlers.request.appkeys import DRAIN, HEAVY_WORK, KEY, RECORD
 from handlers.request.codings import CODINGS, BrokenCoding, DecodedTooLong, decode
 from upstream.protocol.printable import printable
 
@@ -82,8 +81,9 @@ def _coding(request: web.Request) -> str | None:
 async def _read_decoded(request: web.Request, coding: str, *, limit: int, timeout: float) -> bytes:
     """Read a body and decode it in a thread, since a large one would block the event loop. Raises ApiError."""
     body = await _collect(request, limit=limit, timeout=timeout)
+    owner = request[KEY].id if KEY in request else ""  # a form of the dashboard has no key
     try:
-        return await asyncio.to_thread(decode, body, coding, limit)
+        return await request.app[HEAVY_WORK].run(owner, decode, body, coding, limit)
     except DecodedTooLong:
         raise too_large(limit) from None
     except BrokenCoding as error:

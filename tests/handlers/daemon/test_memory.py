@@ -1,8 +1,14 @@
-"""Garbage in cycles is collected from time to time while few answers run; `test_connection_limits.py` has the rest."""
+"""Large blocks are returned to the system, and garbage in cycles is collected from time to time while few answers run.
+
+`test_connection_limits.py` has the rest.
+"""
 
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
 
@@ -59,3 +65,35 @@ async def test_what_running_answers_take_is_not_gone_through(
     resident += 2_000 * 48 * 1024
     await collector()
     assert (garbage() is None) is collected
+
+
+#: Bodies that are decoded in a thread, and freed by another. Prints what stays resident of them, in MiB.
+_BODIES = """
+import threading, zlib
+from queue import Queue
+from handlers.daemon.memory import resident_bytes, return_large_blocks
+from handlers.request.codings import decode
+
+def work():
+    while body := jobs.get():
+        bodies.append(decode(body, "deflate", 2**25))
+        jobs.task_done()
+
+return_large_blocks()
+jobs, bodies, sent = Queue(), [], zlib.compress(bytes(31_000_000))
+threading.Thread(target=work, daemon=True).start()
+before = resident_bytes()
+for _ in range(4):
+    jobs.put(sent)
+jobs.join()
+copies = [body + b"x" for body in bodies]
+bodies.clear()
+copies.clear()
+print((resident_bytes() - before) / 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such setting")
+def test_large_blocks_are_returned_to_the_system() -> None:
+    run = subprocess.run([sys.executable, "-c", _BODIES], capture_output=True, check=True, timeout=60, text=True)
+    assert float(run.stdout) < 16  # 47 by default

@@ -10,7 +10,9 @@ import gzip
 import io
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +104,19 @@ async def test_the_content_type_does_not_matter(bridge: RunningBridge) -> None:
 async def test_a_gzipped_body_is_read(bridge: RunningBridge) -> None:
     body = gzip.compress(json.dumps(bridge.chat("/say hello")).encode())
     assert (await bridge.post(body, headers={"Content-Encoding": "gzip"})).status == 200
+
+
+async def test_decoding_takes_no_thread_that_logins_and_files_need(bridge: RunningBridge) -> None:
+    """Nor do many compressed bodies decode at the same time: each may take 32 MiB and more."""
+    assert (await bridge.post(bridge.chat("/say hello"))).status == 200  # the list of models is read
+    busy = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(busy)
+    body, done = gzip.compress(json.dumps(bridge.chat("/say hello")).encode()), threading.Event()
+    waiting = busy.submit(done.wait, 20)
+    async with asyncio.timeout(10):
+        assert (await bridge.post(body, headers={"Content-Encoding": "gzip"})).status == 200
+    assert not waiting.done()
+    done.set()
 
 
 async def test_a_json_bomb_within_a_gzip_is_not_parsed(bridge: RunningBridge) -> None:
