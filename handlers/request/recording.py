@@ -87,7 +87,7 @@ class CallRecording:
             material.answer.add(response.body)
         material.outcome = outcome_of(record, status)
         material.models = tuple(_models(catalog, record.model or ""))
-        material.public_names = frozenset(() if catalog is None else (model.name for model in catalog.models))
+        material.public_names = frozenset() if catalog is None else catalog.public_names
         pool = app[STATE].pool
         material.accounts = max(1, min(_MAX_ACCOUNTS, len(pool)))
         material.settings = _settings(app[SETTINGS].config)

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from upstream.protocol.models import Model
@@ -69,6 +70,11 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self._listed)
+
+    @cached_property
+    def public_names(self) -> frozenset[str]:
+        """The public names of all models, including those that are neither listed nor found."""
+        return frozenset(model.name for model in self.models)
 
     def exact_aliases(self) -> Iterator[tuple[str, Model]]:
         """Yield each alias that is a plain name, no glob, with the model that it means."""

@@ -89,6 +89,19 @@ async def test_calls_that_have_ended_are_kept_within_bounds(tmp_path: Path) -> N
         assert files.take_result(job, 10_000_000) is not None
 
 
+async def test_recordings_share_the_names_of_the_models(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
+        for number in range(2):
+            headers = {"x-request-id": f"call-{number}"}
+            async with await bridge.post(bridge.chat("hello"), headers=headers) as answer:
+                await answer.read()
+        first, second = (bridge.app[RECORDER].kept(f"call-{number}") for number in range(2))
+    assert first is not None
+    assert second is not None
+    assert first.public_names  # 32 KiB where the site lists 320 models, which the size of a recording does not include
+    assert first.public_names is second.public_names
+
+
 def test_files_that_killed_commands_have_left_hide_no_job(tmp_path: Path) -> None:
     files = RecordingFiles(StateFolder(tmp_path))
     for _ in range(120):
