@@ -78,6 +78,8 @@ class ArenaAnswer:
         secrets: Secrets | None = None,
     ) -> None:
         self._response = response
+        self._connection = response.connection
+        self._take = response.take
         self._begun = False  # whether an event has arrived
         self._wire = Wire(memory_budget=memory_budget)
         self._secrets = secrets or Secrets()
@@ -163,7 +165,7 @@ class ArenaAnswer:
                 self._data = data
                 batch = self._feed() if data else self._wire.feed_eof()
             finally:
-                self._response.deadline = math.inf  # our own time does not count as upstream's silence
+                self._connection.deadline = math.inf  # our own time does not count as upstream's silence
         last = batch[-1]
         self.ended = isinstance(last, Finish | Failure)
         if isinstance(last, Failure):
@@ -194,14 +196,14 @@ class ArenaAnswer:
         if self._unread or self._data:
             return
         flow = self._flow = _Flow(on_batch, asyncio.get_running_loop().create_future())
-        self._response.on_data = self._on_data
+        self._connection.on_data = self._on_data
         self._start_deadline()
         try:
             self._on_data()  # bytes that have arrived since the last read, or the end
             await flow.done
         finally:
             self._stop_flow()
-            self._response.deadline = math.inf
+            self._connection.deadline = math.inf
             del flow  # the traceback of an error from `on_batch` refers to this frame
 
     def _on_data(self) -> None:
@@ -209,7 +211,7 @@ class ArenaAnswer:
         flow = self._flow
         if flow is None or flow.done.done():  # done: the task that awaits it was cancelled, but has not run yet
             return
-        if data := self._response.take():
+        if data := self._take():
             self._data = data
             batch = self._feed()
             self._start_deadline()
@@ -222,14 +224,14 @@ class ArenaAnswer:
                     self._stop_flow()
             except Exception as error:  # noqa: BLE001 — re-raised where `flow` is awaited
                 flow.done.set_exception(error)
-        if self._data or self._response.ended:
+        if self._data or self._connection.ended:
             self._stop_flow()  # `read` handles the rest
 
     def _stop_flow(self) -> None:
         """Make `flow` return, if it is active."""
         flow, self._flow = self._flow, None
         if flow is not None:
-            self._response.on_data = None
+            self._connection.on_data = None
             if not flow.done.done():
                 flow.done.set_result(None)
 
@@ -242,7 +244,7 @@ class ArenaAnswer:
         self._wire.close()
         self._memory.set(0)
         try:
-            if self.ended and not self._response.ended:
+            if self.ended and not self._connection.ended:
                 await self._linger()
         finally:
             self._response.release()
@@ -269,7 +271,7 @@ class ArenaAnswer:
 
     def _start_deadline(self) -> None:
         """Set the response's deadline: from now on we wait for upstream."""
-        self._response.deadline = monotonic() + self._idle_timeout if self._begun else self._deadline
+        self._connection.deadline = monotonic() + self._idle_timeout if self._begun else self._deadline
 
 
 class _Flow(NamedTuple):

@@ -21,7 +21,6 @@ from typing import Any, Final, Literal, TypeAlias
 
 from multidict import CIMultiDict
 
-from upstream.http.exchange import PooledResponse
 from upstream.http.exchange_types import Exchanges, HttpError, NoAnswerInTime, NotHttp, NotSent, Response
 
 #: How a call ended: as it should, with a broken connection, at a deadline, without a connection, with something that is
@@ -36,26 +35,44 @@ _CALL_BYTES: Final = 2000
 class CapturedBody:
     """A body in pieces as they came, each with its time. Memory is limited to `max_bytes`: the rest is left out."""
 
-    __slots__ = ("_max_bytes", "_pieces", "_times", "cut", "size")
+    __slots__ = ("_left", "_max_bytes", "_pieces", "_times")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
+        self._left = max_bytes  # negative once something was left out
         self._pieces: list[bytes] = []
         self._times: list[float] = []  # on the monotonic clock
-        #: About how many bytes it takes in memory.
-        self.size = 0
-        #: Whether something was left out.
-        self.cut = False
 
     def add(self, data: bytes, at: float | None = None) -> None:
         """Add a piece, which came now, or at the time `at` on the monotonic clock."""
-        size = self.size + len(data) + _PIECE_BYTES
-        if self.cut or size > self._max_bytes:
-            self.cut = True
-            return
-        self.size = size
-        self._pieces.append(data)
-        self._times.append(monotonic() if at is None else at)
+        self._left = left = self._left - len(data) - _PIECE_BYTES
+        if left >= 0:
+            self._pieces.append(data)
+            self._times.append(monotonic() if at is None else at)
+
+    def taking(self, take: Callable[[], bytes]) -> Callable[[], bytes]:
+        """`take`, which also adds what it returns: a closure that does not call `add`, since it runs for each delta."""
+        add_piece, add_time = self._pieces.append, self._times.append
+
+        def take_and_add() -> bytes:
+            if data := take():
+                self._left = left = self._left - len(data) - _PIECE_BYTES
+                if left >= 0:
+                    add_piece(data)
+                    add_time(monotonic())
+            return data
+
+        return take_and_add
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        return self._max_bytes - max(0, self._left)
+
+    @property
+    def cut(self) -> bool:
+        """Whether something was left out."""
+        return self._left < 0
 
     def pieces(self, began: float) -> tuple[tuple[float, bytes], ...]:
         """The pieces with their times in seconds since `began`."""
@@ -194,16 +211,15 @@ def _end_of(error: HttpError) -> End:
 class CapturedResponse:
     """A `Response` that adds what is read of it to a captured call."""
 
-    __slots__ = ("_call", "_capture", "_response", "_source", "take")
+    __slots__ = ("_call", "_capture", "_response", "connection", "take")
 
     def __init__(self, response: Response, capture: Capture, call: CapturedCall) -> None:
         self._response = response
         self._capture = capture
         self._call = call
-        # Each delta uses the connection directly: a PooledResponse in between would only pass the calls on.
-        self._source = response.connection if isinstance(response, PooledResponse) else response
+        self.connection = response.connection
         #: As `Response.take`.
-        self.take = _capturing_take(self._source.take, call.body)
+        self.take = call.body.taking(response.take)
 
     @property
     def status(self) -> int:
@@ -224,29 +240,6 @@ class CapturedResponse:
     def content_type(self) -> str:
         """The media type in lower case, without parameters."""
         return self._response.content_type
-
-    @property
-    def on_data(self) -> Callable[[], None] | None:
-        """The callback after each read from the socket."""
-        return self._source.on_data
-
-    @on_data.setter
-    def on_data(self, call: Callable[[], None] | None) -> None:
-        self._source.on_data = call
-
-    @property
-    def deadline(self) -> float:
-        """When the response fails, on the loop's clock."""
-        return self._source.deadline
-
-    @deadline.setter
-    def deadline(self, at: float) -> None:
-        self._source.deadline = at
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will arrive than can be taken now."""
-        return self._source.ended
 
     async def read(self) -> bytes:
         """As `Response.read`."""
@@ -274,17 +267,5 @@ class CapturedResponse:
     def _end(self) -> None:
         if not self._call.end_at:
             self._call.end_at = self._capture.now()
-            if self._response.ended:
+            if self.connection.ended:
                 self._call.end = "complete"
-
-
-def _capturing_take(take: Callable[[], bytes], body: CapturedBody) -> Callable[[], bytes]:
-    """`take`, which also adds the data to `body`. A closure, since it is called for each delta."""
-    add = body.add
-
-    def take_and_add() -> bytes:
-        if data := take():
-            add(data)
-        return data
-
-    return take_and_add

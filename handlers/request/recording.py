@@ -5,7 +5,7 @@ Whether a request is recorded is decided once, when it is found to ask a model. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -54,6 +54,8 @@ class CallRecording:
             headers=_headers(request.headers),
             capture=Capture(MAX_CALL_BYTES),
         )
+        #: Records a part of the answer's body as it is written; an attribute, so that a delta passes no other method.
+        self.note_written: Callable[[bytes], None] = self._material.answer.add
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Call `handler`, and record the calls to the site that it makes."""
@@ -67,10 +69,6 @@ class CallRecording:
     def note_head(self, response: web.StreamResponse) -> None:
         """Record the status and headers of the answer, which are about to be sent."""
         self._material.status, self._material.answer_headers = response.status, _headers(response.headers)
-
-    def note_written(self, data: bytes) -> None:
-        """Record a part of the answer's body as it is written."""
-        self._material.answer.add(data)
 
     def end(
         self, request: web.Request, record: RequestRecord, response: web.StreamResponse | None, status: int

@@ -44,13 +44,29 @@ class NoAnswerInTime(HttpError):
     """The deadline passed before the response was complete."""
 
 
-class Response(Protocol):
-    """A response whose head has arrived. Its owner must call `release` or `close`; both are idempotent."""
+class ResponseConnection(Protocol):
+    """What a response arrives on. It may serve another response after this one's `release` or `close`."""
 
     #: Called after each read from the socket, and at the end. While it is set, do not call `read`.
     on_data: Callable[[], None] | None
     #: When the response fails with NoAnswerInTime, on the loop's clock. See `Exchanges.request` for extending it.
     deadline: float
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will arrive than can be taken now."""
+
+
+class Response(Protocol):
+    """A response whose head has arrived. Its owner must call `release` or `close`; both are idempotent."""
+
+    @property
+    def connection(self) -> ResponseConnection:
+        """What it arrives on. Each delta uses it directly, as methods in between would only pass the calls on."""
+
+    @property
+    def take(self) -> Callable[[], bytes]:
+        """Returns the part of the body that has arrived since the last call."""
 
     @property
     def status(self) -> int:
@@ -68,15 +84,8 @@ class Response(Protocol):
     def content_type(self) -> str:
         """The media type in lower case, without parameters."""
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will arrive than can be taken now."""
-
     async def read(self) -> bytes:
         """Wait for more of the body; b"" at its end. Raises ConnectionBroke or NoAnswerInTime."""
-
-    def take(self) -> bytes:
-        """Return the part of the body that has arrived since the last call."""
 
     def release(self) -> None:
         """Return the connection to the pool if the response is complete, or else close it."""
