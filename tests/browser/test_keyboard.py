@@ -19,10 +19,10 @@ FOCUS = """() => {
 }"""
 
 
-async def tab_to(page: Page, name: str, *, key: str = "Tab") -> None:
+async def tab_to(page: Page, name: str) -> None:
     """Press Tab until the focus is there; it is seen at each step."""
     for _ in range(60):
-        await page.keyboard.press(key)
+        await page.keyboard.press("Tab")
         here, seen = await page.evaluate(FOCUS)
         assert seen, here
         if here == name:

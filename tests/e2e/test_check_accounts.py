@@ -29,10 +29,10 @@ def stored() -> list[dict[str, Any]]:
     return accounts
 
 
-def signed_in_ago(arena: Arena, seconds: float, email: str = "ada@example.org") -> Session:
+def signed_in_ago(arena: Arena, seconds: float) -> Session:
     """A login whose token was issued so long ago, for an hour."""
     arena.clock = lambda: time.time() - seconds
-    session = arena.sign_in(email)
+    session = arena.sign_in("ada@example.org")
     arena.clock = time.time
     return session
 

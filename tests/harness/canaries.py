@@ -75,7 +75,7 @@ def canaries() -> list[str]:
     return plain + pieces + [quote(each, safe="") for each in plain] + [json.dumps(each)[1:-1] for each in plain]
 
 
-def call_with_canaries(*, texts: bool = False, accounts: int = 1) -> Material:
+def call_with_canaries(*, texts: bool = False) -> Material:
     """A call with all of them: three attempts, tools, a picture, and an answer cut in every place."""
     capture = Capture(max_bytes=10_000_000)
     capture.began = 0.0
@@ -123,7 +123,7 @@ def call_with_canaries(*, texts: bool = False, accounts: int = 1) -> Material:
         answer=_answer(),
         outcome=Outcome(200, "ok", None, ("stop",), 40, 0),
         models=(AskedModel("gpt-6.1-high", "chat", ("text",), ("text",), multiple_images=False),),
-        accounts=accounts,
+        accounts=1,
         public_names=frozenset(("gpt-6.1-high",)),
         secrets=frozenset((CALLER_KEY, SESSION, CLEARANCE)),
         drift=("tag zz", f"item {PLACES['unknown line']}"),

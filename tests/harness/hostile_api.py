@@ -14,9 +14,9 @@ STEERING = "\x1b[31mred\x1b]0;title\x07 \x9b2J \x08\r over \u202e turned \u2066 
 
 
 @asynccontextmanager
-async def hostile(status: int, body: bytes, listed: object = None) -> AsyncIterator[str]:
+async def hostile(status: int, body: bytes) -> AsyncIterator[str]:
     """A server that lists one model and answers everything else like this; its origin."""
-    models = json.dumps(listed or {"data": [{"id": STEERING}]}).encode()
+    models = json.dumps({"data": [{"id": STEERING}]}).encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = await reader.readuntil(b"\r\n\r\n")

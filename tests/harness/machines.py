@@ -14,7 +14,7 @@ from places import linked
 from process import DaemonProcess, Home
 from proxies import nginx, serving
 from redis_server import RedisServer, redis_server
-from running import Front, Overrides
+from running import Front
 from workers import SERVE
 
 from bridge.access import keys
@@ -69,9 +69,7 @@ async def operating(redis: RedisServer, path: Path) -> AsyncIterator[SharedDocum
 
 
 @asynccontextmanager
-async def machines(
-    arena: Arena, path: Path, *sessions: Session, overrides: Overrides | None = None
-) -> AsyncIterator[Machines]:
+async def machines(arena: Arena, path: Path, *sessions: Session) -> AsyncIterator[Machines]:
     """Run them, with an account for each session and one key."""
     secret, key = keys.generate("test", now=time.time(), rpm=1_000_000)
     found = tuple(Account(session.email, cookies.decode(session.cookie_value)) for session in sessions)
@@ -84,7 +82,7 @@ async def machines(
             folder = path / f"machine-{number}"
             folder.mkdir()
             home = Home(arena, folder)
-            home.configure({"server": {"host": host, "drain_seconds": 5, "open_metrics": True}, **(overrides or {})})
+            home.configure({"server": {"host": host, "drain_seconds": 5, "open_metrics": True}})
             environ = {"WORKERS": str(WORKERS), "REDIS_URL": redis.url}
             daemons.append(await stack.enter_async_context(home.launch(program=SERVE, environ=environ)))
         for each in daemons:

@@ -17,9 +17,8 @@ async def post(
     return await bridge.http.post(f"{bridge.base_url}{path}", json=asked, headers=bridge.headers)
 
 
-async def get(bridge: RunningBridge, path: str, *, key: str = "", method: str = "GET") -> tuple[int, Any]:
-    headers = {"Authorization": f"Bearer {key or bridge.key}"}
-    async with bridge.http.request(method, f"{bridge.base_url}/responses/{path}", headers=headers) as answer:
+async def get(bridge: RunningBridge, path: str, *, method: str = "GET") -> tuple[int, Any]:
+    async with bridge.http.request(method, f"{bridge.base_url}/responses/{path}", headers=bridge.headers) as answer:
         return answer.status, await answer.json()
 
 

@@ -57,11 +57,10 @@ def named(pieces: list[str]) -> list[tuple[str, str]]:
 VALUE = cookie()
 
 
-def expected(
-    value: str, user_id: str = "u-1", email: str | None = "ada@example.org", expires_at: float = 1_800_000_001.0
-) -> Session:
+def expected(value: str, email: str | None = "ada@example.org") -> Session:
     """The session in a cookie made by `session_json` without an issue date."""
-    return Session(value, user_id, email, expires_at, guest=False, renewable=True, issued_at=expires_at - 3600)
+    expires_at = 1_800_000_001.0
+    return Session(value, "u-1", email, expires_at, guest=False, renewable=True, issued_at=expires_at - 3600)
 
 
 SESSION = expected(VALUE)

@@ -21,7 +21,7 @@ from bridge.shared.link import LinkSettings
 from bridge.state.documents import StateFolder
 from bridge.state.state import ACCOUNTS, KEYS
 from upstream.accounts import Account
-from upstream.arena import Arena, Session
+from upstream.arena import Arena
 from upstream.protocol import cookies
 
 #: `redis.timeout` of these bridges, in seconds, where no test says otherwise: a busy machine may stall for some.
@@ -46,23 +46,21 @@ async def several_bridges(
     number: int = 2,
     overrides: Overrides | None = None,
     *,
-    sessions: tuple[Session, ...] | None = None,
     key_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> AsyncIterator[SeveralBridges]:
     """Run so many bridges behind one Redis, each with a state folder of its own."""
     async with redis_server() as redis, AsyncExitStack() as stack:
         secret, key = keys.generate("test", now=time.time(), **{"rpm": 1_000_000, **(key_options or {})})
-        found = tuple(
-            Account(session.email, cookies.decode(session.cookie_value)) for session in (sessions or (arena.sign_in(),))
-        )
+        session = arena.sign_in()
+        account = Account(session.email, cookies.decode(session.cookie_value))
         async with linked(redis.address, LinkSettings("operator", "lmab:", 5.0, 10.0)) as link:
             await link.started()
             folder = StateFolder(path / "operator")
             folder.prepare()
             documents = SharedDocuments(link, folder)
             await documents.open(KEYS).save((key,))
-            await documents.open(ACCOUNTS).save(found)
+            await documents.open(ACCOUNTS).save((account,))
         section = RedisSection(url=Secret(redis.url), timeout=timeout)
         bridges = []
         for at in range(number):

@@ -66,11 +66,11 @@ async def tells_of_a_failure(served: Served, client: Client, task: str = "talk",
     assert "The model is tired" in talk.error["message"]
 
 
-async def calls_tools(served: Served, client: Client, task: str, model: str = "tools-prose") -> None:
+async def calls_tools(served: Served, client: Client, task: str) -> None:
     """Two turns with calls: both at once, then one more; only what is new is sent each time."""
     weather = {"city": 'Paris, "5e"', "days": 3}
     first = f"{client.program} {task}\n/call get_weather {json.dumps(weather)}\n/call now {{}}"
-    talk = await served.converse(client, first, "/call now {}", model=model, task=task)
+    talk = await served.converse(client, first, "/call now {}", model="tools-prose", task=task)
     assert talk.error is None
     (*both, told), (one, told_again) = talk.answers
     assert [json.loads(call) for call in (*both, one)] == [["get_weather", weather], ["now", {}], ["now", {}]]

@@ -60,12 +60,10 @@ class Uploader:
         self.session = arena.sign_in(expires_in=86_400.0)  # renewals are not tested here
         self.rotations: list[str] = []
 
-    async def attach(
-        self, *pictures: File, session: Session | None = None, cookie: str | None = None, timeout: float = 5
-    ) -> list[Attachment]:
+    async def attach(self, *pictures: File, session: Session | None = None, timeout: float = 5) -> list[Attachment]:
         session = session or self.session
         account = Account("an account", decode(session.cookie_value))
-        credentials = Credentials(cookie or session.cookie_value, self.rotations.append)
+        credentials = Credentials(session.cookie_value, self.rotations.append)
         return await self.uploads.attach(pictures, account, credentials, timeout=timeout)
 
     @property

@@ -7,10 +7,10 @@ from manual_clock import Clock
 from bridge.accounts.follow_ups import FollowUps
 
 
-def refuse(follow_ups: FollowUps, times: int, user_id: str = "ada") -> None:
+def refuse(follow_ups: FollowUps, times: int) -> None:
     for _ in range(times):
-        assert follow_ups.are_allowed(user_id)
-        follow_ups.refused(user_id)
+        assert follow_ups.are_allowed("ada")
+        follow_ups.refused("ada")
 
 
 def test_follow_ups_are_tried_until_three_in_a_row_were_refused() -> None:

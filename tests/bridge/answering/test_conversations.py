@@ -57,9 +57,9 @@ class Table:
             self.conversations.release(taken)
         return id_
 
-    def talk(self, messages: list[Message], text: str, account: str = ACCOUNT) -> str:
+    def talk(self, messages: list[Message], text: str) -> str:
         """A whole turn."""
-        return self.answer(self.take(messages), text, account)
+        return self.answer(self.take(messages), text)
 
     def where(self, messages: list[Message], key: str = KEY, model: str = MODEL) -> tuple[str, str, str | None]:
         """What a request would be, and why, and to which evaluation; the table stays as it is."""

@@ -214,8 +214,8 @@ async def state_of(process: SharedProcess, *, is_killed: bool = False) -> State:
     return state
 
 
-def new_account(name: str = "ada") -> Account:
-    return Account(name, cookies.decode(Arena().sign_in(f"{name}@example.org").cookie_value))
+def new_account() -> Account:
+    return Account("ada", cookies.decode(Arena().sign_in("ada@example.org").cookie_value))
 
 
 def cookie_of(state: State) -> str:

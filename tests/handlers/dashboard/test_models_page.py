@@ -70,8 +70,7 @@ async def test_a_display_name_is_shown_and_searched_where_it_differs(
         entry(id="3", publicName="otter-3", displayName=...),
         entry(id="4", publicName="otter-4", displayName="Otter Four", userSelectable=False),
     ]
-    await bridge.app[MODELS].available()
-    bridge.app[MODELS].catalog = Catalog(read_entries(listed).models)
+    await with_models(bridge, listed)
     page = await dashboard.get("/dashboard/models")
     assert list(rows(page)) == ["otter-1", "otter-2", "otter-3"]  # the name to copy is the public one
     assert page.markup.says("Otter <One>")

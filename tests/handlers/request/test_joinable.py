@@ -48,11 +48,9 @@ class Table:
         self.tasks: list[asyncio.Future[None]] = []
         self.freed = 0
 
-    def begin(
-        self, mark: RetryMark = NONE, identity: RequestIdentity = IDENTITY, config: Config = CONFIG
-    ) -> JoinableAnswer:
+    def begin(self, mark: RetryMark = NONE, identity: RequestIdentity = IDENTITY) -> JoinableAnswer:
         self.tasks.append(asyncio.get_running_loop().create_future())
-        answer = self.answers.begin(identity, mark, config, RequestRecord("req"), self.tasks[-1], None, self.free)
+        answer = self.answers.begin(identity, mark, CONFIG, RequestRecord("req"), self.tasks[-1], None, self.free)
         return answer.__enter__()
 
     def free(self, _: int) -> bool:

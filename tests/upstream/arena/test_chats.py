@@ -22,9 +22,9 @@ def failure(answer: Answer) -> tuple[int, str]:
     return answer.status, json.loads(answer.body)["error"]
 
 
-async def begin(caller: Caller, prompt: str = "hello") -> str:
+async def begin(caller: Caller) -> str:
     """Create an evaluation; return its id."""
-    assert (await caller.ask(prompt)).status == 200
+    assert (await caller.ask("hello")).status == 200
     return caller.arena.calls[-1].evaluation_id or ""
 
 

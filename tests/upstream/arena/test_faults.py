@@ -33,9 +33,9 @@ class Seen:
     chunks: list[bytes] = field(default_factory=list)
 
 
-async def call(caller: Caller, prompt: str = "/count 3") -> Seen:
+async def call(caller: Caller) -> Seen:
     """Make one call on a raw socket, and read until the connection ends or is silent."""
-    body = json.dumps(caller.create(prompt)).encode()
+    body = json.dumps(caller.create("/count 3")).encode()
     headers = {"host": "arena", "connection": "close", "content-length": str(len(body)), **caller.headers()}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     host, _, port = caller.arena.origin.removeprefix("http://").partition(":")

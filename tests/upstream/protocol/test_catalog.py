@@ -12,7 +12,6 @@ def model(
     name: str,
     id_: str,
     *,
-    organization: str | None = "acme",
     output: str = "text",
     display_name: str | None = None,
     selectable: bool = True,
@@ -20,7 +19,7 @@ def model(
     return Model(
         id=id_,
         name=name,
-        organization=organization,
+        organization="acme",
         provider=None,
         inputs=frozenset({"text"}),
         outputs=frozenset({output}),

@@ -119,8 +119,8 @@ def put(value: str, *, attributes: str = ATTRIBUTES) -> list[str]:
     return [f"{name}={text}{attributes}" for name, text in pairs]
 
 
-def drop(*suffixes: str, attributes: str = "; Path=/; Max-Age=0") -> list[str]:
-    return [f"{NAME}{suffix}={attributes}" for suffix in suffixes]
+def drop(*suffixes: str) -> list[str]:
+    return [f"{NAME}{suffix}=; Path=/; Max-Age=0" for suffix in suffixes]
 
 
 @pytest.mark.parametrize(
