@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-from bridge.state.documents import FOLDER_MODE, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.folder import FOLDER_MODE
 from bridge.state.regular_file import NotReadable, open_own
 
 FOLDER: Final = "activity"

@@ -20,7 +20,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from bridge.state.documents import FOLDER_MODE, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.folder import FOLDER_MODE
 from bridge.state.regular_file import NotReadable, open_own, read
 
 RECORDINGS: Final = "recordings"

@@ -18,7 +18,7 @@ from bridge.answering.conversations import CAPACITY, Evaluation, Found, Lookup, 
 from bridge.shared.connection import Command, Reply
 from bridge.shared.link import Link
 from bridge.shared.script import Script
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 
 #: How long an evaluation that nobody continues is kept, in seconds.
 KEPT_SECONDS: Final = 30 * 86_400.0

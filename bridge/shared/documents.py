@@ -31,7 +31,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.link import Link
 from bridge.shared.script import Script
-from bridge.state.documents import StateError, StateFolder, StateUnavailable
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError, StateUnavailable
 from bridge.state.formats import Damaged, DocumentFormat, StoredDocument, TooLarge
 from bridge.tasks import set_within
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 
 
 class SharedStateDown(StateUnavailable):

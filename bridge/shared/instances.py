@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import orjson
 
 from bridge.shared.link import Link
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 
 #: How long to wait for answers, in seconds. A process that is frozen or very busy is then shown as missing.
 ANSWER_SECONDS: Final = 0.5

@@ -14,7 +14,7 @@ from typing import Final
 from bridge.access.limits import WINDOW_SECONDS, Admission, Limiter, LimitExceeded, busy
 from bridge.shared.link import DEAD_SECONDS, Link
 from bridge.shared.script import Script
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 
 #: After how many seconds a number of running calls expires that is not refreshed; a link refreshes it more often.
 COUNT_SECONDS: Final = 60.0

@@ -30,7 +30,7 @@ from bridge.shared.connecting import connect
 from bridge.shared.connection import Command, ConnectionFailed, RedisConnection, Reply
 from bridge.shared.errors import CommandRefused, SharedStateDown
 from bridge.shared.script import Script, Word
-from bridge.state.documents import StateError, StateUnavailable
+from bridge.state.errors import StateError, StateUnavailable
 from bridge.tasks import TaskOwner, set_within
 
 #: How often this process reports that it is alive, in seconds: also how soon an idle daemon notices that Redis is gone.

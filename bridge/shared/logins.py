@@ -17,7 +17,7 @@ import orjson
 
 from bridge.access.logins import IDLE_SECONDS, LONGEST_SECONDS, Login, Logins
 from bridge.shared.link import Link
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 
 _IDLE_MS: Final = round(IDLE_SECONDS * 1000)
 _NONCE_BYTES: Final = 16

@@ -34,7 +34,8 @@ from bridge.shared.connection import Command
 from bridge.shared.errors import SharedStateDown
 from bridge.shared.link import Link
 from bridge.shared.script import Script
-from bridge.state.documents import StateError, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError
 from bridge.state.state import State
 from upstream.accounts import Account, digest
 

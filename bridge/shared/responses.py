@@ -25,7 +25,7 @@ from bridge.shared.connection import Command, Reply
 from bridge.shared.errors import CommandRefused
 from bridge.shared.link import Link
 from bridge.shared.script import Script
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 
 #: How long a response is kept, in seconds.
 KEPT_SECONDS: Final = 30 * 86_400

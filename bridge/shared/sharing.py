@@ -27,7 +27,8 @@ from bridge.shared.statistics import SharedStats
 from bridge.shared.throttle import RedisThrottle
 from bridge.shared.uploads import RedisUploads
 from bridge.shared.waiting_cookies import WaitingCookies
-from bridge.state.documents import StateFolder, StateUnavailable
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateUnavailable
 from bridge.state.state import State
 from upstream.gate import Gate
 

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from bridge.shared.link import Link
 from bridge.shared.script import Script, Word
-from bridge.state.documents import StateError, StateFolder, StateUnavailable
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError, StateUnavailable
 from bridge.state.formats import DocumentFormat
 from bridge.statistics.account_use import ANSWER_HOURS, LAST_ANSWERS
 from bridge.statistics.file import FLUSH_SECONDS

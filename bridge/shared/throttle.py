@@ -17,7 +17,7 @@ from bridge.access.throttle import (
 )
 from bridge.shared.link import Link
 from bridge.shared.script import Script
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 
 #: How long an address that has logged in is remembered, in seconds.
 KNOWN_SECONDS: Final = 30 * 86_400

@@ -8,7 +8,7 @@ import time
 import orjson
 
 from bridge.shared.link import Link
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 from upstream.uploads import KnownUpload
 
 

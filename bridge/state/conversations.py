@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridge.answering.conversations import Conversations, Evaluation
-from bridge.state.documents import Document, StateError, StateFolder
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError
 from bridge.state.formats import DocumentFormat
 
 #: Room for a hundred thousand conversations, some of which have many digests.

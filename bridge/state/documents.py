@@ -26,187 +26,29 @@ Every operation runs as one job in a thread.
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
 import logging
 import os
-import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from aiofiles.os import wrap
 
+from bridge.state.errors import StateError, StateGone, os_errors
+from bridge.state.folder import FILE_MODE, LOCK_POLL_SECONDS, PrivateFolder, exists, make_private
 from bridge.state.formats import Damaged, DocumentFormat, StoredDocument, TooLarge
-from bridge.state.regular_file import NotReadable, open_own, read
-from upstream.loop.threads import Threads
+from bridge.state.regular_file import NotReadable, read
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-FOLDER_MODE = 0o700
-FILE_MODE = 0o600
-LOCK_TIMEOUT = 10.0  # seconds; a holder only writes a small file, so a longer wait means a stopped process
-DAEMON_LOCK_TIMEOUT = 0.05  # seconds; `holder` in another process holds the lock only for a moment
-THREADS = 16  # more than there are documents; each runs one job at a time, so none waits for another
-LOCK_POLL_SECONDS = 0.005  # flock has no timeout, so it is polled
 GAP_SECONDS = 0.5  # how long to wait for a missing file to return: some editors move it away, then write a new one
 WATCH_SECONDS = 1.0  # how often files are checked: a change must be noticed within two seconds
 
-#: Errors that mean that something else is at the path; all others may be temporary.
-_WRONG_PLACE = frozenset((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG))
-
 _logger = logging.getLogger(__name__)
-
-
-class StateError(Exception):
-    """The state on disk cannot be used or saved; the text names the file, what is wrong and what to do."""
-
-
-class StateUnavailable(StateError):
-    """The state cannot be used now, because of the disk or another process: a retry may succeed."""
-
-
-class StateGone(StateError):
-    """A file that existed is missing now, which must not be mistaken for an empty file.
-
-    `with_folder`: the whole folder is missing or has been replaced, as when a mount is lost.
-    """
-
-    def __init__(self, path: Path, *, with_folder: bool) -> None:
-        super().__init__(f"{path} is gone" + (", with its whole folder: is it mounted?" if with_folder else ""))
-        self.with_folder = with_folder
-
-
-class StateFolder:
-    """The folder of the state files, which only its owner can access."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.threads = Threads("state", THREADS)
-
-    def prepare(self) -> None:
-        """Create the folder or make it private, and remove temporary files of killed writers. Raises StateError."""
-        with _os_errors(self.path, "cannot be prepared; server.state_dir must name a folder that only the bridge uses"):
-            self.path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            _tighten(self.path, FOLDER_MODE)
-            temporary = list(self.path.glob(".*.json.tmp"))
-        for path in temporary:
-            name = path.name.removeprefix(".").removesuffix(".json.tmp")
-            with self.locked(name), _os_errors(path, "cannot be removed"):  # locked, so that no writer is using it
-                path.unlink(missing_ok=True)
-
-    @contextmanager
-    def hold(self) -> Iterator[int]:
-        """Make this process the folder's only daemon while the context lasts. Raises StateError if there is another.
-
-        Yields the descriptor of the lock: a child process that inherits it holds the folder too, until both have ended.
-        """
-        path = self.path / ".daemon.lock"
-        with _os_errors(path, "cannot be locked"):
-            lock = self.create(path, os.O_RDWR)
-        try:
-            if not _try_flock(lock, path, timeout=DAEMON_LOCK_TIMEOUT):
-                pid = os.read(lock, 20).decode("ascii", "replace").strip()
-                holder = f"the daemon with process id {pid}" if pid else "another daemon"
-                raise StateError(f"{self.path} is in use by {holder}: stop it, or set another server.state_dir")
-            with _os_errors(path, "cannot be written"):
-                os.ftruncate(lock, 0)
-                os.write(lock, f"{os.getpid()}\n".encode())
-            yield lock
-        finally:
-            self.threads.wait_until_idle(LOCK_TIMEOUT)  # writes whose callers were cancelled finish first
-            os.close(lock)  # this unlocks; the file stays, since unlinking it would race with the next daemon
-
-    @contextmanager
-    def share(self) -> Iterator[None]:
-        """Use the folder, which this process's parent holds, while the context lasts."""
-        try:
-            yield
-        finally:
-            self.threads.wait_until_idle(LOCK_TIMEOUT)
-
-    @property
-    def exists(self) -> bool:
-        """Whether the folder that a daemon has locked is still there; blocking."""
-        return _exists(self.path / ".daemon.lock")
-
-    def was_written(self, name: str) -> bool:
-        """Whether document `name` has ever been written; blocking."""
-        return _exists(self.path / f".{name}.lock")
-
-    def is_held(self) -> bool:
-        """Whether a daemon is using this folder; does not wait. Raises StateError."""
-        return self.holder() is not None
-
-    def holder(self) -> int | None:
-        """The process id of the daemon that is using this folder; None if there is none. Does not wait.
-
-        The id is 0 if the daemon has not written it yet. Raises StateError.
-        """
-        path = self.path / ".daemon.lock"
-        with _os_errors(path, "cannot be read"):
-            try:
-                lock = open_own(path, os.O_RDONLY)
-            except FileNotFoundError:
-                return None
-        try:
-            if _try_flock(lock, path, fcntl.LOCK_SH):
-                return None
-            pid = os.read(lock, 20).strip()
-            return int(pid) if pid.isdigit() else 0
-        finally:
-            os.close(lock)
-
-    @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
-        """Hold the lock for writing document `name`, among threads and processes. Blocks for up to LOCK_TIMEOUT."""
-        path = self.path / f".{name}.lock"
-        with _os_errors(path, "cannot be locked"):
-            lock = self.create(path, os.O_RDWR)
-        try:
-            if not _try_flock(lock, path, timeout=LOCK_TIMEOUT):  # in a thread, never on the event loop
-                raise StateUnavailable(f"{path} has been locked for {LOCK_TIMEOUT:g} s: look for a suspended process")
-            yield
-        finally:
-            os.close(lock)
-
-    def try_lock(self, name: str) -> int | None:
-        """Try to take a lock of this name; return the descriptor that holds it until closed. Raises StateError."""
-        path = self.path / f".{name}.lock"
-        with _os_errors(path, "cannot be locked"):
-            lock = self.create(path, os.O_RDWR)
-        taken = False
-        try:
-            taken = _try_flock(lock, path)
-        finally:
-            if not taken:
-                os.close(lock)
-        return lock if taken else None
-
-    def open(self, document_format: DocumentFormat[T]) -> Document[T]:
-        """The document of this format in this folder."""
-        return Document(self, document_format)
-
-    async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
-        """Wait `WATCH_SECONDS`; return whether any of the documents may have changed."""
-        await asyncio.sleep(WATCH_SECONDS)
-        any_changed = wrap(lambda: any(document.looks_changed() for document in documents))
-        try:
-            return bool(await any_changed(executor=self.threads))
-        except StateError:  # each document's own check says why
-            return True
-
-    def create(self, path: Path, flags: int) -> int:
-        """Open or create a private file in the folder; return its descriptor. Raises OSError and NotReadable."""
-        descriptor = open_own(path, flags | os.O_CREAT, FILE_MODE)
-        if os.geteuid() == 0:  # a command run by root: the daemon's user must be able to read it
-            owner = self.path.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        return descriptor
 
 
 class Document(Generic[T]):
@@ -217,7 +59,7 @@ class Document(Generic[T]):
     share an instance.
     """
 
-    def __init__(self, folder: StateFolder, document_format: DocumentFormat[T]) -> None:
+    def __init__(self, folder: PrivateFolder, document_format: DocumentFormat[T]) -> None:
         self.path = folder.path / f"{document_format.name}.json"
         self._threads = folder.threads
         self._folder = folder
@@ -267,7 +109,7 @@ class Document(Generic[T]):
 
     def looks_changed(self) -> bool:
         """Like `changed`, but blocking, and also true while this instance itself is writing. Raises StateError."""
-        with _os_errors(self.path, "cannot be read"):
+        with os_errors(self.path, "cannot be read"):
             try:
                 return _fingerprint(self.path.stat()) != self._seen
             except FileNotFoundError:
@@ -303,7 +145,7 @@ class Document(Generic[T]):
         if not self._format.precious or not (existed or self._folder.was_written(self._format.name)):
             return
         deadline = time.monotonic() + GAP_SECONDS
-        while not _exists(self.path):
+        while not exists(self.path):
             if time.monotonic() >= deadline:
                 if existed:
                     raise self._gone()
@@ -338,7 +180,7 @@ class Document(Generic[T]):
         return value
 
     def _read(self) -> T:
-        with _os_errors(self.path, "cannot be read"):
+        with os_errors(self.path, "cannot be read"):
             try:
                 data, status = read(self.path, self._format.max_bytes)
             except FileNotFoundError as error:
@@ -352,7 +194,7 @@ class Document(Generic[T]):
                     raise Damaged(str(error)) from error
                 raise
             if self._format.precious:
-                _tighten(self.path, FILE_MODE)
+                make_private(self.path, FILE_MODE)
             self._seen, self._existed = _fingerprint(status), True
         return self._format.decode(data)
 
@@ -365,7 +207,7 @@ class Document(Generic[T]):
                 advice = "repair it, restore a copy, or move it away to start without it"
                 raise StateError(f"{self.path} {damage}; it was left untouched: {advice}") from damage
             aside = self.path.with_name(f"{self.path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
-            with _os_errors(self.path, f"{damage} and cannot be moved aside"):
+            with os_errors(self.path, f"{damage} and cannot be moved aside"):
                 self.path.rename(aside)
             self._forget()
             _logger.warning("%s %s; moved aside to %s, starting without it", self.path, damage, aside.name)
@@ -373,7 +215,7 @@ class Document(Generic[T]):
 
     def _write(self, data: bytes) -> None:
         temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with _os_errors(self.path, "cannot be saved; free disk space, or make its folder writable"):
+        with os_errors(self.path, "cannot be saved; free disk space, or make its folder writable"):
             temporary.unlink(missing_ok=True)
             try:
                 with os.fdopen(self._folder.create(temporary, os.O_WRONLY | os.O_EXCL), "wb") as file:
@@ -396,45 +238,21 @@ class Document(Generic[T]):
             raise StateError(f"{self.path} cannot be saved: {error}") from error
 
 
-@contextmanager
-def _os_errors(path: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except NotReadable as error:
-        raise StateError(f"{path} {what}: it {error}") from error
-    except OSError as error:
-        kind = StateError if error.errno in _WRONG_PLACE else StateUnavailable
-        raise kind(f"{path} {what}: {error.strerror}") from error
+class StateFolder(PrivateFolder):
+    """The folder of the state files, as the source of documents."""
 
+    def open(self, document_format: DocumentFormat[T]) -> Document[T]:
+        """The document of this format in this folder."""
+        return Document(self, document_format)
 
-def _try_flock(descriptor: int, path: Path, kind: int = fcntl.LOCK_EX, *, timeout: float = 0.0) -> bool:
-    """Try to take a lock for `timeout` seconds, at least once; return whether it was taken."""
-    deadline = time.monotonic() + timeout
-    while True:
-        with _os_errors(path, "cannot be locked"):
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
-            else:
-                return True
-        time.sleep(LOCK_POLL_SECONDS)  # in a thread, or for 50 ms before the daemon accepts requests
-
-
-def _tighten(path: Path, mode: int) -> None:
-    found = stat.S_IMODE(path.stat().st_mode)
-    if found & ~mode:
-        path.chmod(found & mode)
-        _logger.warning("%s was accessible to other users (mode %o) and is private now", path, found)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        path.lstat()
-    except OSError:
-        return False
-    return True
+    async def changes(self, documents: Sequence[StoredDocument[Any]]) -> bool:
+        """Wait `WATCH_SECONDS`; return whether any of the documents may have changed."""
+        await asyncio.sleep(WATCH_SECONDS)
+        any_changed = wrap(lambda: any(document.looks_changed() for document in documents))
+        try:
+            return bool(await any_changed(executor=self.threads))
+        except StateError:  # each document's own check says why
+            return True
 
 
 def _fingerprint(status: os.stat_result) -> tuple[int, int, int]:

@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from bridge.dialects.responses.stored import MAX_BYTES, Stored, StoredResponses
-from bridge.state.documents import Document, StateError, StateFolder
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError
 from bridge.state.formats import DocumentFormat
 
 _logger: Final = logging.getLogger(__name__)

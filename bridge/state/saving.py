@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from bridge.tasks import TaskOwner
 
 #: The first and the longest delay before a failed save is retried, in seconds; it doubles in between.

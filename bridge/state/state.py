@@ -26,7 +26,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 from bridge.access.keys import ApiKey, KeyRing
 from bridge.state.admin import ADMIN, Admin
-from bridge.state.documents import Document, StateError, StateFolder, StateGone, StateUnavailable
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError, StateGone, StateUnavailable
 from bridge.state.formats import DocumentFormat, DocumentSource, StoredDocument
 from bridge.state.saving import Saver
 from upstream.accounts import Account, AccountPool, digest

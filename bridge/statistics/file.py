@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from bridge.state.documents import Document, StateError, StateFolder, StateGone
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError, StateGone
 from bridge.state.formats import DocumentFormat
 from bridge.statistics.stats import Stats
 

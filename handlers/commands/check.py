@@ -18,7 +18,8 @@ from bridge.config.schema import Config
 from bridge.diagnosis import CLOCK_ADVICE, sentence
 from bridge.health import clock_difference
 from bridge.models import Sources, read_sources
-from bridge.state.documents import StateError, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError
 from bridge.state.formats import DocumentSource
 from bridge.state.state import MODELS, State
 from handlers.commands.chat import bridge_at, key_option, url_option

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bridge.state.documents import StateUnavailable
+from bridge.state.errors import StateUnavailable
 from handlers.commands.check_lines import CheckLine, Verdict
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from bridge.config.file import load
 from bridge.config.problems import ConfigError
-from bridge.state.documents import StateError, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError
 from bridge.state.state import accounts_document, keys_document, models_document
 from handlers.commands.config_option import config_option, config_path
 

@@ -56,7 +56,7 @@ class _Commands(click.Group):
         # Deferred: `--help` does not need it, and every command does.
         with gc_paused():
             from bridge.config.problems import ConfigError
-            from bridge.state.documents import StateError
+            from bridge.state.errors import StateError
             from upstream.protocol.printable import readable
 
         try:

@@ -18,7 +18,7 @@ from bridge.config.origins import Origin, Setting, Source
 from bridge.config.problems import ConfigError, ConfigUnavailable
 from bridge.config.schema import Config
 from bridge.diagnosis import ADD_ACCOUNT
-from bridge.state.documents import StateError, StateUnavailable
+from bridge.state.errors import StateError, StateUnavailable
 from handlers.commands.config_option import config_option, config_path
 from handlers.commands.importing import gc_paused
 from handlers.daemon.sockets import CannotListen

@@ -10,7 +10,8 @@ from typing import TypeVar
 import click
 
 from bridge.config.schema import Config
-from bridge.state.documents import StateFolder, StateUnavailable
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateUnavailable
 from bridge.state.formats import DocumentFormat, DocumentSource
 from handlers.daemon.sharing import sharing_of
 

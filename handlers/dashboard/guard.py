@@ -15,7 +15,7 @@ from aiohttp import web
 from bridge.access.logins import Login, Logins, csrf_matches
 from bridge.errors import ApiError
 from bridge.shared.errors import SharedStateDown
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from handlers.dashboard import pages
 from handlers.request.appkeys import RECORD, SETTINGS, SHARING, STATE, Handler
 from handlers.request.body import read_body

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from bridge.accounts.status import Condition, judge
 from bridge.health import Health
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from bridge.statistics.counts import HERE, Bucket, Counts
 from bridge.statistics.stats import Stats
 from handlers.dashboard.instances import INSTANCES, Others

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from bridge.access.logins import Login
 from bridge.errors import ApiError
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from bridge.state.model_news import Gone, ModelNews
 from handlers.dashboard.guard import read_form, see_other
 from handlers.dashboard.model_table import COLUMNS, MEASURED_DAYS, TRAITS, Measured, Row, asked_for, measured, of_model

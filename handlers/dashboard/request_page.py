@@ -11,7 +11,7 @@ from bridge.access.logins import Login
 from bridge.activity.entry import Entry
 from bridge.activity.explanations import advice_for, bug_report, conversation_of
 from bridge.errors import not_found
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from handlers.dashboard.activity import KEPT
 from handlers.dashboard.instances import INSTANCES
 from handlers.dashboard.pages import render, template

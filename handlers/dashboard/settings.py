@@ -15,7 +15,7 @@ from bridge.config.schema import LEVELS
 from bridge.config.shown import ShownSetting, shown_settings
 from bridge.errors import ApiError
 from bridge.log import redact
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from handlers.daemon.reloading import RELOADING, SWITCH_SECONDS, LogSwitch, RereadResult
 from handlers.dashboard.diagnosis_file import diagnosis
 from handlers.dashboard.guard import read_form, see_other

@@ -19,7 +19,7 @@ from bridge.accounts.renewals import Renewals
 from bridge.shared import renewal_turns
 from bridge.shared.renewal_turns import BEGIN_SECONDS, RedisTurns
 from bridge.shared.waiting_cookies import WaitingCookies
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from bridge.state.state import State
 from bridge.tasks import TaskOwner
 from upstream.accounts import Account

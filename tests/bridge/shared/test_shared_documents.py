@@ -15,7 +15,7 @@ from polling import until
 from bridge.shared.availability import Phase
 from bridge.shared.errors import SharedStateDown
 from bridge.shared.waiting_cookies import WaitingCookies
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from bridge.state.formats import DocumentFormat
 from bridge.state.state import State
 from bridge.tasks import TaskOwner

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bridge.state.admin import Admin, Clearance, admin_document
-from bridge.state.documents import StateError, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError
 
 HASH = "$argon2id$v=19$m=19456,t=2,p=1$KzUWo4ourxlu6yn0ckh+/w$hSnVYux3fB5BXraSHeaYAc34Ny2mKVT+Pw5LxG9eDSE"
 CLEARANCE = Clearance.replacing("old.1", "canary.2-x", "Mozilla/5.0 (X11; Linux x86_64)")

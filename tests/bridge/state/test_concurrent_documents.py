@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from word_documents import Words, append, parse_words, words_document
 
-from bridge.state.documents import Document, StateError, StateFolder
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError
 from bridge.state.formats import DocumentFormat
 
 pytestmark = pytest.mark.usefixtures("synced")
@@ -99,7 +100,7 @@ async def test_the_sweep_waits_for_a_live_writer(folder: StateFolder) -> None:
 async def test_a_lock_that_never_comes_free_is_an_error(
     folder: StateFolder, words: Document[Words], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.state.documents.LOCK_TIMEOUT", 0.02)
+    monkeypatch.setattr("bridge.state.folder.LOCK_TIMEOUT", 0.02)
     with folder.locked("words"), pytest.raises(StateError, match="look for a suspended process"):
         await words.save(())
 
@@ -184,7 +185,7 @@ def test_checking_for_a_daemon_leaves_no_trace(folder: StateFolder) -> None:
 def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.state.documents.DAEMON_LOCK_TIMEOUT", 10.0)
+    monkeypatch.setattr("bridge.state.folder.DAEMON_LOCK_TIMEOUT", 10.0)
     with folder.hold():
         pass
     asking = os.open(folder.path / ".daemon.lock", os.O_RDONLY)

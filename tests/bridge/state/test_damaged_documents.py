@@ -14,7 +14,8 @@ import pytest
 from no_files import NO_FILES, socket_at
 from word_documents import Words, append, words_document
 
-from bridge.state.documents import Document, StateError, StateFolder, StateUnavailable
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError, StateUnavailable
 
 pytestmark = pytest.mark.usefixtures("synced")
 

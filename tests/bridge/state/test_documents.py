@@ -8,7 +8,8 @@ from typing import NoReturn
 import pytest
 from word_documents import Words, append, parse_words, words_document
 
-from bridge.state.documents import Document, StateError, StateFolder
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError
 from bridge.state.formats import DocumentFormat
 
 pytestmark = pytest.mark.usefixtures("synced")

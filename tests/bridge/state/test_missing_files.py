@@ -15,7 +15,8 @@ from states import RENEWED, in_memory, loaded, new_account, on_disk, put, runnin
 
 from bridge.access import keys
 from bridge.state.admin import admin_document
-from bridge.state.documents import StateFolder, StateGone
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateGone
 from bridge.state.formats import StoredDocument
 from bridge.state.state import State, keys_document
 

@@ -16,7 +16,7 @@ from polling import until
 from running import api_key
 
 from bridge.access import keys
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from bridge.state.formats import DocumentFormat
 from bridge.state.state import State
 from bridge.tasks import TaskOwner

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from word_documents import Words, words_document
 
-from bridge.state.documents import Document, StateError, StateFolder
+from bridge.state.documents import Document, StateFolder
+from bridge.state.errors import StateError
 
 pytestmark = pytest.mark.usefixtures("synced")
 

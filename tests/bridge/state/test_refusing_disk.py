@@ -58,7 +58,7 @@ def unwritable(folder: StateFolder) -> Iterator[None]:
 def locked(folder: StateFolder) -> Iterator[None]:
     """A command was stopped while it wrote."""
     with pytest.MonkeyPatch.context() as patch, folder.locked("accounts"):
-        patch.setattr("bridge.state.documents.LOCK_TIMEOUT", 0.01)
+        patch.setattr("bridge.state.folder.LOCK_TIMEOUT", 0.01)
         yield
 
 

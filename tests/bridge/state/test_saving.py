@@ -12,7 +12,7 @@ import pytest
 from polling import until
 
 from bridge.state import saving
-from bridge.state.documents import StateError
+from bridge.state.errors import StateError
 from bridge.state.saving import FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS, Saver
 from bridge.tasks import TaskOwner
 

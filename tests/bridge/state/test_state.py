@@ -13,7 +13,8 @@ from states import NOW, in_memory, loaded, new_account, on_disk, put, running
 
 from bridge.access import keys
 from bridge.access.keys import KeyRing
-from bridge.state.documents import StateError, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError
 from bridge.state.state import accounts_document, keys_document
 
 

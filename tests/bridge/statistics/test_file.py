@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from counted import DAY, DAYS, SHORT, Clock, Happened, assert_adds_up
 
-from bridge.state.documents import StateError, StateFolder
+from bridge.state.documents import StateFolder
+from bridge.state.errors import StateError
 from bridge.statistics.counts import DURATION_BOUNDS, NAMES, OTHERS, TTFT_BOUNDS, Outcome
 from bridge.statistics.file import StatsFile
 from bridge.statistics.spans import TABLE_DAYS
