@@ -22,7 +22,7 @@ from bridge.state.formats import StoredDocument
 from bridge.state.saving import Saver
 from bridge.tasks import set_within
 from upstream.client import ArenaClient
-from upstream.protocol.catalog import Catalog, names_of
+from upstream.protocol.catalog import MAX_REQUESTED_CHARS, Catalog, names_of
 from upstream.protocol.errors import ProtocolViolated, TimedOut, UpstreamError
 from upstream.protocol.flight import Page
 from upstream.protocol.models import Model, ModelList, merged, read_catalog
@@ -36,6 +36,8 @@ UNKNOWN_NAME_SECONDS: Final = 60.0
 #: If there are more unreadable entries than this for each model, the log warns: the site may have changed.
 UNREADABLE_SHARE: Final = 0.1
 
+#: The maximum length of a name such as `a+b`, which lists up to four models.
+MAX_COMPARED_CHARS: Final = 4 * MAX_REQUESTED_CHARS
 #: The order of the list of models.
 _MODALITIES: Final = ("chat", "search", "image")
 
@@ -183,9 +185,11 @@ class Models:
     async def compared(self, name: str) -> Sequence[str]:
         """The models that a name such as `a+b` lists, each to be asked the same; empty if it lists none.
 
-        A name that is a model's or an alias's own lists none, nor does one with an unknown part. Raises ApiError (503)
-        without a catalog.
+        A name that is a model's or an alias's own lists none, nor does one with an unknown part, or a very long one.
+        Raises ApiError (503) without a catalog.
         """
+        if len(name) > MAX_COMPARED_CHARS:
+            return ()
         catalog = await self.available()
         if catalog.find_own(name) is not None or name in dict(catalog.exact_aliases()):
             return ()

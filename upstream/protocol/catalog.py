@@ -26,8 +26,8 @@ _TYPO_SIMILARITY: Final = 0.85
 #: How many names are suggested in place of an unknown one.
 MAX_SUGGESTIONS: Final = 3
 _LETTERS: Final = re.compile(r"[a-z]+")
-#: The maximum length of a name, including prefixes.
-_MAX_CHARS: Final = 500
+#: The maximum length of a requested name, including prefixes. Answers repeat it, a stream in each of its chunks.
+MAX_REQUESTED_CHARS: Final = 500
 #: How many prefixes are removed from a name, one after another.
 _MAX_PREFIXES: Final = 4
 
@@ -95,6 +95,8 @@ class Catalog:
     def targets(self, name: str) -> Sequence[str]:
         """The names of an alias's models that exist, in order; empty if the name is not an alias."""
         if not (self._aliases or self._last_resort):  # the usual case, fast: each request calls this twice
+            return ()
+        if len(name) > MAX_REQUESTED_CHARS:
             return ()
         for variant in (name, *_variants(name)) if self._aliases else ():
             if targets := self._existing(self._alias_targets(variant)):
@@ -166,7 +168,7 @@ class _Names:
 
 def _variants(name: str) -> Iterator[str]:
     """Yield a name without the prefixes and suffixes of clients: at most ten variants, none of a very long name."""
-    if len(name) > _MAX_CHARS:
+    if len(name) > MAX_REQUESTED_CHARS:
         return
     bare = name.strip()
     for rest in (bare, bare[: -len(_LATEST)].rstrip()) if bare.lower().endswith(_LATEST) else (bare,):

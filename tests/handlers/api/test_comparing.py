@@ -13,6 +13,7 @@ import pytest
 from frames import DONE, frames
 from running import RunningBridge, running_bridge
 
+from bridge.models import MAX_COMPARED_CHARS
 from upstream.arena import Arena, Line, Step, Turn
 
 
@@ -148,6 +149,7 @@ async def test_what_cannot_be_compared_is_refused(bridge: RunningBridge, names: 
         (f"{first}+no-such-model", {}, 404, "model"),
         (f"{first}+", {}, 404, "model"),
         ("+", {}, 404, "model"),
+        (f"{first}{' ' * MAX_COMPARED_CHARS}+{names[1]}", {}, 404, "model"),
     ):
         answered, body = await ask(bridge, model, **more)
         assert (answered, orjson.loads(body)["error"]["param"]) == (status, param), model

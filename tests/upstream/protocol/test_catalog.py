@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from upstream.protocol.catalog import Catalog, names_of
+from upstream.protocol.catalog import MAX_REQUESTED_CHARS, Catalog, names_of
 from upstream.protocol.models import Model
 
 
@@ -167,6 +167,15 @@ def test_the_alias_of_every_name_is_the_last_resort() -> None:
     assert catalog.find("openai/SINGLE (preview 0110)") is SINGLE
     assert catalog.find(" ") is None
     assert Catalog([SINGLE], aliases=[("*", ("gone",))]).find("nobody") is None
+
+
+def test_a_very_long_name_is_no_alias() -> None:
+    """Each chunk of a stream repeats it."""
+    catalog = Catalog([SINGLE], aliases=[("*", (SINGLE.name,)), ("gpt-*", (SINGLE.name,))])
+    for beginning in ("gpt-", ""):
+        longest = beginning.ljust(MAX_REQUESTED_CHARS, "x")
+        assert catalog.find(longest) is SINGLE
+        assert catalog.find(f"{longest}x") is None
 
 
 TARGETS: dict[str, tuple[str, list[str]]] = {
