@@ -30,6 +30,7 @@ MAX_DEPTH: Final = 200
 #: Results for this many schemas of up to this size are cached: an agent sends the same tools in each of its turns.
 _CACHED: Final = 1024
 _MAX_CACHED_BYTES: Final = 8 * 1024
+#: The maximum length of a misfit's message, and of its path, whose names are the caller's or the model's.
 _MAX_MESSAGE_CHARS: Final = 300
 _TOO_DEEP: Final = "It is nested too deeply, or contains something that is not JSON."
 _TOO_MUCH: Final = "Its references are circular, expand to too many subschemas, or point outside the schema."
@@ -133,10 +134,11 @@ def _is_known(draft: object) -> bool:
 
 
 def _misfit(error: ValidationError) -> Misfit:
-    message = error.message
-    if len(message) > _MAX_MESSAGE_CHARS:
-        message = message[:_MAX_MESSAGE_CHARS] + "…"
-    return Misfit(path_of(error.instance_path), message)
+    return Misfit(_shortened(path_of(error.instance_path)), _shortened(error.message))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_MESSAGE_CHARS else text[:_MAX_MESSAGE_CHARS] + "…"
 
 
 def is_too_deep(value: object) -> bool:

@@ -144,6 +144,16 @@ def test_a_message_is_bounded() -> None:
     assert len(found.message) < 400
 
 
+def test_a_path_is_bounded() -> None:
+    name = "a" * 1_000_000
+    for misfit in (
+        check_schema({"properties": {name: {"type": "word"}}}),
+        first_misfit({"additionalProperties": {"type": "string"}}, {name: 1}),
+    ):
+        assert misfit is not None
+        assert len(misfit.path) == 301
+
+
 def test_an_invalid_schema_is_an_error() -> None:
     with pytest.raises(ValueError, match="type"):
         first_misfit({"type": "strin"}, 1)
