@@ -132,7 +132,8 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         if self._closed is not None:
             self._closed.set()
         if is_authenticated:
-            if self.on_disconnect is not None and self.on_disconnect():
+            goes_on = self.on_disconnect is not None and self.on_disconnect()
+            if goes_on or self.answer_written:
                 self.detach_handler()
             super().connection_lost(exc)
         else:
@@ -264,7 +265,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
         if isinstance(resp, web.HTTPException):
             message = "Only 'Expect: 100-continue' can be met."
             resp = _response(ApiError(resp.status, "expectation_failed", message), self._cors_headers(request))
-        self._answered = True
+        self._answered, self.answer_written = True, False
         is_last = not request.content.is_eof() or (self._discarding and not self.parsed)
         if is_last:
             self._discarding = True

@@ -47,6 +47,9 @@ class ServerConnection(web.RequestHandler):
 
     #: Called when the connection is lost while a request is being handled; returns whether the handler goes on.
     on_disconnect: Callable[[], bool] | None = None
+    #: Whether the answer to the request that is being handled has been written to its end. The rest of the handler then
+    #: goes on after the connection is lost.
+    answer_written = False
 
     def detach_handler(self) -> None:
         """Let the running handler go on after the connection is lost: aiohttp will not cancel its task."""

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import ClientConnectionResetError, HttpVersion11, web
 from aiohttp.http import StreamWriter
 
-from handlers.request.aiohttp_internals import CallerResponse
+from handlers.request.aiohttp_internals import CallerResponse, ServerConnection
 from handlers.request.appkeys import RECORD
 
 #: With at most this many unsent bytes the transport is not paused, so a write cannot block: asyncio's low-water mark.
@@ -83,6 +83,9 @@ class CallerWriter:
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the last part of the body and its end together, and wait until the caller has read enough."""
         await self._write_watched(self.response.write_eof, data)
+        connection = self._request.protocol
+        if isinstance(connection, ServerConnection):
+            connection.answer_written = True
 
     async def _write_watched(self, write: Callable[[bytes], Awaitable[None]], data: bytes) -> None:
         """Write, and abort the connection if it makes no progress for `write_timeout`."""

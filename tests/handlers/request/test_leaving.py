@@ -124,6 +124,33 @@ async def test_nothing_outlives_a_caller_that_leaves_while_it_speaks(
     await check_nothing_left(bridge, before, caplog)
 
 
+@LEAVING
+@pytest.mark.parametrize("join_repeats", [False, True], ids=["alone", "may be joined"])
+async def test_a_caller_that_leaves_once_it_has_the_whole_answer_was_answered(
+    arena: Arena, tmp_path: Path, request_log: RequestLog, leave: Callable[[Caller], None], join_repeats: bool
+) -> None:
+    """As nginx does after each answer. The end of upstream's transport comes a packet later, and is waited for."""
+    end = asyncio.Event()
+
+    async def script(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "one")
+        yield Line("ad", {"finishReason": "stop"})
+        yield Until(end)
+
+    arena.script = script
+    async with running_bridge(arena, tmp_path, {"limits": {"join_repeats": join_repeats}}) as bridge:
+        async with calling(bridge.origin, bridge.key) as caller:
+            await caller.ask(bridge.chat("hello", stream=True))
+            await caller.sees(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+            leave(caller)
+        await asyncio.sleep(0.1)  # it has been noticed
+        end.set()
+        line = await request_log.line(SECONDS)
+        assert (line["status"], line["reason"], line["tokens_out"]) == (200, "ok", 1)
+        assert not arena.chats[-1].closed.is_set(), "the connection to the site can be used again"
+        assert (bridge.calls_held, bridge.app[DRAIN].running) == (0, 0)
+
+
 def check_gone(line: dict[str, object]) -> None:
     """The request's line says that nobody is to blame."""
     assert (line["status"], line["reason"], line.get("code")) == (499, "client_gone", None)
