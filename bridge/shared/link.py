@@ -91,6 +91,8 @@ class Link:
         self.run_id = ""
         self.version = ""
         self._settled_at = math.inf  # when that server has everything that others know
+        self._folders: dict[str, float] = {}  # when a process of each was last known to be alive
+        self._others_reported = False  # whether others have had time to report since the last connection was made
         self._clock = clock
         self._tasks = TaskOwner()
         self._queued: list[_Group] = []
@@ -132,9 +134,12 @@ class Link:
 
     @property
     def all_use_one_folder(self) -> bool:
-        """Whether all processes that were alive when Redis answered last use this one's state folder."""
-        folder = folder_of(self.settings.instance)
-        return bool(self.alive) and all(folder_of(name) == folder for name in self.alive)
+        """Whether no process with another state folder than this one's has been alive in the last day.
+
+        False until this process has been connected for `settling` seconds: the others may not have reported before.
+        """
+        own, since = folder_of(self.settings.instance), self._clock() - FORGOTTEN_SECONDS
+        return self._others_reported and all(name == own or seen < since for name, seen in self._folders.items())
 
     @property
     def settling(self) -> float:
@@ -262,6 +267,7 @@ class Link:
 
     async def _serve(self, connection: RedisConnection) -> None:
         """Let commands use this connection, and report that this process is alive. Raises ConnectionFailed."""
+        self._others_reported, reported_at = False, self._clock() + self.settings.settling
         await self._report_alive(connection)  # this writes: a server that refuses writes cannot be used
         if connection.run_id != self.run_id:
             uptime = 0.0 if self.run_id else connection.uptime  # after a failover, others have just moved too
@@ -275,6 +281,7 @@ class Link:
             while not self._finishing:
                 if not await set_within(self._wake, BEAT_SECONDS):
                     await self._report_alive(connection)
+                    self._others_reported = self._clock() >= reported_at
                 elif not self.availability.usable:
                     raise ConnectionFailed(self.availability.why)
             with suppress(SharedStateDown):  # after all queued commands
@@ -329,6 +336,7 @@ class Link:
         if isinstance(alive, CommandRefused):
             raise ConnectionFailed(f"{alive}")
         self.alive = frozenset(name.decode("utf-8", "replace") for name in alive)
+        self._folders.update(dict.fromkeys(map(folder_of, self.alive), self._clock()))
 
     async def _catch_up(self) -> None:
         for catch_up in self._reconnect_callbacks:

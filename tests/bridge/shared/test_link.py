@@ -97,6 +97,37 @@ async def test_processes_know_of_each_other_until_they_end(server: RedisServer) 
         await until(lambda: one.alive == {"one"})
 
 
+async def test_that_all_use_one_folder_is_known_once_others_have_had_time_to_report(server: RedisServer) -> None:
+    """A server that has just started, or that all have just reached again, knows of the first process alone."""
+    async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settling=0.5)) as link:
+
+        def is_known() -> bool:
+            return link.all_use_one_folder
+
+        await link.started()
+        assert not is_known()
+        await until(is_known)
+        await server.kill()
+        await until(lambda: not link.usable)
+        assert is_known()
+        await server.start()
+        await until(lambda: link.usable)
+        assert link.alive == {"one@folder"}
+        assert not is_known()
+        await until(is_known)
+
+
+async def test_a_process_of_another_folder_may_come_back_unnoticed(server: RedisServer) -> None:
+    async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settling=0.5)) as link:
+        await link.started()
+        await until(lambda: link.all_use_one_folder)
+        await server.call("HSET", link.key("instances"), "two@other", round(time.time() * 1000))
+        await until(lambda: "two@other" in link.alive)
+        await server.call("DEL", link.key("instances"))
+        await until(lambda: link.alive == {"one@folder"})
+        assert not link.all_use_one_folder
+
+
 async def test_what_stands_in_the_place_of_the_processes_goes(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()

@@ -105,10 +105,10 @@ async def keepers(arena: Arena, redis: Redis) -> AsyncIterator[Keepers]:
         yield Keepers(arena, redis, clock, stack)
 
 
-async def sign_in(keepers: Keepers, expires_in: float = HOUR) -> Session:
-    """An account that Redis has before any process starts."""
+async def sign_in(keepers: Keepers, expires_in: float = HOUR, beside: Keeper | None = None) -> Session:
+    """An account that another process, perhaps `beside` one, writes to Redis."""
     session = keepers.arena.sign_in(expires_in=expires_in)
-    process = await keepers.redis.process()
+    process = await keepers.redis.process(copies=None if beside is None else beside.process.copies.path)
     state = State(process.documents, keepers.clock, shared=True)
     await state.load()
     await state.update_accounts(lambda _: (Account("ada", cookies.decode(session.cookie_value)),))
@@ -308,20 +308,14 @@ async def outage(keepers: Keepers, *those: Keeper) -> AsyncIterator[None]:
     await asyncio.gather(*[keeper.state.flush() for keeper in those])
 
 
-def forget_others(*those: Keeper) -> None:
-    """As if the test's own process had never been there."""
-    names = frozenset(keeper.process.link.settings.instance for keeper in those)
-    for keeper in those:
-        keeper.process.link.alive = names
-
-
 async def test_in_an_outage_processes_of_one_folder_renew_under_its_lock(keepers: Keepers) -> None:
-    session = await sign_in(keepers)
     one = await keepers.start()
     two = await keepers.start(beside=one)
+    session = await sign_in(keepers, beside=one)
+    await until(lambda: all(len(keeper.state.pool) == 1 for keeper in (one, two)))
     await asyncio.gather(one.look(), two.look())
+    await until(lambda: all(keeper.process.link.all_use_one_folder for keeper in (one, two)))
     async with outage(keepers, one, two):
-        forget_others(one, two)
         keepers.clock.now += HOUR + 10.0
         accounts = await asyncio.gather(
             *[keeper.renewals.fresh(next(iter(keeper.state.pool))) for keeper in (one, two, one, two)]
