@@ -27,6 +27,8 @@ from bridge.shared.link import DEAD_SECONDS
 from upstream.arena import Arena
 
 CALLERS = 12
+#: No caller makes more requests at once than two.
+AT_ONCE = 2 * CALLERS
 #: A failure may be noticed so long after the kill that caused it, in seconds.
 NOTICED_SECONDS = 5.0
 RENEWED = "eve@example.org"
@@ -49,14 +51,14 @@ async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> Non
     sessions = [*map(arena.sign_in, ("ada@example.org", "bob@example.org")), arena.sign_in(RENEWED, expires_in=75)]
     arena.token_seconds = 100
     async with machines(arena, tmp_path, *sessions) as both:
-        narrow, narrow_key = api_key(name="narrow", concurrency=CALLERS)
+        narrow, narrow_key = api_key(name="narrow", concurrency=AT_ONCE)
         await both.add_key(narrow_key)
         added = time.monotonic()
         callers = Callers(both, site, (both.key, narrow), chance)
         assert await goes_on(callers, both.key)  # any turn may land on any process
         await asyncio.sleep(added + 2 - time.monotonic())  # all know the key within two seconds
         assert await goes_on(callers, narrow)
-        monkey = Monkey(both, chance)
+        monkey = Monkey(both, chance, sessions)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(CALLERS):
                 tasks.create_task(callers.converse())
@@ -88,12 +90,12 @@ async def all_is_as_before(callers: Callers, key: str) -> None:
     """Conversations go on again, on any process, and no slot of a key is lost with those that were killed."""
     began = time.monotonic()
     while not await goes_on(callers, key) or not await all_at_once(callers, key):
-        assert time.monotonic() - began < 4 * DEAD_SECONDS, (callers.places, callers.failures[-CALLERS:])
+        assert time.monotonic() - began < 4 * DEAD_SECONDS, (callers.places, callers.failures[-AT_ONCE:])
 
 
 async def all_at_once(callers: Callers, key: str) -> bool:
     """Whether all slots of the key are free: those of a killed process are a while after its end."""
-    asked = [callers.ask([user(callers.site.text())], key) for _ in range(CALLERS)]
+    asked = [callers.ask([user(callers.site.text())], key) for _ in range(AT_ONCE)]
     return all(await asyncio.gather(*asked))
 
 

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,10 +18,12 @@ import psutil
 from machines import Machines
 from witness import JsonMessage, assistant, marks_of, read, shown, user
 
-from upstream.arena import Arena, Line, Pause, Step, Turn
+from upstream.arena import Arena, Line, Pause, Session, Step, Turn
 
 #: How long a process or Redis is frozen, at most, in seconds.
 LONGEST_FREEZE = 2.5
+#: How long a call that a process has sent may take to arrive at the site, in seconds.
+ARRIVAL_SECONDS = 0.5
 #: How long a request may take, whatever happens to processes and Redis, in seconds: a busy machine adds its own.
 PATIENCE = 120.0
 
@@ -139,10 +141,16 @@ _OURS = ("application/json", "text/event-stream")
 
 @dataclass
 class Monkey:
-    """Kills and freezes what it is allowed to, one thing or several at a time; `kills` are the times of kills."""
+    """Kills and freezes what it is allowed to, one thing or several at a time; `kills` are the times of kills.
+
+    Nothing dies that could be the only one to know a cookie that the site has just replaced: no process while it
+    renews a login, neither Redis nor a process until a copy on each machine has the new cookies of all `sessions`.
+    Otherwise the login would be lost.
+    """
 
     machines: Machines
     chance: random.Random
+    sessions: Sequence[Session]
     processes: bool = False
     kills: list[float] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
@@ -172,6 +180,8 @@ class Monkey:
 
     async def _restart_redis(self) -> None:
         async with self._redis:
+            if not self.machines.have_cookies(self.sessions):
+                return
             self.done["redis restarted, empty"] += 1
             await self.machines.redis.kill()
             await asyncio.sleep(self.chance.uniform(0.0, 1.0))
@@ -188,6 +198,12 @@ class Monkey:
     async def _kill_worker(self) -> None:
         with suppress(psutil.NoSuchProcess, IndexError):
             worker = self.chance.choice(self.machines.workers())
+            worker.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(ARRIVAL_SECONDS)
+            if not self.machines.have_cookies(self.sessions):
+                self.done["worker spared"] += 1
+                worker.send_signal(signal.SIGCONT)
+                return
             self.done["worker killed"] += 1
             self.kills.append(time.monotonic())
             worker.kill()

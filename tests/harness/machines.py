@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,13 @@ class Machines(Front):
         """The worker processes of all machines."""
         return [worker for each in self.daemons for worker in psutil.Process(each.process.pid).children()]
 
+    def have_cookies(self, sessions: Iterable[Session]) -> bool:
+        """Whether the copies on all machines have the newest cookies of these sessions."""
+        copies = [
+            (folder_of(self._path, number) / "state/shared/accounts.json").read_text() for number in range(len(HOSTS))
+        ]
+        return all(session.cookie_value in copy for session in sessions for copy in copies)
+
     async def set_accounts(self, *sessions: Session) -> None:
         """Replace the accounts, as commands on a machine of the operator's do."""
         found = tuple(Account(session.email, cookies.decode(session.cookie_value)) for session in sessions)
@@ -56,6 +63,11 @@ class Machines(Front):
         """Add a key, likewise."""
         async with operating(self.redis, self._path) as documents:
             await documents.open(KEYS).update(lambda kept: (*kept, key))
+
+
+def folder_of(path: Path, number: int) -> Path:
+    """The folder of one machine."""
+    return path / f"machine-{number}"
 
 
 @asynccontextmanager
@@ -79,7 +91,7 @@ async def machines(arena: Arena, path: Path, *sessions: Session) -> AsyncIterato
             await documents.open(ACCOUNTS).save(found)
         daemons = []
         for number, host in enumerate(HOSTS):
-            folder = path / f"machine-{number}"
+            folder = folder_of(path, number)
             folder.mkdir()
             home = Home(arena, folder)
             home.configure({"server": {"host": host, "drain_seconds": 5, "open_metrics": True}})
