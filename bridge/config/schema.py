@@ -283,7 +283,7 @@ class Config:
     ) -> Self:
         """Read the tables of a TOML document; missing keys have their defaults. Raises ConfigError with all problems.
 
-        Relative paths start at the folder of `source`, or at the working folder if it is None. Each problem's `where`
+        Relative paths start at the folder of `source`, or at the working folder if it is None. Each `Problem.where`
         is NO_PLACE.
         """
         folder = source.parent if source else Path.cwd()

@@ -17,7 +17,7 @@ from bridge.config.problems import ConfigError
 from bridge.config.schema import Config
 from bridge.diagnosis import CLOCK_ADVICE, sentence
 from bridge.health import clock_difference
-from bridge.models import Sources, read_sources
+from bridge.model_sources import Sources, read_sources
 from bridge.state.documents import StateFolder
 from bridge.state.errors import StateError
 from bridge.state.formats import DocumentSource
@@ -62,7 +62,7 @@ def check(context: click.Context, as_json: bool, chat: bool, key: str | None, ur
 
     ✓ is fine, ! needs attention, ✗ prevents the bridge from serving chats. The exit status is 1 if there is any ✗.
     """
-    asked = bridge_at(url, key) if chat else None
+    bridge = bridge_at(url, key) if chat else None
     try:
         config = read_config()
     except ConfigError as error:
@@ -71,7 +71,7 @@ def check(context: click.Context, as_json: bool, chat: bool, key: str | None, ur
             for line in found:
                 _show(line)
     else:
-        found = asyncio.run(_gather(config, asked, shown=not as_json))
+        found = asyncio.run(_gather(config, bridge, shown=not as_json))
     serving = all(line.verdict is not Verdict.BAD for line in found)
     if as_json:
         lines = [{"verdict": line.verdict.name.lower(), "part": line.part, "text": line.text} for line in found]
@@ -81,21 +81,21 @@ def check(context: click.Context, as_json: bool, chat: bool, key: str | None, ur
     context.exit(0 if serving else 1)
 
 
-async def _gather(config: Config, asked: Bridge | None, *, shown: bool) -> list[CheckLine]:
+async def _gather(config: Config, bridge: Bridge | None, *, shown: bool) -> list[CheckLine]:
     """Print and return all lines of the report, each as soon as it is known. With `bridge`, a model is asked too."""
     found: list[CheckLine] = []
-    async for line in _lines(config, asked):
+    async for line in _lines(config, bridge):
         if shown:
             _show(line)
         found.append(line)
     return found
 
 
-async def _lines(config: Config, asked: Bridge | None) -> AsyncIterator[CheckLine]:
+async def _lines(config: Config, bridge: Bridge | None) -> AsyncIterator[CheckLine]:
     async for line in examine(config):
         yield line
-    if asked is not None:
-        yield await asyncio.to_thread(chat_line, asked)
+    if bridge is not None:
+        yield await asyncio.to_thread(chat_line, bridge)
 
 
 def _show(line: CheckLine) -> None:

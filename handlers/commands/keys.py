@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace as changed
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import click
 
@@ -35,8 +35,6 @@ from handlers.commands.output import json_option, print_json
 from handlers.commands.stored import load, update
 from handlers.commands.terminal import moment, print_table
 from upstream.protocol.catalog import names_of
-
-Keys: TypeAlias = tuple[ApiKey, ...]
 
 
 def _split(_: click.Context, __: click.Parameter, globs: str | None) -> tuple[str, ...] | None:
@@ -156,7 +154,7 @@ def _shown_or(undo: Callable[[], object], undone: str) -> Iterator[None]:
 def list_keys(as_json: bool) -> None:
     """List all keys and their rights."""
     config = read_config()
-    found = _stored(config)
+    found = load(config, KEYS)
     if as_json:
         print_json([_row(key) for key in found])
         return
@@ -271,13 +269,9 @@ def revoke_key(name: str, yes: bool) -> None:
     click.echo(f"The key {name!r} was revoked.")
 
 
-def _stored(config: Config) -> Keys:
-    return load(config, KEYS)
-
-
 def _find(config: Config, name: str) -> ApiKey:
     """The key with this name or id. Raises ClickException, with similar names."""
-    found = _stored(config)
+    found = load(config, KEYS)
     try:
         return get(found, name)
     except ValueError as error:
