@@ -65,7 +65,7 @@ class LinkSettings(NamedTuple):
     timeout: float = 1.0
     connect_timeout: float = 5.0
     #: For how long a server that has just started may lack what others are about to write to it again.
-    settling: float = 5.0
+    settle_seconds: float = 5.0
 
 
 class _Group(NamedTuple):
@@ -99,7 +99,7 @@ class Link:
         self._in_flight: Sequence[_Group] = ()
         self._connection: RedisConnection | None = None  # the one for commands, while it works
         self._wake = asyncio.Event()  # the connection has failed, or the link ends
-        self._settled = asyncio.Event()  # the first connection has caught up, or has timed out
+        self._has_started = asyncio.Event()  # the first connection has caught up, or has timed out
         self._listeners: dict[str, Callable[[str], None]] = {}
         self._channels = [self.key("news")]
         self._reconnect_callbacks: list[Callable[[], Awaitable[None]]] = []
@@ -136,19 +136,19 @@ class Link:
     def all_use_one_folder(self) -> bool:
         """Whether no process with another state folder than this one's has been alive in the last day.
 
-        False until this process has been connected for `settling` seconds: the others may not have reported before.
+        False until this process has been connected for `settle_seconds`: the others may not have reported before.
         """
         own, since = folder_of(self.settings.instance), self._clock() - FORGOTTEN_SECONDS
         return self._others_reported and all(name == own or seen < since for name, seen in self._folders.items())
 
     @property
-    def settling(self) -> float:
+    def seconds_until_settled(self) -> float:
         """For how many seconds the server may still lack what others wrote to it before it started."""
         return max(0.0, self._settled_at - self._clock())
 
     async def started(self) -> None:
         """Wait for the first connection, for at most `connect_timeout`; after that the daemon serves alone."""
-        if not await set_within(self._settled, self.settings.connect_timeout):
+        if not await set_within(self._has_started, self.settings.connect_timeout):
             self._set(self.availability.timed_out(self._clock()))
 
     # Commands
@@ -267,11 +267,11 @@ class Link:
 
     async def _serve(self, connection: RedisConnection) -> None:
         """Let commands use this connection, and report that this process is alive. Raises ConnectionFailed."""
-        self._others_reported, reported_at = False, self._clock() + self.settings.settling
+        self._others_reported, reported_at = False, self._clock() + self.settings.settle_seconds
         await self._report_alive(connection)  # this writes: a server that refuses writes cannot be used
         if connection.run_id != self.run_id:
             uptime = 0.0 if self.run_id else connection.uptime  # after a failover, others have just moved too
-            self._settled_at = self._clock() - uptime + self.settings.settling
+            self._settled_at = self._clock() - uptime + self.settings.settle_seconds
         self.run_id, self.version = connection.run_id, connection.version
         self._connection = connection
         self._wake.clear()
@@ -360,7 +360,7 @@ class Link:
     def _set(self, availability: Availability) -> None:
         before, self.availability = self.availability, availability
         if availability.phase in (Phase.UP, Phase.DEGRADED):
-            self._settled.set()
+            self._has_started.set()
         if availability.phase is before.phase:
             return
         if availability.phase is Phase.DEGRADED:

@@ -115,8 +115,8 @@ class RedisTurns:
         While Redis is settling, none is acquired: the holders of locks that it has lost acquire theirs again.
         """
         while True:
-            if settling := self._link.settling:
-                await asyncio.sleep(settling)
+            if seconds := self._link.seconds_until_settled:
+                await asyncio.sleep(seconds)
                 continue  # it may have started once more
             began = self._clock()
             if await self._link.call(_lock_command(lock, token)):

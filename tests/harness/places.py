@@ -65,7 +65,7 @@ class Redis:
         self._made += 1
         name = f"process-{self._made}"
         instance = instance_name(str(copies or self.path / name))
-        settings = LinkSettings(instance, "test:", timeout, connect_timeout, settling=0.5)
+        settings = LinkSettings(instance, "test:", timeout, connect_timeout, settle_seconds=0.5)
         link = await self._stack.enter_async_context(linked(self.server.address, settings))
         folder = StateFolder(copies or self.path / name)
         folder.prepare()

@@ -99,7 +99,7 @@ async def test_processes_know_of_each_other_until_they_end(server: RedisServer) 
 
 async def test_that_all_use_one_folder_is_known_once_others_have_had_time_to_report(server: RedisServer) -> None:
     """A server that has just started, or that all have just reached again, knows of the first process alone."""
-    async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settling=0.5)) as link:
+    async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settle_seconds=0.5)) as link:
 
         def is_known() -> bool:
             return link.all_use_one_folder
@@ -118,7 +118,7 @@ async def test_that_all_use_one_folder_is_known_once_others_have_had_time_to_rep
 
 
 async def test_a_process_of_another_folder_may_come_back_unnoticed(server: RedisServer) -> None:
-    async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settling=0.5)) as link:
+    async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settle_seconds=0.5)) as link:
         await link.started()
         await until(lambda: link.all_use_one_folder)
         await server.call("HSET", link.key("instances"), "two@other", round(time.time() * 1000))
@@ -186,21 +186,21 @@ async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer
 
 async def test_a_server_that_has_just_started_is_settling(server: RedisServer) -> None:
     """For a process that finds it so, and for one that has seen the run before it."""
-    settings = LinkSettings("one", "test:", PATIENCE, 20.0, settling=600.0)
+    settings = LinkSettings("one", "test:", PATIENCE, 20.0, settle_seconds=600.0)
     async with linked(server.address, settings) as link:
         await link.started()
-        assert 500.0 < link.settling <= 600.0
+        assert 500.0 < link.seconds_until_settled <= 600.0
         await server.kill()
         await until(lambda: not link.usable, within=20)
         await server.start()
         await until(lambda: link.availability.phase is Phase.UP, within=20)
-        before = link.settling
+        before = link.seconds_until_settled
         assert 500.0 < before <= 600.0
         await asyncio.sleep(0.01)
-        assert link.settling < before
-    async with linked(server.address, settings._replace(settling=0.0)) as link:
+        assert link.seconds_until_settled < before
+    async with linked(server.address, settings._replace(settle_seconds=0.0)) as link:
         await link.started()
-        assert link.settling == 0.0
+        assert link.seconds_until_settled == 0.0
 
 
 async def test_a_server_that_takes_no_writes_is_of_no_use(server: RedisServer) -> None:

@@ -237,7 +237,7 @@ async def test_a_process_that_finds_a_redis_just_started_waits_for_the_holders_o
     two = await keepers.start()
     async with TaskOwner() as tasks:
         looking = tasks.spawn(two.look(), name="look")
-        while two.process.link.settling:
+        while two.process.link.seconds_until_settled:
             assert keepers.asked == 0
             await asyncio.sleep(0)
         await asyncio.wait((looking,))
