@@ -70,6 +70,8 @@ async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> Non
             callers.over.set()
         story = f"seed {seed}; {dict(monkey.done)}; {dict(callers.places)}; slowest {callers.slowest:.1f} s"
         assert not site.all_wrong(), (story, site.all_wrong())
+        ended = [line for each in both.daemons for line in each.log if "ended unexpectedly" in line]
+        assert len(ended) <= monkey.done["worker killed"], (story, ended)  # no other worker ends
         unexplained = [
             failure
             for failure in callers.failures
