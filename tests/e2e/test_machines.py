@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from aiohttp import web
+from aiohttp import ServerDisconnectedError, web
 from aiohttp.test_utils import RawTestServer
 from proxies import Proxy, haproxy, nginx_of_machines, serving
 
@@ -48,3 +49,27 @@ async def test_both_serve_and_one_that_is_gone_is_not_missed(make: Balancer, tmp
             assert served == {"one": 3 * REQUESTS / 2, "two": REQUESTS / 2}
             async with http.get("/metrics") as response:
                 assert response.status == 404  # each machine has its own
+
+
+@pytest.mark.parametrize("make", [nginx_of_machines, haproxy], ids=["nginx", "haproxy"])
+async def test_after_workers_of_both_have_died_the_next_request_is_served(make: Balancer, tmp_path: Path) -> None:
+    """The others serve, and a worker is started again at once: only what the dead ones had not answered is lost."""
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        if await request.read() == b"die" and request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+
+    async with RawTestServer(serve) as one, RawTestServer(serve) as two:
+        assert one.port is not None
+        assert two.port is not None
+        async with serving(make(tmp_path, one.port, two.port), tmp_path) as http:
+
+            async def status(body: bytes) -> int:
+                async with http.post("/v1/chat/completions", data=body) as response:
+                    return response.status
+
+            for _ in range(2 * REQUESTS):
+                with suppress(ServerDisconnectedError):  # HAProxy tells only so if it had reused the connection
+                    assert await status(b"die") == 502
+            assert {await status(b"{}") for _ in range(REQUESTS)} == {200}
