@@ -55,7 +55,6 @@ async def models(request: web.Request, login: Login) -> web.StreamResponse:
             "found": sum(map(asked.shows, rows)),
             "failure": known.failure,
             "traits": TRAITS,
-            "tools_offered": any(row.measured.tools.offered for row in rows),
             "counts": Counter(trait for row in rows for trait in row.traits),
             "stealth": app[SETTINGS].config.models.stealth,
             "days": MEASURED_DAYS,

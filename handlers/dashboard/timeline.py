@@ -10,7 +10,7 @@ from handlers.dashboard.charts import shortened
 from handlers.dashboard.wording import duration
 
 #: The drawing's width, and the minimum width of a bar, which keeps it visible.
-WIDTH: Final = 480.0
+WIDTH: Final = 480
 _LEAST: Final = 2.0
 
 

@@ -53,14 +53,8 @@ class Machines(Front):
         ]
         return all(session.cookie_value in copy for session in sessions for copy in copies)
 
-    async def set_accounts(self, *sessions: Session) -> None:
-        """Replace the accounts, as commands on a machine of the operator's do."""
-        found = tuple(Account(session.email, cookies.decode(session.cookie_value)) for session in sessions)
-        async with operating(self.redis, self._path) as documents:
-            await documents.open(ACCOUNTS).save(found)
-
     async def add_key(self, key: keys.ApiKey) -> None:
-        """Add a key, likewise."""
+        """Add a key, as a command does that the operator runs on a machine of their own."""
         async with operating(self.redis, self._path) as documents:
             await documents.open(KEYS).update(lambda kept: (*kept, key))
 
