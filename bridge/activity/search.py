@@ -16,8 +16,7 @@ from bridge.activity.entry import Entry, searched_text
 from bridge.activity.files import open_part
 from bridge.activity.index import FACETS, Index, PartIndex, entries
 from bridge.state.documents import StateFolder
-from bridge.statistics.counts import HERE
-from upstream.protocol.errors import Reason
+from bridge.statistics.counts import HERE, NO_FAILURE
 
 #: Entries on a page.
 PAGE_SIZE: Final = 50
@@ -31,8 +30,6 @@ _MAX_NAMES: Final = 200
 FAILED: Final = "failed"
 REFUSED: Final = "refused"
 ERRORS: Final = "errors"
-
-_ENDED_WELL: Final = (Reason.OK.value, Reason.CLIENT_GONE.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +71,11 @@ class Found(NamedTuple):
 def has_outcome(ending: str, outcome: str) -> bool:
     """Whether a request that ended with this word belongs to an outcome."""
     if outcome == ERRORS:
-        return ending not in _ENDED_WELL
+        return ending not in NO_FAILURE
     if outcome == REFUSED:
         return ending.endswith(HERE)
     if outcome == FAILED:
-        return not ending.endswith(HERE) and ending not in _ENDED_WELL
+        return not ending.endswith(HERE) and ending not in NO_FAILURE
     return not outcome or ending == outcome
 
 

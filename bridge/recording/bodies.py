@@ -22,6 +22,7 @@ from bridge.recording.vocabulary import (
     TEXT_KEYS,
     VALUES,
 )
+from upstream.protocol.wire import FAILED_TEXT
 
 #: The magic bytes of pictures and documents, which are kept: the bridge looks at nothing else in them.
 _MAGIC: Final = re.compile(
@@ -44,7 +45,6 @@ _LINE: Final = re.compile(r"(?P<head>(?:data: )?(?P<tag>[a-z][a-z0-9]):)(?P<valu
 _SITE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,29}")
 _EVENT_LINE: Final = re.compile(r"(?P<head>data: ?)(?P<value>.*)", re.DOTALL)
 _EVENT_WORDS: Final = frozenset(re.findall(r"[a-z_]+", " ".join(VALUES))) | frozenset(("event", "DONE", "ping", "id"))
-_FAILED: Final = "hasArenaError"
 
 
 class RedactionContext(NamedTuple):
@@ -118,7 +118,7 @@ class BodyRedactor:
             found = _DELTA.fullmatch(line)
             if found is None:
                 lines[place] = self._line(line)
-            elif found["text"] != _FAILED:
+            elif found["text"] != FAILED_TEXT:
                 head, tag, content, tail = found.groups()
                 deltas[tag].append((place, head, content, tail))
         for places in deltas.values():

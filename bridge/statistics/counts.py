@@ -31,7 +31,8 @@ OTHERS: Final = "(others)"
 #: Marks the word of a request that the bridge itself refused.
 HERE: Final = "@here"
 
-_NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
+#: The reasons of requests that did not fail.
+NO_FAILURE: Final = (Reason.OK, Reason.CLIENT_GONE)
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class Outcome(NamedTuple):
         """Whether the caller got an error, as the status or within a stream."""
         if self.status >= 400:
             return self.status != 499
-        return self.reason not in _NO_FAILURE
+        return self.reason not in NO_FAILURE
 
     @property
     def gone(self) -> bool:
@@ -243,7 +244,8 @@ class Totals(Counts):
     upload_failures: int = field(default=0, kw_only=True)
 
 
-_TABLES: Final = ("models", "keys", "apis")
+#: The names of the tables in JSON.
+TABLES: Final = ("models", "keys", "apis")
 #: The model, key and API of an outcome.
 _Names: TypeAlias = tuple[str | None, str | None, str | None]
 
@@ -286,14 +288,14 @@ class Tables:
         """The tables for JSON, each with its rows by name."""
         return {
             kind: {name: usage.pack() for name, usage in table.items()}
-            for kind, table in zip(_TABLES, self._all, strict=True)
+            for kind, table in zip(TABLES, self._all, strict=True)
         }
 
     @classmethod
     def unpack(cls, value: Any) -> Self:
         """Read what `pack` wrote. Raises what `Stats.from_json` does."""
         tables = {"apis": {}, **value}  # an older version counted no APIs
-        return cls(*[{name: UsageCounts.unpack(row) for name, row in tables[kind].items()} for kind in _TABLES])
+        return cls(*[{name: UsageCounts.unpack(row) for name, row in tables[kind].items()} for kind in TABLES])
 
 
 def most_used(table: Mapping[str, UsageCounts], count: int | None = None) -> list[tuple[str, UsageCounts]]:

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from bridge.statistics.counts import TABLES
+
 #: Separates the names of a path.
 SEPARATOR: Final = "\x1f"
 #: The index of the time in the row of a name.
@@ -23,8 +25,6 @@ LAST: Final = 4
 #: How the rows of a leaf are combined: added; added except for the time; the earlier one; the last entries of both.
 Kind: TypeAlias = Literal["sum", "usage", "first", "latest"]
 Leaves: TypeAlias = Mapping[str, str]
-
-_NAMED: Final = ("models", "keys", "apis")
 
 
 class Change(NamedTuple):
@@ -66,7 +66,7 @@ def tree(found: Leaves) -> dict[str, Any]:
     for name, tables in value.items():
         if name.endswith("_tables"):
             for period in tables.values():
-                for each in _NAMED:
+                for each in TABLES:
                     period.setdefault(each, {})
     return value
 
@@ -78,7 +78,7 @@ def kind_of(path: str) -> Kind:
         return "first"
     if len(names) == 3 and names[0] == "accounts" and names[2] == "last":
         return "latest"
-    return "usage" if len(names) > 1 and names[-2] in _NAMED else "sum"
+    return "usage" if len(names) > 1 and names[-2] in TABLES else "sum"
 
 
 def changes(now: Leaves, before: Leaves) -> list[Change]:

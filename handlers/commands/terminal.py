@@ -12,14 +12,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bridge.activity.moments import displayable
 from upstream.protocol.printable import printable
 
 #: The width if stdout is not a terminal: no row is wrapped, so that `grep` finds whole rows.
 _PIPE_COLUMNS: Final = 10_000
 #: The lines of a table's heading and of the shell's prompt below it.
 _HEADING_LINES: Final = 3
-#: The latest unix time that `datetime` accepts in every time zone.
-_LAST_SECOND: Final = 253_402_214_400.0
 _UNITS: Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -46,5 +45,5 @@ def moment(when: float, now: float) -> str:
     unit, seconds = next((each for each in _UNITS if abs(distance) >= each[1]), _UNITS[-1])
     count = int(abs(distance) // seconds)
     words = f"{count} {unit}{'' if count == 1 else 's'}"
-    date = datetime.fromtimestamp(min(max(when, 0.0), _LAST_SECOND)).astimezone()
+    date = datetime.fromtimestamp(displayable(when)).astimezone()
     return f"{f'in {words}' if distance > 0 else f'{words} ago'} ({date:%Y-%m-%d %H:%M %Z})"

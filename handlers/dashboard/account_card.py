@@ -8,12 +8,11 @@ from typing import Final, NamedTuple
 from bridge.accounts.enrolment import owner_of
 from bridge.accounts.renewals import LOGIN
 from bridge.accounts.status import AccountStatus, Condition, FailedRenewal, judge
+from bridge.activity.moments import displayable
 from bridge.statistics.account_use import AccountUse, HourOfAnswers
 from handlers.dashboard.wording import clock, duration, number, percent
 from upstream.accounts import Account, Cooldown, ReportedLimit
 
-#: The latest unix time that `datetime` accepts in every time zone.
-_LAST_SECOND: Final = 253_402_214_400.0
 #: The maximum of the bar that shows the days left.
 BAR_DAYS: Final = 7
 #: The drawing of the strip: the width of an hour, the gap between hours, and the height.
@@ -100,7 +99,7 @@ def card_of(
         account.label,
         owner_of(account),
         account.user_id,
-        min(max(session.expires_at, 0.0), _LAST_SECOND),
+        displayable(session.expires_at),
         session.renewable,
         judge(account, now, site_now, failing),
         tuple((kind, until) for kind, until in account.cooldowns.items() if until > now),
@@ -155,7 +154,7 @@ def _pieces(x: int, counts: HourOfAnswers, most: int) -> Iterator[Piece]:
 
 def _shown(last: Cooldown | None) -> Cooldown | None:
     """A cooldown whose time can be displayed, even if the file has an extreme value."""
-    return last and last._replace(at=min(max(last.at, 0.0), _LAST_SECOND))
+    return last and last._replace(at=displayable(last.at))
 
 
 def limits_of(seen: Mapping[str, ReportedLimit]) -> Iterator[str]:

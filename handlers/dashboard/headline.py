@@ -14,7 +14,7 @@ from aiohttp import web
 from bridge.accounts.status import Condition, judge
 from bridge.health import Health
 from bridge.state.errors import StateError
-from bridge.statistics.counts import HERE, Bucket, Counts
+from bridge.statistics.counts import HERE, NO_FAILURE, Bucket, Counts
 from bridge.statistics.stats import Stats
 from handlers.dashboard.instances import INSTANCES, Others
 from handlers.dashboard.wording import number, percent
@@ -28,8 +28,6 @@ RECENT_MINUTES: Final = 15
 #: the headline.
 FAILING_SHARE: Final = 0.05
 ENOUGH_REQUESTS: Final = 20
-
-_ENDED_WELL: Final = (Reason.OK.value, Reason.CLIENT_GONE.value)
 
 
 class Recent(NamedTuple):
@@ -57,7 +55,7 @@ def recent(minutes: Iterable[Bucket]) -> Recent:
     for bucket in minutes:
         sums.add(bucket)
     words = Counter(
-        {word: count for word, count in sums.endings.items() if not word.endswith(HERE) and word not in _ENDED_WELL}
+        {word: count for word, count in sums.endings.items() if not word.endswith(HERE) and word not in NO_FAILURE}
     )
     return Recent(sums.requests - sums.refused, sums.failed, sums.answered, tuple(words.most_common()))
 

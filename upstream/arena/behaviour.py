@@ -22,15 +22,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from upstream.arena.evaluations import Turn
-from upstream.arena.steps import HEARTBEAT, Line, Pause, Step
+from upstream.arena.steps import HEARTBEAT, Line, Pause, Step, words
 
 _DIRECTIVE = re.compile(
     r"(?<![\w/.<])/(echo|think|cite|draw|fail|count)(?:(?:(?<=count)|(?<=draw))\s+(\d{1,7}))?\b(?!/)"
 )
 _SAY = "/say "
 _PICTURES = 100  # at most in one answer
-_WORD = re.compile(r"\s*\S+\s?|\s+")  # word-sized deltas; joined, they give the text again
-
 _THOUGHTS = "The user wants something. 哦，想一想。 I shall keep it short and kind."
 _ANSWERS = (
     "Hello! 👋 I am {name}, played by the embedded arena. You sent me {length} characters, and I read each of them.",
@@ -73,7 +71,7 @@ def _lines(turn: Turn, picture: Callable[[str], str]) -> Iterator[Line]:
     before, say, text = turn.prompt.partition(_SAY)
     directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(before)}
     if "think" in directives or "thinking" in turn.model.public_name:
-        yield from (Line("ag", thought) for thought in ("", *_words(_THOUGHTS)))
+        yield from (Line("ag", thought) for thought in ("", *words(_THOUGHTS)))
     if "fail" in directives:
         yield Line("a3", "An error occurred")
         return
@@ -83,15 +81,15 @@ def _lines(turn: Turn, picture: Callable[[str], str]) -> Iterator[Line]:
         if links:
             yield Line("a2", [{"type": "image", "image": link, "mimeType": "image/png"} for link in links])
     if say:
-        deltas = _words(text)
+        deltas = words(text)
     elif "echo" in directives:
-        deltas = _words(_json([message.shown() for message in turn.messages]))
+        deltas = words(_json([message.shown() for message in turn.messages]))
     elif directives.get("count"):
         deltas = [f"{number} " for number in range(1, int(directives["count"]) + 1)]
     elif turn.model.modality == "image":
         deltas = []
     else:
-        deltas = _words(_friendly(turn))
+        deltas = words(_friendly(turn))
     cites = "cite" in directives or turn.model.modality == "search"
     yield from _cited(deltas) if cites else (Line("a0", delta) for delta in deltas)
     yield Line("ad", {"finishReason": "stop"})
@@ -119,10 +117,6 @@ def _citation(source: dict[str, Any] | list[dict[str, Any]]) -> Line:
 def _friendly(turn: Turn) -> str:
     template = _ANSWERS[sum(turn.prompt.encode(errors="surrogatepass")) % len(_ANSWERS)]
     return template.format(name=turn.model.public_name, length=len(turn.prompt))
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text)
 
 
 def _json(value: object) -> str:

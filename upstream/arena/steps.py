@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import orjson
+
+_WORD: Final = re.compile(r"\s*\S+\s?|\s+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +109,8 @@ async def flowing(opening: Open, steps: AsyncIterator[Step] | Iterable[Step]) ->
     finally:
         if isinstance(steps, AsyncGenerator):
             await steps.aclose()
+
+
+def words(text: str) -> list[str]:
+    """Split a text into deltas the size of words; joined, they give the text again."""
+    return _WORD.findall(text)

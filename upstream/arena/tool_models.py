@@ -23,7 +23,7 @@ from upstream.arena.evaluations import Turn
 from upstream.arena.ids import fixed_uuid
 from upstream.arena.models import Model
 from upstream.arena.schema_values import value_for
-from upstream.arena.steps import Line, Pause, Step
+from upstream.arena.steps import Line, Pause, Step, words
 
 _Call: TypeAlias = tuple[str, Any]
 
@@ -31,7 +31,6 @@ _TOOLS: Final = re.compile(r"<tools>\n(.*?)\n</tools>", re.DOTALL)
 _CALL: Final = re.compile(r"^[ \t]*/call[ \t]+([\w.-]+)[ \t]*(\{.*\})?[ \t]*$", re.MULTILINE)
 _RESULT: Final = re.compile(r"<tool_response\b[^>]*>\n(.*?)\n</tool_response>", re.DOTALL)
 _SCHEMA: Final = re.compile(r"JSON Schema below.*?\n\n(\{.*?\}|true)(?=\n|\Z)", re.DOTALL)
-_WORDS: Final = re.compile(r"\s*\S+\s?|\s+")
 
 _NONSENSE: Final = "(whatever the user wants)"
 
@@ -192,7 +191,7 @@ def answer(turn: Turn, *, pace: float) -> Iterator[Step]:
     """The answer of one of `tool_models`, with a pause of `pace` seconds before each delta."""
     style = _STYLES.get(turn.model.public_name)
     text = _json_answer(turn) if style is None else _tools_answer(turn, style)
-    deltas = list(text) if style is not None and style.by_char else _WORDS.findall(text)
+    deltas = list(text) if style is not None and style.by_char else words(text)
     for delta in deltas:
         if pace:
             yield Pause(pace)

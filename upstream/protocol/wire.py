@@ -50,7 +50,7 @@ _DELTA_STARTS: dict[bytes, _Deltas] = {tag + b':"': deltas for tag, deltas in _D
 _BLANKS: Final = b"\r \t"
 
 #: A text delta that consists of this word means that the model failed.
-_FAILED: Final = "hasArenaError"
+FAILED_TEXT: Final = "hasArenaError"
 
 #: Step bookkeeping that may explain why an answer has no content.
 _EXPLAINING_TAG: Final = b"ae"
@@ -241,7 +241,7 @@ class Wire:
         text = loads(value)
         if not isinstance(text, str):
             raise ValueError("the delta is not a string")
-        if text == _FAILED and deltas is TextDeltas:
+        if text == FAILED_TEXT and deltas is TextDeltas:
             return self._end(Failure(model_failed()))
         text = self._half_pairs.pop(deltas, "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
@@ -276,7 +276,7 @@ def _read_delta(data: bytes) -> TextDeltas | ReasoningDeltas | None:
         text = orjson.loads(string)  # between two quotes, JSON can only be a string
     except orjson.JSONDecodeError:
         return None
-    return None if text == _FAILED and deltas is TextDeltas else deltas(text, string)
+    return None if text == FAILED_TEXT and deltas is TextDeltas else deltas(text, string)
 
 
 def _read_uniform_block(block: bytes) -> TextDeltas | ReasoningDeltas | None:
@@ -309,7 +309,9 @@ def _read_strings(deltas: _Deltas, strings: bytes, count: int) -> TextDeltas | R
         return None
     if len(texts) != count:  # a line had more than one string
         return None
-    if deltas is TextDeltas and _FAILED in text and _FAILED in texts:  # searching `texts` is slow, but rarely needed
+    if (
+        deltas is TextDeltas and FAILED_TEXT in text and FAILED_TEXT in texts
+    ):  # searching `texts` is slow, but rarely needed
         return None
     return deltas(text, strings)
 
