@@ -5,7 +5,7 @@ Whether a request is recorded is decided once, when it is found to ask a model. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
@@ -54,8 +54,8 @@ class CallRecording:
             headers=_headers(request.headers),
             capture=Capture(MAX_CALL_BYTES),
         )
-        #: Records a part of the answer's body as it is written; an attribute, so that a delta passes no other method.
-        self.note_written: Callable[[bytes], None] = self._material.answer.add
+        #: The answer's body; each part is added as it is written.
+        self.answer = self._material.answer
 
     async def handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Call `handler`, and record the calls to the site that it makes."""

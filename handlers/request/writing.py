@@ -55,9 +55,9 @@ class CallerWriter:
         transport = self._transport
         if transport is None or transport.is_closing():
             raise ClientConnectionResetError("the caller has disconnected")
-        self._written_at = monotonic()
+        self._written_at = now = monotonic()
         if self._recording is not None:
-            self._recording.note_written(data)
+            self._recording.answer.add(data, now)
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
         return transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES
 
@@ -93,7 +93,7 @@ class CallerWriter:
         if transport is None:
             raise ClientConnectionResetError("the caller has disconnected")
         if data and self._recording is not None:
-            self._recording.note_written(data)
+            self._recording.answer.add(data)
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
             await write(data)
             return
