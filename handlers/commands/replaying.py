@@ -27,7 +27,7 @@ from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document, keys_document
 from bridge.tasks import TaskOwner
 from handlers.daemon.app import build_app
-from handlers.daemon.listener import listen
+from handlers.daemon.listening import listen
 from handlers.daemon.sockets import open_sockets
 from handlers.request.appkeys import DRIFT, MODELS, RENEWALS, STATE
 from handlers.request.recording import RECORDED_SETTINGS, RECORDER

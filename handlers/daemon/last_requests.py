@@ -25,7 +25,7 @@ from typing import Final
 from aiohttp import web
 
 from handlers.daemon.accepting import Listener
-from handlers.daemon.listener import connections_of
+from handlers.daemon.listening import connections_of
 from handlers.request.appkeys import ACTIVITY, DRAIN
 
 #: How long requests on their way are waited for, alone and beside a successor that serves already, and how often they

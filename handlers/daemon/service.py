@@ -27,7 +27,7 @@ from bridge.tasks import TaskOwner
 from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app
 from handlers.daemon.last_requests import take_last_requests
-from handlers.daemon.listener import listen, stop_listening
+from handlers.daemon.listening import listen, stop_listening
 from handlers.daemon.memory import COLLECT_SECONDS, GarbageCollector, resident_bytes, return_large_blocks
 from handlers.daemon.notify import Notifier, feed_watchdog, report_status
 from handlers.daemon.reloading import RELOADING, LogSwitch, Reloading, logging_as

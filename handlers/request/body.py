@@ -20,7 +20,7 @@ MAX_JSON_MARKS: Final = 100_000
 #: Only longer bodies are counted: at most two in three bytes of JSON are such marks, as in `[],[],`.
 UNCOUNTED_BYTES: Final = MAX_JSON_MARKS * 3 // 2
 
-#: How much is buffered ahead of the handler; each read of a connection is smaller (`handlers.daemon.listener`).
+#: How much is buffered ahead of the handler; each read of a connection is smaller (`handlers.daemon.connection`).
 READ_AHEAD_BYTES: Final = 128 * 1024
 
 

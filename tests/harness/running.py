@@ -25,7 +25,7 @@ from bridge.state.state import State, accounts_document, keys_document
 from handlers.api.routes import add_dialect
 from handlers.daemon.accepting import Listener
 from handlers.daemon.app import build_app
-from handlers.daemon.listener import listen
+from handlers.daemon.listening import listen
 from handlers.daemon.sockets import open_sockets
 from handlers.request.appkeys import CLIENT, LIMITER, RELAY, RENEWALS, STATE
 from upstream.accounts import Account

@@ -23,8 +23,8 @@ from yarl import URL
 
 from handlers.daemon import connection_limits
 from handlers.daemon.accepting import CallerConnection, Listener
+from handlers.daemon.connection import MAX_OVERHEAD_BYTES, BridgeProtocol
 from handlers.daemon.connection_limits import ConnectionLimits
-from handlers.daemon.listener import MAX_OVERHEAD_BYTES, BridgeProtocol
 from handlers.daemon.memory import GarbageCollector
 from handlers.dashboard.guard import MAX_LOGIN_FORM_BYTES
 from handlers.request.appkeys import CONNECTION_LIMITS

@@ -15,7 +15,7 @@ from running import RunningBridge
 
 from bridge.answering.prompting import request_tokens
 from handlers.daemon.last_requests import take_last_requests
-from handlers.daemon.listener import connections_of, stop_listening
+from handlers.daemon.listening import connections_of, stop_listening
 from handlers.request.appkeys import DRAIN
 
 

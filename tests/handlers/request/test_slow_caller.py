@@ -17,7 +17,7 @@ from process import Home
 from request_log import RequestLog
 from running import Overrides, running_bridge
 
-from handlers.daemon.listener import listen
+from handlers.daemon.listening import listen
 from handlers.daemon.sockets import open_sockets
 from handlers.request.aiohttp_internals import CallerResponse
 from handlers.request.writing import CallerWriter

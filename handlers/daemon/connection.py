@@ -1,12 +1,10 @@
-"""The layer below aiohttp's requests: listening sockets, limits on connections, broken HTTP, `Expect`."""
+"""A caller's connection, the layer below aiohttp's requests: bounded reads, broken HTTP, `Expect`, lingering close."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import ssl
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Final
 
@@ -17,7 +15,7 @@ from bridge import SERVER
 from bridge.dialects.openai.errors import OPENAI, error_body
 from bridge.errors import ApiError, internal_error
 from bridge.headers import REQUEST_ID
-from handlers.daemon.accepting import KEEPALIVE_SECONDS, CallerConnection, Listener
+from handlers.daemon.accepting import KEEPALIVE_SECONDS, CallerConnection
 from handlers.daemon.bad_http import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
@@ -31,22 +29,14 @@ from handlers.daemon.connection_limits import ConnectionLimits
 from handlers.daemon.pending_connections import READ_BYTES
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import error_response
-from handlers.request.appkeys import CONNECTION_LIMITS, SETTINGS, STATE
 from handlers.request.cors import cors_headers
 from handlers.request.middlewares import request_id
-from handlers.workers.link import LINK
-from upstream.http.tls_buffers import shrink_tls_buffers
 
 #: By how many bytes a body's framing and trailers may exceed the body itself.
 MAX_OVERHEAD_BYTES: Final = 64 * 1024
 #: For how long, in seconds, and up to which size the data of a caller that still sends is discarded after its answer.
 LINGER_SECONDS: Final = 2.0
 MAX_DISCARDED_BYTES: Final = 64 * 1024 * 1024
-#: The size of a read from authenticated connections. For others it is `READ_BYTES`: even 4 KiB may contain 700 chunks,
-#: each of which takes time.
-_AUTHENTICATED_READ_BYTES: Final = 64 * 1024
-#: The limit of open files for the connections of an app that has no `ConnectionLimits`.
-_OPEN_FILES: Final = 1000
 
 _logger = logging.getLogger(__name__)
 
@@ -308,48 +298,3 @@ def _head_too_large(cors: dict[str, str]) -> bytes:
     }
     lines = ("HTTP/1.1 431 Request Header Fields Too Large", *(f"{name}: {value}" for name, value in headers.items()))
     return "\r\n".join((*lines, "", "")).encode() + body
-
-
-async def listen(runner: web.AppRunner, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None) -> list[Listener]:
-    """Accept connections on every socket."""
-    loop = asyncio.get_running_loop()
-    server = runner.server
-    if server is None:
-        raise RuntimeError("the runner is not set up")
-    connection_limits = runner.app.get(CONNECTION_LIMITS) or ConnectionLimits(_OPEN_FILES, loop.time)
-    if tls is not None:
-        shrink_tls_buffers()
-    buffer = memoryview(bytearray(_AUTHENTICATED_READ_BYTES))
-    make = partial(BridgeProtocol, connection_limits, buffer, partial(_cors_origins, runner.app), server, loop)
-    owner_of = partial(_owner_of, runner.app)
-    link = runner.app.get(LINK)
-    publish = None if link is None else link.publish_connections
-    if publish is not None:
-        connection_limits.on_removed = publish
-        publish(connection_limits.connections)
-    return [Listener(sock, connection_limits, make, tls, owner_of, publish) for sock in sockets]
-
-
-def _owner_of(app: web.Application, secret: str) -> str | None:
-    """The id of the key with this secret."""
-    key = app[STATE].keys.find(secret) if STATE in app else None
-    return key.id if key is not None else None
-
-
-def _cors_origins(app: web.Application) -> Collection[str]:
-    return app[SETTINGS].config.server.cors_origins if SETTINGS in app else ()
-
-
-async def stop_listening(listeners: Sequence[Listener]) -> None:
-    """Stop accepting, and close this process's copies of the sockets; accepted connections stay open."""
-    for listener in listeners:
-        listener.stop()
-    for listener in listeners:
-        await listener.wait_until_set_up()
-        listener.close_socket()
-
-
-def connections_of(runner: web.AppRunner) -> list[BridgeProtocol]:
-    """The open connections."""
-    connections = runner.server.connections if runner.server is not None else ()
-    return [each for each in connections if isinstance(each, BridgeProtocol)]
