@@ -19,7 +19,7 @@ from running import RunningBridge, api_key, running_bridge
 from yarl import URL
 
 from bridge.state.state import keys_document
-from handlers.daemon import listener, pending_connections
+from handlers.daemon import connection, pending_connections
 from handlers.daemon.accepting import CallerConnection
 from handlers.daemon.bad_http import UnfinishedHead
 from handlers.daemon.connection_limits import ConnectionLimits, Evictable
@@ -137,7 +137,7 @@ async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
         made.append(UnfinishedHead())
         return made[-1]
 
-    monkeypatch.setattr(listener, "UnfinishedHead", noted)
+    monkeypatch.setattr(connection, "UnfinishedHead", noted)
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     lines = ("POST /v1/chat/completions HTTP/1.1", "Host: bridge.example", f"Authorization: Bearer {bridge.key}")

@@ -9,7 +9,7 @@ import pytest
 from caller import Caller, calling
 from running import running_bridge
 
-from handlers.daemon import accepting, listener, pending_connections
+from handlers.daemon import accepting, connection, pending_connections
 from upstream.arena import Arena
 
 #: How long connections are kept, and how long the process stands still, in seconds.
@@ -29,7 +29,7 @@ async def is_answered(caller: Caller) -> bool:
 async def test_a_request_that_came_meanwhile_is_answered(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: bool
 ) -> None:
-    monkeypatch.setattr(listener, "KEEPALIVE_SECONDS", KEPT_SECONDS)
+    monkeypatch.setattr(connection, "KEEPALIVE_SECONDS", KEPT_SECONDS)
     monkeypatch.setattr(accepting, "KEEPALIVE_SECONDS", KEPT_SECONDS)
     monkeypatch.setattr(pending_connections, "_SWEEP_SECONDS", KEPT_SECONDS)
     async with running_bridge(arena, tmp_path) as bridge, calling(bridge.origin, bridge.key) as caller:
