@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
 
 from bridge.answering.answer import Answer
 from bridge.answering.chat import Usage
 from bridge.answering.stages import ToolsOutcome
-
-T = TypeVar("T")
+from upstream.loop.parallel import run_all
 
 
 @asynccontextmanager
@@ -26,16 +23,6 @@ async def start_all(asks: Sequence[Callable[[], Awaitable[Answer]]]) -> AsyncIte
             return await stack.enter_async_context(await ask())
 
         yield await run_all([begin(ask) for ask in asks])
-
-
-async def run_all(coroutines: Sequence[Coroutine[Any, Any, T]]) -> Sequence[T]:
-    """Run the coroutines concurrently. If one fails, cancel the others and raise its error unchanged."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 def usage_of(answers: Sequence[Answer]) -> Usage:

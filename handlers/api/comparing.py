@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
-from bridge.answering.several import run_all, usage_of
+from bridge.answering.several import usage_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
 from bridge.errors import ApiError, invalid_request
@@ -20,6 +20,7 @@ from bridge.headers import MODEL
 from handlers.api.beginning import begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN, RECORD
+from upstream.loop.parallel import run_all
 from upstream.protocol.printable import printable
 
 #: How many models may be asked side by side.

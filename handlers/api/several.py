@@ -13,13 +13,14 @@ from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.prompting import request_tokens
-from bridge.answering.several import run_all, start_all, usage_of
+from bridge.answering.several import start_all, usage_of
 from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from handlers.api.beginning import begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN, RECORD
+from upstream.loop.parallel import run_all
 
 
 async def stream_several(

@@ -67,7 +67,33 @@ def sent(method: str, path: str, data: bytes | None = None, key: str | None = No
 
 async def leave(bridge: RunningBridge, stream: bool) -> str:
     """Leave a long answer, which nobody joins then."""
-    ask = chatted(messages=[{"role": "user", "content": f"/say {time.time()} {'word ' * 500}"}])
+    return await left(chatted(messages=long()), bridge, stream)
+
+
+async def leave_two(bridge: RunningBridge, stream: bool) -> str:
+    """Leave two choices, and the answers of two models."""
+    await left(chatted(messages=long(), n=2), bridge, stream)
+    return await left(chatted(messages=long(), model=two_of(bridge)), bridge, stream)
+
+
+async def leave_drawings(bridge: RunningBridge, _stream: bool) -> str:
+    """Leave two pictures that are being drawn."""
+    bridge.arena.faults.arm("silent_start", None)
+    return await left(asked("images/generations", output="image", prompt=f"a cat {time.time()}", n=2), bridge, False)
+
+
+def long() -> list[dict[str, str]]:
+    """A question with a long answer that nobody has asked before."""
+    return [{"role": "user", "content": f"/say {time.time()} {'word ' * 500}"}]
+
+
+def two_of(bridge: RunningBridge) -> str:
+    """The names of two models."""
+    return f"{bridge.model()}+{bridge.model(thinking=True)}"
+
+
+async def left(ask: Do, bridge: RunningBridge, stream: bool) -> str:
+    """Ask, and leave once the site has been asked."""
     async with TaskOwner() as tasks:  # which cancels it at the end
         tasks.spawn(ask(bridge, stream), name="leaves")
         await until(lambda: bridge.calls_held)
@@ -94,7 +120,22 @@ def joined(fault: str | None) -> Do:
 async def compared(bridge: RunningBridge, stream: bool) -> object:
     """Ask two models side by side, both of which are refused."""
     bridge.arena.faults.arm("rejected", None)
-    return await chatted(model=f"{bridge.model()}+{bridge.model(thinking=True)}")(bridge, stream)
+    return await chatted(model=two_of(bridge))(bridge, stream)
+
+
+async def drawn(bridge: RunningBridge, _stream: bool) -> object:
+    """Ask for two pictures."""
+    return await asked("images/generations", output="image", prompt="a cat", n=2)(bridge, False)
+
+
+def refused(ask: Do) -> Do:
+    """Ask what the site refuses."""
+
+    async def ask_in_vain(bridge: RunningBridge, stream: bool) -> object:
+        bridge.arena.faults.arm("rejected", None)
+        return await ask(bridge, stream)
+
+    return ask_in_vain
 
 
 def renewed(fault: str | None = None) -> Do:
@@ -129,10 +170,15 @@ DONE: Final[dict[str, Do]] = {
     "refused here: no such key": sent("POST", "/v1/chat/completions", b"{}", key="sk-nobody"),
     "refused here: no such path": sent("GET", "/v1/nothing"),
     "a caller leaves": leave,
+    "a caller leaves: two answers": leave_two,
+    "a caller leaves: drawings": leave_drawings,
     "joined: ends well": joined(None),
     "joined: refused": joined("rejected"),
     "joined: breaks off": joined("reset_middle"),
     "compared: refused": compared,
+    "two choices: refused": refused(chatted(n=2)),
+    "draws": drawn,
+    "draws: refused": refused(drawn),
     "renewal": renewed(),
     "renewal: refused": renewed("expired"),
     "renewal: reset": renewed("reset_before_headers"),

@@ -49,6 +49,25 @@ async def test_a_call_that_fails_leaves_no_cycle(arena: Arena, tmp_path: Path) -
     assert left_of == {}
 
 
+async def test_several_answers_that_fail_leave_no_cycle(arena: Arena, bridge: RunningBridge) -> None:
+    drawings = {"model": bridge.model(output="image"), "prompt": "a cat", "n": 2}
+
+    async def draw() -> int:
+        url = f"{bridge.base_url}/images/generations"
+        async with bridge.http.post(url, json=drawings, headers=bridge.headers) as answer:
+            await answer.read()
+            return answer.status
+
+    await bridge.logins_checked()
+    assert (await ask(bridge, n=2), await draw()) == (200, 200)
+    arena.faults.arm("rejected", None)
+    with left_behind() as left:
+        assert (await ask(bridge, n=2), await ask(bridge, n=2, stream=True), await draw()) == (400, 400, 400)
+        arena.faults.clear()
+        await ask(bridge)
+    assert not left.ours
+
+
 def test_cycles_are_found() -> None:
     held: list[object] = []
     with left_behind() as left:
