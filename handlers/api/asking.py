@@ -50,6 +50,7 @@ from handlers.request.appkeys import (
 from handlers.request.body import read_body
 from handlers.request.budget import Hold
 from handlers.request.joinable_answer import Reader
+from handlers.request.record import RequestRecord
 
 #: With `log.debug`, how many of a chat's messages are logged, the last ones.
 MAX_LOGGED_MESSAGES: Final = 10
@@ -79,7 +80,9 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
             if models:
                 return await compare(request, key, parsed, models, stamp, config)
             return await (stream_several if chat.stream else answer_several)(request, key, parsed, stamp, config)
-        fetch_chat = None if fetch is None else partial(_fetch, fetch, hold, stores=stateful is not None)
+        fetch_chat = (
+            None if fetch is None else partial(_fetch, fetch, hold, request[RECORD], stores=stateful is not None)
+        )
         return await (stream if chat.stream else _answer_whole)(request, key, parsed, stamp, fetch_chat, config)
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -103,7 +106,7 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
                 )
                 chat = parsed.chat
                 if hold.size:
-                    _shrink(hold, parsed, stores=stateful is not None)
+                    _shrink(hold, record, parsed, stores=stateful is not None)
                 if len(chat.messages) > MOST_MESSAGES:
                     check_count(chat.messages, config.upstream.max_prompt_chars)
                 record.model = chat.model[:200]
@@ -121,18 +124,18 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
     return handle
 
 
-async def _fetch(fetch: Fetch, hold: Hold, *, stores: bool) -> ChatRequest:
+async def _fetch(fetch: Fetch, hold: Hold, record: RequestRecord, *, stores: bool) -> ChatRequest:
     """Fetch the pictures that a request links to, and return its chat with them. Raises ApiError."""
     parsed = await fetch(hold)
     if hold.size:
-        _shrink(hold, parsed, stores=stores)
+        _shrink(hold, record, parsed, stores=stores)
     return parsed.chat
 
 
-def _shrink(hold: Hold, parsed: DialectRequest, *, stores: bool) -> None:
-    """Reduce a large body's hold to what stays in memory once it is parsed: texts, files, what its API stores."""
+def _shrink(hold: Hold, record: RequestRecord, parsed: DialectRequest, *, stores: bool) -> None:
+    """Reduce a large body's hold to what stays in memory: texts, files, what its API stores, and what is recorded."""
     kept = parsed.input_bytes if stores and isinstance(parsed, StoringRequest) else 0
-    hold.shrink(bytes_of(parsed.chat.messages) + kept)
+    hold.shrink(bytes_of(parsed.chat.messages) + kept + record.recorded_bytes)
 
 
 async def _stream(

@@ -48,6 +48,7 @@ from handlers.request.appkeys import (
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.joinable_answer import Reader
+from handlers.request.record import RequestRecord
 from upstream.loop.parallel import map_concurrently
 from upstream.protocol.errors import UpstreamError
 from upstream.protocol.events import Images
@@ -91,9 +92,9 @@ async def _answer(request: web.Request, read: _Read, max_bytes: int | None = Non
         async with hold_memory(request, key, config, limit=limit) as hold:
             wanted, fetch = await read(request, config, limit, digest)
             if wanted.pictures:
-                hold.shrink(_size(wanted))
+                hold.shrink(_size(wanted) + record.recorded_bytes)
             record.model = wanted.model[:200]
-            fetch_held = None if fetch is None else partial(_fetch, fetch, hold)
+            fetch_held = None if fetch is None else partial(_fetch, fetch, hold, record)
             if not may_join(request, config):
                 return await _draw(request, key, wanted, config, fetch_held)
             with join_or_begin(request, request.path, digest, config, slot, draws=True) as joined:
@@ -159,10 +160,10 @@ def _size(wanted: ImageRequest) -> int:
     return sum(len(picture.data) for picture in wanted.pictures)
 
 
-async def _fetch(fetch: Fetch, hold: Hold) -> ImageRequest:
+async def _fetch(fetch: Fetch, hold: Hold, record: RequestRecord) -> ImageRequest:
     """Fetch the pictures that the request links to, and return it with them. Raises ApiError."""
     wanted = await fetch(hold)
-    hold.shrink(_size(wanted))
+    hold.shrink(_size(wanted) + record.recorded_bytes)
     return wanted
 
 

@@ -108,6 +108,7 @@ async def handle_request(request: web.Request, handler: Handler) -> web.StreamRe
             record.reason = _reason_of(response)
         if record.recording is not None:
             record.recording.end(request, record, response, status)
+            record.recording = None  # an idle connection refers to its last request
         quiet = (record.quiet and status < 400) or handler in PROBES
         app[REQUEST_LOG].record_end(request, record, status, time.monotonic() - began, quiet=quiet)
     if app[DRAIN].draining:

@@ -59,6 +59,11 @@ class RequestRecord:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
+    @property
+    def recorded_bytes(self) -> int:
+        """How many bytes of the request's body its recording holds."""
+        return 0 if self.recording is None else self.recording.body_bytes
+
     def note(self, chat: ChatRequest) -> None:
         """Record what the chat asks for, apart from its model."""
         self.streamed, self.messages = chat.stream, len(chat.messages)

@@ -62,6 +62,11 @@ class CallRecording:
         with capturing(self._material.capture):
             return await handler(request)
 
+    @property
+    def body_bytes(self) -> int:
+        """How many bytes of the request's body it holds."""
+        return len(self._material.body)
+
     def note_body(self, body: bytes) -> None:
         """Record the request's body once it has been read."""
         self._material.body = body

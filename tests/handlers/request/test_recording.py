@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,13 @@ from recorded import recorded, recorded_file
 from running import RunningBridge, running_bridge
 
 from bridge.recording.folder import RecordingFiles
+from bridge.recording.material import Material
 from bridge.state.documents import StateFolder
-from handlers.request.appkeys import CLIENT
+from bridge.tasks import TaskOwner
+from handlers.request.appkeys import BODY_BUDGET, CLIENT
+from handlers.request.budget import TOTAL_BYTES
 from handlers.request.recording import RECORDER
-from upstream.arena import Arena
+from upstream.arena import Arena, Line, Until
 from upstream.http.exchange import PooledResponse
 
 
@@ -127,3 +134,28 @@ async def test_nothing_listens_where_nobody_records(tmp_path: Path, monkeypatch:
         assert not bridge.app[RECORDER].active
         assert not (bridge.folder.path / "recordings").exists()
     assert seen == [PooledResponse]
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_recorded_body_counts_while_its_request_runs(leaves: bool, tmp_path: Path) -> None:
+    size = 2_000_000
+    async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
+        budget, go_on = bridge.app[BODY_BUDGET], asyncio.Event()
+        arena.script = lambda _: [Until(go_on), Line("a0", "one"), Line("ad", {"finishReason": "stop"})]
+        async with TaskOwner() as tasks:
+            body = io.BytesIO(json.dumps({**bridge.chat("hello"), "ignored": "x" * size}).encode())
+            asking = tasks.spawn(bridge.post(body, headers={"x-bridge-join": "false"}), name="ask")
+            async with asyncio.timeout(20):
+                while not arena.chats:  # noqa: ASYNC110 — nothing tells of it
+                    await asyncio.sleep(0.01)
+            assert TOTAL_BYTES - budget.free >= size
+            if leaves:
+                asking.cancel()
+            else:
+                go_on.set()
+                await (await asking).read()
+            async with asyncio.timeout(20):
+                while budget.free != TOTAL_BYTES or bridge.calls_held:  # noqa: ASYNC110 — nothing tells of it
+                    await asyncio.sleep(0.01)
+        # It is too large to be kept.
+        assert not [each for each in gc.get_objects() if isinstance(each, Material) and len(each.body) >= size]
