@@ -148,7 +148,7 @@ class Attempts:
         account = await self._choose_fresh(chat)
         user_id = account.user_id
         chat.tried.add(user_id)
-        prompt, files = self._shown(chat)
+        prompt, files = self._prompt_and_files(chat)
         was_untouched = chat.untouched
         answer: ArenaAnswer | None = None
         self._pool.hold(account)
@@ -252,7 +252,7 @@ class Attempts:
             return account
         return self._pool.choose(chat.model.modality, avoid=chat.tried, unready=self._renewals.unready())
 
-    def _shown(self, chat: ChatState) -> tuple[str, tuple[File, ...]]:
+    def _prompt_and_files(self, chat: ChatState) -> tuple[str, tuple[File, ...]]:
         """Return the prompt and files to send for this turn. Raises ApiError if the site would not take them."""
         if chat.turn.kind == "regenerate":
             return "", ()

@@ -201,15 +201,16 @@ class Relay:
             )
         usable = partial(self._attempts.is_usable, asked.model)
         turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable, asked.instructions)
-        return self._placed(asked, turn)
+        return self._chat_state(asked, turn)
 
     async def _begin_shared(self, shared: SharedConversations, asked: PreparedChat, key: ApiKey) -> ChatState:
         """Find the conversation that the request continues, in the table shared with other processes."""
         lookup = look_up(key.id, asked.model.id, asked.messages, asked.instructions)
         usable = [account.user_id for account in self._pool.usable(asked.model.modality)]
-        return self._placed(asked, await shared.take(lookup, usable))
+        return self._chat_state(asked, await shared.take(lookup, usable))
 
-    def _placed(self, asked: PreparedChat, turn: Turn) -> ChatState:
+    def _chat_state(self, asked: PreparedChat, turn: Turn) -> ChatState:
+        """The state before the first attempt; a follow-up that may not be sent becomes a new evaluation."""
         chat = ChatState(asked.messages, asked.model, turn, taken=turn.evaluation, instructions=asked.instructions)
         if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
             turn.start_anew("follow_ups")
