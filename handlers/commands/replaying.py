@@ -41,6 +41,8 @@ _HOST: Final = "127.0.0.1"
 #: Part of the path of a call that continues an evaluation.
 _FOLLOW_UP: Final = "/post-to-evaluation/"
 _REQUEST_ID: Final = "replay"
+#: How long the bridge may continue a call after the client has read its end, or has left, in seconds.
+END_SECONDS: Final = 30.0
 #: How long a recorded silence lasts in a replay without pauses, in seconds.
 _SILENCE_SECONDS: Final = 1.0
 #: Headers about the recorded client's connection and rights, which are not replayed.
@@ -98,7 +100,11 @@ async def _play(stack: AsyncExitStack, recording: Recording, arena: Arena, path:
     playback = arena.playback = Playback(_answers(recording, in_time=in_time))
     leaves = recording.outcome is not None and recording.outcome.status == 499
     await _send(recording, origin, secret, playback if leaves else None)
-    material = await app[RECORDER].ended(_REQUEST_ID)  # also for the bridge, which may take longer
+    try:
+        async with asyncio.timeout(END_SECONDS):  # the bridge may take longer than its caller
+            material = await app[RECORDER].ended(_REQUEST_ID)
+    except TimeoutError:
+        raise NotARecording("its request does not ask a model") from None
     if material.outcome is None:
         raise NotARecording("the call has no outcome")
     return Played(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 from recorded import recorded_file
 from running import running_bridge
 
-from bridge.recording.document import decode
+from bridge.recording.document import NotARecording, decode
 from handlers.commands.replay import differences_of, replay
 from handlers.commands.replaying import play
 from upstream.arena import JSON_MODEL, Arena, tool_models
@@ -141,6 +142,24 @@ def test_a_file_is_replayed_and_one_that_ends_otherwise_is_told_from_it(tmp_path
     other = CliRunner().invoke(replay, [str(file)])
     assert other.exit_code == 1
     assert "differs   the finish reason: none in the recording, length now" in other.output
+
+
+async def test_a_request_that_asks_no_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.commands.replaying.END_SECONDS", 0.5)
+    async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
+
+        async def call() -> None:
+            async with await bridge.post(bridge.chat("hello")) as answer:
+                await answer.read()
+
+        recording = decode(await recorded_file(bridge, call))
+    for changed in (
+        replace(recording, method=""),
+        replace(recording, method="GET"),
+        replace(recording, target="/v1/models"),
+    ):
+        with pytest.raises(NotARecording):
+            await play(changed)
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
