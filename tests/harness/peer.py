@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from upstream.capture import CapturingExchanges
 from upstream.client import ArenaClient
@@ -19,18 +19,26 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain; charset=utf-8\r\nContent-Len
 
 
 @asynccontextmanager
-async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[PooledExchanges, str]]:
-    """Run a server that calls `peer` for each connection; yield exchanges with it, and its origin."""
+async def listening(peer: Peer) -> AsyncIterator[int]:
+    """Run a server that calls `peer` for each connection, until it ends or the other side has left; yield its port."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await peer(reader, writer)
+            with suppress(OSError, asyncio.IncompleteReadError):
+                await peer(reader, writer)
         finally:
             writer.close()
 
-    server = await asyncio.start_server(play, "127.0.0.1", 0, backlog=1000)
-    async with server, open_exchanges(connections, connect_timeout=5, timers=Timers()) as exchanges:
-        yield exchanges, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with await asyncio.start_server(play, "127.0.0.1", 0, backlog=1000) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@asynccontextmanager
+async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[PooledExchanges, str]]:
+    """Run such a server; yield exchanges with it, and its origin."""
+    timers = Timers()
+    async with listening(peer) as port, open_exchanges(connections, connect_timeout=5, timers=timers) as exchanges:
+        yield exchanges, f"http://127.0.0.1:{port}"
 
 
 async def read(response: PooledResponse) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from asking import Asker, connected
-from peer import Peer
+from peer import Peer, listening
 
 from upstream.arena import Arena
 from upstream.protocol.errors import UpstreamError
@@ -22,15 +22,8 @@ HTML = b"Content-Type: text/html\r\n"
 
 @asynccontextmanager
 async def served(peer: Peer) -> AsyncIterator[str]:
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await peer(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(play, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(peer) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def answers(status: str, headers: bytes = b"", body: bytes = b"") -> Peer:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from asking import connected
+from peer import Peer, listening
 
 from upstream.http.connection import WRITE_BYTES
 from upstream.protocol.errors import ProtocolViolated, Rejected, ServerFailed
 from upstream.protocol.files import File
 from upstream.storage import Storage, open_storage
-
-Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 STORED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -25,16 +24,8 @@ def file_of(data: bytes) -> File:
 
 @asynccontextmanager
 async def storing(peer: Peer) -> AsyncIterator[tuple[Storage, str]]:
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await peer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async with await asyncio.start_server(play, "127.0.0.1", 0) as server, asyncio.timeout(20):
-        origin = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with listening(peer) as port:
+        origin = f"http://127.0.0.1:{port}"
         async with connected(origin) as client, open_storage(client.settings, connections=2) as store:
             yield store, f"{origin}/bucket/key?X-Signature=a%2Fb"
 

@@ -6,16 +6,17 @@ import asyncio
 import logging
 import os
 import random
-import signal
 import stat
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from counted import Clock
 from ended import DAY, KEEP, NOW, ended, files, mixed, prepared, write
+from killed import last_report_of_killed
 from no_files import NO_FILES
 
 from bridge.activity import index
@@ -63,20 +64,7 @@ async def test_a_batch_is_appended_to_the_file_of_its_day(folder: StateFolder) -
 
 
 def test_a_kill_loses_at_most_the_last_batch(folder: StateFolder) -> None:
-    reading, writing = os.pipe()
-    if not (pid := os.fork()):
-        os.close(reading)
-        try:
-            asyncio.run(_keep_for_ever(folder, writing))
-        finally:
-            os._exit(1)  # a forked child must never return into pytest
-    os.close(writing)
-    with os.fdopen(reading, "rb") as reports:
-        lines = [reports.readline() for _ in range(20)]
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        lines += reports.readlines()
-    written = int(lines[-1])
+    written = last_report_of_killed(partial(_keep_for_ever, folder))
     ids = kept(folder)
     assert ids == [ended(number).id for number in reversed(range(len(ids)))], "no request twice, none missing between"
     assert written <= len(ids) <= written + 7

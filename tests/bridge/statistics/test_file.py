@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import random
-import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from counted import DAY, DAYS, SHORT, Clock, Happened, assert_adds_up
+from killed import last_report_of_killed
 
 from bridge.state.documents import StateFolder
 from bridge.state.errors import StateError
@@ -200,20 +201,7 @@ async def test_a_day_of_traffic_adds_up_over_restarts_and_a_kill(folder: StateFo
 
 
 def test_a_kill_loses_nothing_that_was_flushed(folder: StateFolder) -> None:
-    reading, writing = os.pipe()
-    if not (pid := os.fork()):
-        os.close(reading)
-        try:
-            asyncio.run(_count_for_ever(folder, writing))
-        finally:
-            os._exit(1)  # a forked child must never return into pytest
-    os.close(writing)
-    with os.fdopen(reading, "rb") as reports:
-        lines = [reports.readline() for _ in range(20)]
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        lines += reports.readlines()
-    flushed = int(lines[-1])
+    flushed = last_report_of_killed(partial(_count_for_ever, folder))
     stats = asyncio.run(started(folder, Clock())).stats
     # At most one flush was done but not yet reported.
     assert stats.totals.requests in (flushed, flushed + 7)

@@ -154,12 +154,6 @@ def says(*deltas: str) -> Callable[[Turn], AsyncIterator[Step]]:
 
 
 @pytest.fixture
-async def arena() -> AsyncIterator[Arena]:
-    async with Arena() as arena:
-        yield arena
-
-
-@pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
     dialects: dict[str, Dialect] = {"/plain": Plain(), "/upper": Staged(UpperCase), "/line": Staged(FirstLine)}
     async with running_bridge(arena, tmp_path, dialects=dialects) as bridge:

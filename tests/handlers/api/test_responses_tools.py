@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -12,7 +11,7 @@ import pytest
 from agents import answers
 from openresponses import check_event, check_object
 from response_events import Read, check_sdk_response, events_of, read_events
-from running import RunningBridge, running_bridge
+from running import RunningBridge
 from tool_forms import block
 
 from upstream.arena import JSON_MODEL, Arena, builtin_models, tool_models
@@ -52,12 +51,6 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 async def arena() -> AsyncIterator[Arena]:
     async with Arena(models=(*builtin_models(), *tool_models())) as arena:
         yield arena
-
-
-@pytest.fixture
-async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    async with running_bridge(arena, tmp_path) as bridge:
-        yield bridge
 
 
 async def ask(bridge: RunningBridge, given: object, *, stream: bool = False, **body: Any) -> Read:

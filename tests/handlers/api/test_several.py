@@ -20,12 +20,6 @@ from upstream.arena import Arena, Line, Step, Turn, Until
 
 
 @pytest.fixture
-async def arena() -> AsyncIterator[Arena]:
-    async with Arena() as arena:
-        yield arena
-
-
-@pytest.fixture
 def agents() -> Agents:
     agents = Agents()
     agents.change = lambda chat: chat._replace(choices=3)

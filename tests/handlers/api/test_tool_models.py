@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Literal
 
 import openai
 import pydantic
 import pytest
-from running import RunningBridge, running_bridge
+from running import RunningBridge
 
 from bridge.statistics.counts import ToolUse
 from handlers.request.appkeys import STATS
@@ -43,12 +42,6 @@ CALLING = [model.public_name for model in tool_models() if model.public_name not
 async def arena() -> AsyncIterator[Arena]:
     async with Arena(models=(*builtin_models(), *tool_models())) as arena:
         yield arena
-
-
-@pytest.fixture
-async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    async with running_bridge(arena, tmp_path) as bridge:
-        yield bridge
 
 
 def user(text: str) -> Any:

@@ -28,12 +28,6 @@ FORMAT = JsonFormat(WEATHER.parameters)
 
 
 @pytest.fixture
-async def arena() -> AsyncIterator[Arena]:
-    async with Arena() as arena:
-        yield arena
-
-
-@pytest.fixture
 def agents() -> Agents:
     return Agents()
 

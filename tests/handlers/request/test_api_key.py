@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
-from running import RunningBridge, running_bridge
+from running import RunningBridge
 
 from bridge.dialects.api_key import sent_key
-from upstream.arena import Arena
 
 KEY = "sk-lmab-0123"
 
@@ -60,12 +56,6 @@ def test_no_key_is_found(headers: list[tuple[str, str]]) -> None:
 def test_a_secret_found_in_any_bytes_is_one_word(headers: list[tuple[str, str]]) -> None:
     key = sent_key(CIMultiDict(headers))
     assert key is None or (key == key.strip() != "")
-
-
-@pytest.fixture
-async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    async with running_bridge(arena, tmp_path / "state") as bridge:
-        yield bridge
 
 
 SENT = {

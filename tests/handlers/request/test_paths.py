@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
 from request_log import RequestLog
-from running import RunningBridge, running_bridge
+from running import RunningBridge
 from yarl import URL
 
 from handlers.request.paths import hint, served_path
-from upstream.arena import Arena
-
-
-@pytest.fixture
-async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    async with running_bridge(arena, tmp_path / "state") as bridge:
-        yield bridge
 
 
 async def status_of(bridge: RunningBridge, target: str, body: str | None = None) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 from aiohappyeyeballs import AddrInfoType
-from peer import OK, read
+from peer import OK, listening, read
 from polling import until
 
 from upstream.fetch import Fetcher, FetchRefused, open_fetcher
@@ -25,8 +25,6 @@ PUBLIC, OTHER = "93.184.215.14", "2606:4700::1111"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(50)
 PICTURE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(PNG), PNG)
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\nProxy-agent: test\r\n\r\n"
-
-Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -48,20 +46,6 @@ class Names:
             else (socket.AF_INET, socket.SOCK_STREAM, 0, "", (each, port))
             for each in self.known[host]
         ]
-
-
-@asynccontextmanager
-async def listening(peer: Peer) -> AsyncIterator[int]:
-    async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await peer(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async with await asyncio.start_server(play, "127.0.0.1", 0) as server, asyncio.timeout(20):
-        yield server.sockets[0].getsockname()[1]
 
 
 @asynccontextmanager
