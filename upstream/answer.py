@@ -67,6 +67,14 @@ class ArenaAnswer:
     texts of failures.
     """
 
+    #: Whether the last batch has been read.
+    ended = False
+    _begun = False  # whether an event has arrived
+    _bytes = 0  # fed to `_wire` so far
+    _limit_before_content = math.inf  # for `_bytes`
+    _data = b""  # received but not fed to `_wire` yet
+    _flow: _Flow | None = None
+
     def __init__(
         self,
         response: Response,
@@ -80,22 +88,15 @@ class ArenaAnswer:
         self._response = response
         self._connection = response.connection
         self._take = response.take
-        self._begun = False  # whether an event has arrived
         self._wire = Wire(memory_budget=memory_budget)
         self._secrets = secrets or Secrets()
         self._memory = (memory_budget or MemoryBudget()).share()  # for an answer that is collected as a whole
-        self._bytes = 0  # fed to `_wire` so far
-        self._limit_before_content = math.inf  # for `_bytes`
-        self._data = b""  # received but not fed to `_wire` yet
         self._unread: list[Event] = []  # a batch for the next `read`
-        self._flow: _Flow | None = None
         self._idle_timeout = idle_timeout
         self._extension = min(idle_timeout, first_byte_timeout)
         self._deadline = deadline
         #: The origin that the answer comes from, after redirects.
         self.origin = response.origin
-        #: Whether the last batch has been read.
-        self.ended = False
 
     @property
     def unknown(self) -> Mapping[str, int]:

@@ -32,7 +32,7 @@ _READ_IN_THREAD_CHARS: Final = 16_000
 _logger: Final = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
+@dataclass
 class Answer:
     """One answer that has begun: an async context manager that releases what the answer holds.
 
@@ -58,18 +58,19 @@ class Answer:
     #: The maximum number of tokens for the caller; the limit among the stages sees only the first answer.
     _max_tokens: int | None = None
     #: The last batch has been returned: upstream has finished, or a stage needs no more of the answer.
-    complete: bool = False
-    finish_reason: str | None = None
+    complete: bool = field(default=False, init=False)
+    finish_reason: str | None = field(default=None, init=False)
     #: What upstream sent, for the statistics.
-    received: AnswerRecord = field(default_factory=AnswerRecord)
+    received: AnswerRecord = field(init=False)
     #: What the caller received, for its usage and the conversation; the same record if there are no stages.
     delivered: AnswerRecord = field(init=False)
-    _failure: UpstreamError | None = None
-    _refusal: ApiError | None = None  # a stage's
-    _ended: bool = False  # nothing more is read from upstream
-    _finish: Finish | None = None  # upstream's, None if a stage ended the answer
+    _failure: UpstreamError | None = field(default=None, init=False)
+    _refusal: ApiError | None = field(default=None, init=False)  # a stage's
+    _ended: bool = field(default=False, init=False)  # nothing more is read from upstream
+    _finish: Finish | None = field(default=None, init=False)  # upstream's, None if a stage ended the answer
 
     def __post_init__(self) -> None:
+        self.received = AnswerRecord()
         self.delivered = self.received if self._stages is NO_STAGES else AnswerRecord()
 
     def usage(self) -> Usage:
@@ -209,21 +210,23 @@ class Answer:
 
     async def _conclude(self, batch: Sequence[AnswerEvent]) -> Sequence[AnswerEvent]:
         """Mark the answer complete and remember it, or keep a stage's refusal; return the last `batch`."""
-        stages = self._stages
+        stages, finish = self._stages, self._finish
+        self.finish_reason = finish.reason if finish else None
+        faithful = regenerable = True
         if stages:
             self._refusal = stages.error
             if self._refusal is not None:
                 if not batch:
                     raise self._refusal.again()
                 return batch
+            self.finish_reason = stages.finish_reason(self.finish_reason)
+            faithful, regenerable = stages.faithful, stages.regenerable
         self.complete = True
-        reason = self._finish.reason if self._finish else None
-        self.finish_reason = stages.finish_reason(reason) if stages else reason
         whole = self.delivered.whole()
-        if self._finish is not None and whole is not None and (not stages or stages.faithful):
+        if finish is not None and whole is not None and faithful:
             # Before the caller sees the end, because its next turn may follow immediately.
             answer = Message("assistant", whole, tool_calls=self.delivered.calls)
-            remembered = self._on_complete(answer, stages.regenerable)
+            remembered = self._on_complete(answer, regenerable)
             if remembered is not None:
                 await remembered
         return batch

@@ -71,7 +71,7 @@ class AttemptRecord(NamedTuple):
     reason: Reason
 
 
-@dataclass(slots=True)
+@dataclass
 class ChatState:
     """The state that all attempts of one request share."""
 
@@ -79,21 +79,21 @@ class ChatState:
     model: Model
     turn: Turn
     #: What the model is told about tools and the format of its answer.
-    instructions: str = ""
-    #: User ids of the accounts tried so far.
-    tried: set[str] = field(default_factory=set)
+    instructions: str
+    #: The attempts so far.
+    attempts: list[AttemptRecord]
     taken: Evaluation | None = None
     remembered: bool = True
+    #: User ids of the accounts tried so far.
+    tried: set[str] = field(default_factory=set)
     #: Nothing that was sent can have changed the evaluation that was taken, so it may be put back.
-    untouched: bool = True
+    untouched: bool = field(default=True, init=False)
     #: The user id of the account that the next attempt should reuse, since the refusal was not its fault.
-    stay_with: str = ""
+    stay_with: str = field(default="", init=False)
     #: How often a refused cookie turned out to be valid, or to have been replaced.
-    good_cookies_refused: int = 0
+    good_cookies_refused: int = field(default=0, init=False)
     #: The id of the evaluation's last answer if the model was asked again, else ''.
-    last_message_id: str = ""
-    #: The attempts so far.
-    attempts: list[AttemptRecord] = field(default_factory=list)
+    last_message_id: str = field(default="", init=False)
 
 
 class StartedAnswer(NamedTuple):

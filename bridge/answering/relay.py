@@ -162,10 +162,14 @@ class Relay:
         self, asked: PreparedChat, key: ApiKey, prompt_tokens: int, attempts: list[AttemptRecord], *, standalone: bool
     ) -> Answer:
         if self._shared is None or standalone:
-            chat = self._begin(asked, key, standalone=standalone)
+            turn = Turn.standalone() if standalone else self._take_turn(asked, key)
         else:
-            chat = await self._begin_shared(self._shared, asked, key)
-        chat.attempts = attempts
+            turn = await self._take_shared_turn(self._shared, asked, key)
+        chat = ChatState(
+            asked.messages, asked.model, turn, asked.instructions, attempts, turn.evaluation, not standalone
+        )
+        if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
+            turn.start_anew("follow_ups")
         try:
             if len(asked.messages) > _MANY_MESSAGES:
                 await asyncio.sleep(0)
@@ -193,28 +197,16 @@ class Relay:
             asked.max_tokens,
         )
 
-    def _begin(self, asked: PreparedChat, key: ApiKey, *, standalone: bool) -> ChatState:
+    def _take_turn(self, asked: PreparedChat, key: ApiKey) -> Turn:
         """Find the conversation that the request continues."""
-        if standalone:
-            return ChatState(
-                asked.messages, asked.model, Turn.standalone(), remembered=False, instructions=asked.instructions
-            )
         usable = partial(self._attempts.is_usable, asked.model)
-        turn = self._conversations.take(key.id, asked.model.id, asked.messages, usable, asked.instructions)
-        return self._chat_state(asked, turn)
+        return self._conversations.take(key.id, asked.model.id, asked.messages, usable, asked.instructions)
 
-    async def _begin_shared(self, shared: SharedConversations, asked: PreparedChat, key: ApiKey) -> ChatState:
+    async def _take_shared_turn(self, shared: SharedConversations, asked: PreparedChat, key: ApiKey) -> Turn:
         """Find the conversation that the request continues, in the table shared with other processes."""
         lookup = look_up(key.id, asked.model.id, asked.messages, asked.instructions)
         usable = [account.user_id for account in self._pool.usable(asked.model.modality)]
-        return self._chat_state(asked, await shared.take(lookup, usable))
-
-    def _chat_state(self, asked: PreparedChat, turn: Turn) -> ChatState:
-        """The state before the first attempt; a follow-up that may not be sent becomes a new evaluation."""
-        chat = ChatState(asked.messages, asked.model, turn, taken=turn.evaluation, instructions=asked.instructions)
-        if turn.kind == "follow-up" and turn.evaluation is not None and not self._may_follow_up(turn.evaluation):
-            turn.start_anew("follow_ups")
-        return chat
+        return await shared.take(lookup, usable)
 
     def _may_follow_up(self, evaluation: Evaluation) -> bool:
         return self._config().upstream.follow_ups == "auto" and self._follow_ups.are_allowed(evaluation.user_id)

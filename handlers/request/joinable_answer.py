@@ -34,11 +34,10 @@ class Disconnectable(Protocol):
 class Opening:
     """The opening of a stream, encoded once for all who read the stream."""
 
-    __slots__ = ("_encoder", "_start", "idle", "keepalive")
+    _start: bytes | None = None
 
     def __init__(self, encoder: StreamOpening) -> None:
         self._encoder = encoder
-        self._start: bytes | None = None
         self.keepalive = encoder.keepalive
         self.idle = encoder.idle
 
@@ -61,30 +60,20 @@ class JoinableAnswer:
     the answer goes on.
     """
 
-    __slots__ = (
-        "_answers",
-        "_caught_up",
-        "_connection",
-        "_first_kept",
-        "_goes_on",
-        "_may_go_on",
-        "_parts",
-        "_readers",
-        "_size",
-        "_task",
-        "_waiting",
-        "attended",
-        "begun_by",
-        "config",
-        "ended",
-        "error",
-        "failure",
-        "identity",
-        "is_ambiguous",
-        "may_be_retried",
-        "opening",
-        "received",
-    )
+    #: What the stream begins with, once that is known.
+    opening: Opening | None = None
+    #: Whether an equal request ran at the same time, so that a retry could be of either.
+    is_ambiguous = False
+    ended = False
+    #: Whether a caller has received the end.
+    received = False
+    #: After a failure: the error in place of an answer, or the event with which its stream broke off.
+    error: ApiError | None = None
+    failure: bytes | None = None
+    _first_kept = 0  # the number of the first of `_parts`
+    _size = 0  # of the parts
+    _caught_up: asyncio.Future[None] | None = None
+    _goes_on = False
 
     def __init__(
         self,
@@ -100,6 +89,8 @@ class JoinableAnswer:
     ) -> None:
         """`may_be_retried` is whether a retry of the request could be recognised as one."""
         self._answers = answers
+        #: Whether its own caller waits for it.
+        self.attended = True
         self.identity = identity
         self.config = config
         self.begun_by = begun_by
@@ -107,25 +98,9 @@ class JoinableAnswer:
         self._task: asyncio.Future[Any] | None = task
         self._connection = connection
         self._may_go_on = may_go_on
-        #: What the stream begins with, once that is known.
-        self.opening: Opening | None = None
-        self._parts: list[bytes] | None = []  # from part number `_first_kept` on; None once they are dropped
-        self._first_kept = 0
-        self._size = 0  # of the parts
+        self._parts: list[bytes] | None = []  # None once they are dropped
         self._readers: list[Reader] = []
         self._waiting: list[asyncio.Future[None]] = []  # readers that have taken all parts
-        self._caught_up: asyncio.Future[None] | None = None
-        #: Whether its own caller waits for it.
-        self.attended = True
-        self._goes_on = False
-        #: Whether an equal request ran at the same time, so that a retry could be of either.
-        self.is_ambiguous = False
-        self.ended = False
-        #: Whether a caller has received the end.
-        self.received = False
-        #: After a failure: the error in place of an answer, or the event with which its stream broke off.
-        self.error: ApiError | None = None
-        self.failure: bytes | None = None
 
     def __enter__(self) -> Self:
         if self._connection is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.answering.answer import Answer
@@ -20,17 +19,13 @@ if TYPE_CHECKING:
     from handlers.request.recording import CallRecording
 
 
-@dataclass(slots=True, eq=False)
 class RequestRecord:
     """The record of one request, for the log, the answer's headers, the dashboard and the statistics.
 
     `ttft` and `seconds` are in seconds, `began` is unix time. `status` is None while the request runs.
     """
 
-    request_id: str
-    api: str | None = None  # the name of the front API, where a model is asked
     number: int = 0  # in order of arrival; 0 before the dashboard shows it
-    began: float = field(default_factory=time.time)
     client: str = ""  # its User-Agent
     key: str | None = None
     model: str | None = None  # as requested
@@ -42,8 +37,6 @@ class RequestRecord:
     refused: bool = False  # by the bridge itself, not by the site
     prompt: str | None = None  # only with log.debug
     ttft: float | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    answers: list[Answer] = field(default_factory=list)
     lifetime: AnswerLifetime | None = None
     queued: QueuedCall | None = None  # where `limits.queue_seconds` is set
     recording: CallRecording | None = None  # if the request is being recorded
@@ -55,9 +48,17 @@ class RequestRecord:
     streamed: bool = False
     messages: int = 0
     tools: int = 0
-    attempts: list[AttemptRecord] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    def __init__(self, request_id: str, api: str | None = None) -> None:
+        """`api` is the name of the front API, where a model is asked."""
+        self.request_id = request_id
+        self.api = api
+        self.began = time.time()
+        self.headers: dict[str, str] = {}
+        self.answers: list[Answer] = []
+        self.attempts: list[AttemptRecord] = []
 
     @property
     def recorded_bytes(self) -> int:

@@ -30,17 +30,18 @@ class EventStream(CallerWriter):
     without a write, the stream commits to status 200 and sends a keep-alive.
     """
 
+    #: Whether the encoder's opening has been written, or is never to be.
+    started = False
+    #: Whether the status has been sent, so that an error must be an event.
+    committed = False
+    _keepalive_task: asyncio.Task[None] | None = None
+
     def __init__(self, request: web.Request, encoder: StreamOpening, config: Config) -> None:
         super().__init__(request, CallerResponse(headers=_HEADERS), config.server.write_timeout)
-        self._tasks = request.app[TASKS]
-        self._timers = request.app[TIMERS]
+        app = request.app
+        self._tasks, self._timers = app[TASKS], app[TIMERS]
         self._encoder = encoder
-        #: Whether the encoder's opening has been written, or is never to be.
-        self.started = False
         self._settings = config.stream
-        self._keepalive_task: asyncio.Task[None] | None = None
-        #: Whether the status has been sent, so that an error must be an event.
-        self.committed = False
 
     def __enter__(self) -> Self:
         if self._settings.keepalive != "off":

@@ -25,14 +25,15 @@ _SLICE_BYTES: Final = 64 * 1024
 class CallerWriter:
     """Writes the body of one answer; call `prepare` first."""
 
+    _chunked = False
+    _transport: asyncio.Transport | None = None
+
     def __init__(self, request: web.Request, response: CallerResponse, write_timeout: float) -> None:
         self._request = request
         self.response = response
         self._write_timeout = write_timeout
         self._loop = asyncio.get_running_loop()
         self._written_at = monotonic()
-        self._chunked = False
-        self._transport: asyncio.Transport | None = None
         record = request.get(RECORD)
         self._recording = None if record is None else record.recording
 

@@ -65,6 +65,11 @@ _KNOWN_TAGS: Final = frozenset({*_DELTA_TAGS, *READERS, *_SKIPPED_TAGS, _EXPLAIN
 class Wire:
     """Parses one answer. Call `close` at the end, to release its share of `memory_budget`."""
 
+    #: Upstream's own explanation of an answer without content, from bookkeeping lines; '' if there is none.
+    explanation = ""
+    _at_eof = False
+    _dropping = False  # skips the rest of an overlong line, up to its newline
+
     def __init__(self, *, max_line_bytes: int = MAX_LINE_BYTES, memory_budget: MemoryBudget | None = None) -> None:
         self._max_line_bytes = max_line_bytes
         self._memory = (memory_budget or MemoryBudget()).share()  # for the unfinished line
@@ -72,13 +77,9 @@ class Wire:
         self._half_pairs: dict[_Deltas, str] = {}  # high surrogates at the ends of deltas, until their pairs arrive
         #: Whether the terminal event has been returned.
         self.ended = False
-        self._at_eof = False
-        self._dropping = False  # skips the rest of an overlong line, up to its newline
         self._unknown = KindCounter(MAX_KINDS_PER_ANSWER)
         #: The first lines with something unknown, for a recording of it; at most `MAX_LINES`, each truncated.
         self.unknown_lines: list[bytes] = []
-        #: Upstream's own explanation of an answer without content, from bookkeeping lines; '' if there is none.
-        self.explanation = ""
 
     @property
     def unknown(self) -> Mapping[str, int]:
