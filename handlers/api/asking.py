@@ -11,12 +11,10 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
-from bridge.access.keys import ApiKey
 from bridge.answering.chat import ChatRequest
 from bridge.answering.events import AnswerEvent
 from bridge.answering.messages import Message, bytes_of
 from bridge.answering.prompting import MOST_MESSAGES, check_count, request_tokens
-from bridge.config.schema import Config
 from bridge.dialects.dialect import (
     BuffersText,
     Dialect,
@@ -38,11 +36,8 @@ from handlers.request.admission import admit, claim, hold_memory
 from handlers.request.appkeys import (
     DRAIN,
     HEAVY_WORK,
-    KEY,
     RANDOM,
-    RECORD,
     RELAY,
-    SETTINGS,
     SHARED_LIMITS,
     SHARED_RESPONSES,
     Handler,
@@ -50,6 +45,7 @@ from handlers.request.appkeys import (
 from handlers.request.body import read_body
 from handlers.request.budget import Hold
 from handlers.request.joinable_answer import Reader
+from handlers.request.model_call import ModelCall
 from handlers.request.record import RequestRecord
 
 #: With `log.debug`, how many of a chat's messages are logged, the last ones.
@@ -66,11 +62,9 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
     stateful = dialect if isinstance(dialect, StatefulDialect) else None
     stream = partial(_stream, repeats=isinstance(dialect, RepeatingDialect))
 
-    async def answer(
-        request: web.Request, key: ApiKey, parsed: DialectRequest, fetch: Fetch | None, hold: Hold, config: Config
-    ) -> web.StreamResponse:
-        app, chat = request.app, parsed.chat
-        in_thread = partial(app[HEAVY_WORK].run, key.id) if hold.size else asyncio.to_thread
+    async def answer(call: ModelCall, parsed: DialectRequest, fetch: Fetch | None, hold: Hold) -> web.StreamResponse:
+        app, chat = call.app, parsed.chat
+        in_thread = partial(app[HEAVY_WORK].run, call.key.id) if hold.size else asyncio.to_thread
         tokens = await request_tokens(chat, in_thread)
         stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
         models = await app[RELAY].compared(chat) if "+" in chat.model else ()
@@ -78,29 +72,26 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
             if fetch is not None:  # once for all answers
                 parsed = await fetch(hold)
             if models:
-                return await compare(request, key, parsed, models, stamp, config)
-            return await (stream_several if chat.stream else answer_several)(request, key, parsed, stamp, config)
-        fetch_chat = (
-            None if fetch is None else partial(_fetch, fetch, hold, request[RECORD], stores=stateful is not None)
-        )
-        return await (stream if chat.stream else _answer_whole)(request, key, parsed, stamp, fetch_chat, config)
+                return await compare(call, parsed, models, stamp)
+            return await (stream_several if chat.stream else answer_several)(call, parsed, stamp)
+        fetch_chat = None if fetch is None else partial(_fetch, fetch, hold, call.record, stores=stateful is not None)
+        return await (stream if chat.stream else _answer_whole)(call, parsed, stamp, fetch_chat)
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        app, key, record = request.app, request[KEY], request[RECORD]
-        config = app[SETTINGS].current()
+        call = ModelCall.of(request)
+        record, config = call.record, call.config
         server = config.server
-        digest = BodyDigest() if joins and may_join(request, config) else None
-        slot = admit(request, key, config, record)
+        digest = BodyDigest() if joins and may_join(call) else None
+        slot = admit(call)
         with slot:
-            if (shared := app[SHARED_LIMITS]) is not None:
-                await claim(shared, request, key, config, record)
-            async with hold_memory(request, key, config) as hold:
+            if (shared := call.app[SHARED_LIMITS]) is not None:
+                await claim(shared, call)
+            async with hold_memory(call) as hold:
                 parsed, fetch = await parse_request(
                     await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout),
                     dialect.read,
                     dialect.links,
-                    request,
-                    config,
+                    call,
                     stateful=stateful,
                     digest=digest,
                 )
@@ -115,11 +106,11 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
                     record.prompt = _excerpt(chat.messages)
                     event(_logger, logging.INFO, "asked", messages=record.prompt)
                 if digest is None:
-                    return await answer(request, key, parsed, fetch, hold, config)
-                with join_or_begin(request, dialect.name, digest, config, slot) as joined:
+                    return await answer(call, parsed, fetch, hold)
+                with join_or_begin(call, dialect.name, digest, slot) as joined:
                     if isinstance(joined, Reader):
-                        return await answer_joined(request, key, parsed, joined, config)
-                    return await answer(request, key, parsed, fetch, hold, config)
+                        return await answer_joined(call, parsed, joined)
+                    return await answer(call, parsed, fetch, hold)
 
     return handle
 
@@ -139,28 +130,17 @@ def _shrink(hold: Hold, record: RequestRecord, parsed: DialectRequest, *, stores
 
 
 async def _stream(
-    request: web.Request,
-    key: ApiKey,
-    parsed: DialectRequest,
-    stamp: Stamp,
-    fetch: FetchChat | None,
-    config: Config,
-    *,
-    repeats: bool,
+    call: ModelCall, parsed: DialectRequest, stamp: Stamp, fetch: FetchChat | None, *, repeats: bool
 ) -> web.StreamResponse:
     """Answer delta by delta; `repeats` is whether the dialect repeats the text at the end, and so buffers it."""
-    began, app, record = time.monotonic(), request.app, request[RECORD]
+    began, app, record, config = time.monotonic(), call.app, call.record, call.config
     encoder = parsed.encoder(stamp)
-    caller = stream_to(request, encoder, config)
-
+    caller = stream_to(call, encoder)
     buffering = encoder if repeats and isinstance(encoder, BuffersText) else None
 
     def send(batch: Sequence[AnswerEvent]) -> bool:
         data = encoder.encode(batch)
-        return not data or caller.send(data)
-
-    def send_and_count(batch: Sequence[AnswerEvent]) -> bool:
-        keeps_up = send(batch)
+        keeps_up = not data or caller.send(data)
         if buffering is not None:
             answer.keep(buffering.size)
         return keeps_up
@@ -168,7 +148,7 @@ async def _stream(
     with caller:
         try:
             with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-                async with await begin(request, key, parsed.chat, stamp, fetch) as answer:
+                async with await begin(call, parsed.chat, stamp, fetch) as answer:
                     async for batch in answer:
                         data = encoder.encode(batch)
                         if record.ttft is None and data:
@@ -183,7 +163,7 @@ async def _stream(
                         if data:
                             await caller.write(data)
                         if record.ttft is not None:  # the first delta comes by iteration, so that its time is noted
-                            await answer.flow(send if buffering is None else send_and_count)
+                            await answer.flow(send)
                         await caller.drain()
                     log_answer(config, answer)
         except ApiError as error:
@@ -196,14 +176,14 @@ async def _stream(
 
 
 async def _answer_whole(
-    request: web.Request, key: ApiKey, parsed: DialectRequest, stamp: Stamp, fetch: FetchChat | None, config: Config
+    call: ModelCall, parsed: DialectRequest, stamp: Stamp, fetch: FetchChat | None
 ) -> web.StreamResponse:
     """Answer with one document."""
-    began, record = time.monotonic(), request[RECORD]
+    began, app, record, config = time.monotonic(), call.app, call.record, call.config
     collector = parsed.collector(stamp)
     try:
-        with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-            async with await begin(request, key, parsed.chat, stamp, fetch) as answer:
+        with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+            async with await begin(call, parsed.chat, stamp, fetch) as answer:
                 async for batch in answer:
                     collector.add(batch)
                     answer.keep(collector.size)
@@ -213,8 +193,8 @@ async def _answer_whole(
                 body = collector.finish(answer.finish_reason, answer.usage())
     finally:
         set_tools_header(record)  # also if required calls were not made, which raises
-    await _wait_until_stored(request.app, parsed)
-    return await write_whole(request, body, config)
+    await _wait_until_stored(app, parsed)
+    return await write_whole(call, body)
 
 
 async def _wait_until_stored(app: web.Application, parsed: DialectRequest) -> None:

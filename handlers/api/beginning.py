@@ -7,9 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
-from aiohttp import web
-
-from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.several import worst_of
@@ -19,7 +16,8 @@ from bridge.errors import ApiError, may_fall_back
 from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from bridge.log import event
 from handlers.request.admission import wait_for_turn
-from handlers.request.appkeys import COOLDOWN_WAIT, RECORD, RELAY
+from handlers.request.appkeys import COOLDOWN_WAIT, RELAY
+from handlers.request.model_call import ModelCall
 from handlers.request.record import RequestRecord
 from upstream.protocol.printable import printable
 
@@ -35,28 +33,26 @@ _logger: Final = logging.getLogger(__name__)
 FetchChat: TypeAlias = Callable[[], Awaitable[ChatRequest]]
 
 
-async def begin(request: web.Request, key: ApiKey, chat: ChatRequest, stamp: Stamp, fetch: FetchChat | None) -> Answer:
+async def begin(call: ModelCall, chat: ChatRequest, stamp: Stamp, fetch: FetchChat | None) -> Answer:
     """Wait until an answer begins; if the model's name stands for several, try them in order until one answers.
 
     Raises ApiError, that of the last model that was tried.
     """
-    relay = request.app[RELAY]
-    if request[RECORD].queued is not None:
-        await wait_for_turn(request, key)
-    fallbacks = await relay.fallbacks(chat)
+    if call.record.queued is not None:
+        await wait_for_turn(call)
+    fallbacks = await call.app[RELAY].fallbacks(chat)
     for fallback in fallbacks[:-1]:
         try:
-            return await _begin(request, key, chat, stamp, fetch, fallback)
+            return await _begin(call, chat, stamp, fetch, fallback)
         except ApiError as error:
             if not may_fall_back(error):
                 raise
             event(_logger, logging.INFO, "fell back", model=fallback, code=error.code)
-    return await _begin(request, key, chat, stamp, fetch, fallbacks[-1] if fallbacks else None, last=True)
+    return await _begin(call, chat, stamp, fetch, fallbacks[-1] if fallbacks else None, last=True)
 
 
 async def _begin(
-    request: web.Request,
-    key: ApiKey,
+    call: ModelCall,
     chat: ChatRequest,
     stamp: Stamp,
     fetch: FetchChat | None,
@@ -69,7 +65,7 @@ async def _begin(
     Linked pictures are fetched once the rest of the request is known to be valid, if the model sees pictures. If a
     stream has sent its headers already, they are lost. Only for the `last` model is a cooldown waited out.
     """
-    relay, record = request.app[RELAY], request[RECORD]
+    relay, key, record = call.app[RELAY], call.key, call.record
     prepared = await relay.prepare(chat, key, fallback)
     if fetch is not None and "images" not in prepared.ignored:
         prepared = await relay.prepare(await fetch(), key, fallback)
@@ -81,7 +77,7 @@ async def _begin(
         answer = await ask()
     else:
         modality = prepared.model.modality
-        answer = await request.app[COOLDOWN_WAIT].run(ask, modality, key.id, record.queued, record.lifetime)
+        answer = await call.app[COOLDOWN_WAIT].run(ask, modality, key.id, record.queued, record.lifetime)
     record.headers[CONVERSATION] = answer.conversation
     record.headers[EVALUATION] = answer.evaluation
     record.account = answer.account

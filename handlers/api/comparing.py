@@ -10,16 +10,16 @@ from typing import Final
 
 from aiohttp import web
 
-from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.several import usage_of
-from bridge.config.schema import Config
 from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from bridge.headers import MODEL
 from handlers.api.beginning import begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
-from handlers.request.appkeys import DRAIN, RECORD
+from handlers.request.appkeys import DRAIN
+from handlers.request.drain import AnswerLifetime
+from handlers.request.model_call import ModelCall
 from upstream.loop.parallel import run_all
 from upstream.protocol.printable import printable
 
@@ -27,9 +27,7 @@ from upstream.protocol.printable import printable
 MAX_MODELS: Final = 4
 
 
-async def compare(
-    request: web.Request, key: ApiKey, parsed: DialectRequest, models: Sequence[str], stamp: Stamp, config: Config
-) -> web.StreamResponse:
+async def compare(call: ModelCall, parsed: DialectRequest, models: Sequence[str], stamp: Stamp) -> web.StreamResponse:
     """Answer with one choice from each of these models. Raises ApiError, the first model's if all fail."""
     if not isinstance(parsed, ComparingRequest):
         raise invalid_request("invalid_value", "Only /v1/chat/completions can ask several models at once.", "model")
@@ -39,38 +37,28 @@ async def compare(
         raise invalid_request(
             "invalid_value", "Where several models are asked, each gives one answer: leave out 'n'.", "n"
         )
-    comparison = _Comparison(request, key, parsed, models, stamp, config)
+    comparison = _Comparison(call, parsed, models, stamp)
     return await (comparison.stream if parsed.chat.stream else comparison.whole)(parsed)
 
 
 class _Comparison:
     """The answers of several models to one request."""
 
-    def __init__(
-        self,
-        request: web.Request,
-        key: ApiKey,
-        parsed: DialectRequest,
-        models: Sequence[str],
-        stamp: Stamp,
-        config: Config,
-    ) -> None:
+    def __init__(self, call: ModelCall, parsed: DialectRequest, models: Sequence[str], stamp: Stamp) -> None:
         self._began = time.monotonic()
-        self._request = request
-        self._key = key
+        self._call = call
         self._chat = parsed.chat
         self._models = models
         self._stamp = stamp
-        self._config = config
-        self._record = request[RECORD]
+        self._record = call.record
         self._answers: list[Answer] = []
         self._failures: dict[int, ApiError] = {}  # by the index of the model
 
     async def stream(self, parsed: ComparingRequest) -> web.StreamResponse:
         """Answer with the deltas of all models as they come."""
-        request, record = self._request, self._record
+        record = self._record
         encoder = parsed.comparing_encoder(self._stamp, self._models)
-        caller = stream_to(request, encoder, self._config)
+        caller = stream_to(self._call, encoder)
         writing = asyncio.Lock()
         held: list[bytes] = []  # the failures of models before another has begun: if all fail, there is no stream
 
@@ -97,7 +85,7 @@ class _Comparison:
 
         with caller:
             try:
-                with request.app[DRAIN].bounded(self._config.upstream.total_timeout) as record.lifetime:
+                with self._lifetime() as record.lifetime:
                     await self._ask_all(send, fail)
                     record.ttft = record.ttft or time.monotonic() - self._began  # all were empty
                     await write(b"")
@@ -125,12 +113,15 @@ class _Comparison:
             collector.fail_one(index, error)
 
         try:
-            with self._request.app[DRAIN].bounded(self._config.upstream.total_timeout) as self._record.lifetime:
+            with self._lifetime() as self._record.lifetime:
                 await self._ask_all(collect, fail)
                 body = collector.finish(usage_of(self._answers))
         finally:
             set_tools_header(self._record)
-        return await write_whole(self._request, body, self._config)
+        return await write_whole(self._call, body)
+
+    def _lifetime(self) -> AnswerLifetime:
+        return self._call.app[DRAIN].bounded(self._call.config.upstream.total_timeout)
 
     async def _ask_all(
         self, take: Callable[[int, Answer], Awaitable[None]], fail: Callable[[int, ApiError], Awaitable[None]]
@@ -143,12 +134,12 @@ class _Comparison:
         async def ask(index: int, model: str) -> None:
             try:
                 chat = self._chat._replace(model=model)
-                async with await begin(self._request, self._key, chat, self._stamp, None) as answer:
+                async with await begin(self._call, chat, self._stamp, None) as answer:
                     self._answers.append(answer)
                     self._record.served = self._chat.model
                     self._record.headers[MODEL] = printable(self._chat.model)
                     await take(index, answer)
-                    log_answer(self._config, answer)
+                    log_answer(self._call.config, answer)
             except ApiError as error:
                 self._failures[index] = error.again()
                 await fail(index, error)

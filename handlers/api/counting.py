@@ -16,8 +16,9 @@ from bridge.dialects.files import FileReader
 from handlers.api.parsing import parse_request
 from handlers.request.admission import hold_memory
 from handlers.request.answers import ok_response
-from handlers.request.appkeys import HEAVY_WORK, KEY, MODELS, SETTINGS, Handler
+from handlers.request.appkeys import HEAVY_WORK, MODELS, Handler
 from handlers.request.body import read_body
+from handlers.request.model_call import ModelCall
 
 
 def count_handler(
@@ -31,12 +32,13 @@ def count_handler(
     """
 
     async def count(request: web.Request) -> web.Response:
-        key, config = request[KEY], request.app[SETTINGS].current()
-        async with hold_memory(request, key, config):
-            body = await read_body(request, limit=config.server.max_body_bytes, timeout=config.server.body_timeout)
-            chat, _ = await parse_request(body, read, lambda *_: (), request, config, stateful=stateful)
-            await request.app[MODELS].resolve(chat.model, key)
-            tokens = await request_tokens(chat, partial(request.app[HEAVY_WORK].run, key.id))
+        call = ModelCall.of(request)
+        app, key, server = call.app, call.key, call.config.server
+        async with hold_memory(call):
+            body = await read_body(request, limit=server.max_body_bytes, timeout=server.body_timeout)
+            chat, _ = await parse_request(body, read, lambda *_: (), call, stateful=stateful)
+            await app[MODELS].resolve(chat.model, key)
+            tokens = await request_tokens(chat, partial(app[HEAVY_WORK].run, key.id))
             return ok_response(orjson.dumps(answer(tokens)))
 
     return count

@@ -12,12 +12,10 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
-from bridge.access.keys import ApiKey
 from bridge.answering.chat import ChatRequest, ImageRequest
 from bridge.answering.messages import Message
 from bridge.answering.relay import PreparedChat
 from bridge.answering.tokens import estimate
-from bridge.config.schema import Config
 from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.forms import BadForm, Form, boundary_of, read_form
@@ -38,16 +36,14 @@ from handlers.request.appkeys import (
     COOLDOWN_WAIT,
     DRAIN,
     HEAVY_WORK,
-    KEY,
-    RECORD,
     RELAY,
-    SETTINGS,
     SHARED_LIMITS,
     UPLOADS,
 )
 from handlers.request.body import read_body
 from handlers.request.budget import SMALL_BYTES, Hold
 from handlers.request.joinable_answer import Reader
+from handlers.request.model_call import ModelCall
 from handlers.request.record import RequestRecord
 from upstream.loop.parallel import map_concurrently
 from upstream.protocol.errors import UpstreamError
@@ -65,7 +61,7 @@ MAX_TEXT_BYTES: Final = SMALL_BYTES
 #: Fetches the pictures that a request links to, and parses it with them.
 Fetch: TypeAlias = Callable[[Hold], Awaitable[ImageRequest]]
 #: Reads a request of at most so many bytes, and computes its digest. Raises ApiError.
-_Read: TypeAlias = Callable[[web.Request, Config, int, BodyDigest], Awaitable[tuple[ImageRequest, Fetch | None]]]
+_Read: TypeAlias = Callable[[ModelCall, int, BodyDigest], Awaitable[tuple[ImageRequest, Fetch | None]]]
 #: The beginning of a JSON object. The Content-Type does not tell: curl calls it a form by default.
 _JSON_OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 
@@ -82,42 +78,40 @@ async def edit(request: web.Request) -> web.StreamResponse:
 
 async def _answer(request: web.Request, read: _Read, max_bytes: int | None = None) -> web.StreamResponse:
     """Read a request of at most `max_bytes`, and draw what it wants or join the answer to an equal one."""
-    key, record, config = request[KEY], request[RECORD], request.app[SETTINGS].current()
+    call = ModelCall.of(request)
+    record, config = call.record, call.config
     limit = config.server.max_body_bytes if max_bytes is None else min(max_bytes, config.server.max_body_bytes)
     digest = BodyDigest()
-    slot = admit(request, key, config, record)
+    slot = admit(call)
     with slot:
-        if (shared := request.app[SHARED_LIMITS]) is not None:
-            await claim(shared, request, key, config, record)
-        async with hold_memory(request, key, config, limit=limit) as hold:
-            wanted, fetch = await read(request, config, limit, digest)
+        if (shared := call.app[SHARED_LIMITS]) is not None:
+            await claim(shared, call)
+        async with hold_memory(call, limit=limit) as hold:
+            wanted, fetch = await read(call, limit, digest)
             if wanted.pictures:
                 hold.shrink(_size(wanted) + record.recorded_bytes)
             record.model = wanted.model[:200]
             fetch_held = None if fetch is None else partial(_fetch, fetch, hold, record)
-            if not may_join(request, config):
-                return await _draw(request, key, wanted, config, fetch_held)
-            with join_or_begin(request, request.path, digest, config, slot, draws=True) as joined:
+            if not may_join(call):
+                return await _draw(call, wanted, fetch_held)
+            with join_or_begin(call, request.path, digest, slot, draws=True) as joined:
                 if isinstance(joined, Reader):
-                    return await answer_joined(request, key, None, joined, config)
-                return await _draw(request, key, wanted, config, fetch_held)
+                    return await answer_joined(call, None, joined)
+                return await _draw(call, wanted, fetch_held)
 
 
-async def _read_generation(
-    request: web.Request, config: Config, limit: int, digest: BodyDigest
-) -> tuple[ImageRequest, None]:
-    body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
+async def _read_generation(call: ModelCall, limit: int, digest: BodyDigest) -> tuple[ImageRequest, None]:
+    body = await read_body(call.request, limit=limit, timeout=call.config.server.body_timeout)
     digest.compute(body)
     return read_generation(read_object(body)), None
 
 
-async def _read_edit(
-    request: web.Request, config: Config, limit: int, digest: BodyDigest
-) -> tuple[ImageRequest, Fetch | None]:
+async def _read_edit(call: ModelCall, limit: int, digest: BodyDigest) -> tuple[ImageRequest, Fetch | None]:
+    request, config = call.request, call.config
     if request.content_type.startswith("multipart/"):
-        form = await _read_form(request, config, limit, digest)
+        form = await _read_form(call, limit, digest)
         reader = FileReader(FileRules(config.images.max_bytes, config.images.max_per_request), {})
-        return await request.app[HEAVY_WORK].run(request[KEY].id, read_edit, form.texts, form.files, reader), None
+        return await call.app[HEAVY_WORK].run(call.key.id, read_edit, form.texts, form.files, reader), None
     body = await read_body(request, limit=limit, timeout=config.server.body_timeout)
     if request.content_type != "application/json" and not _JSON_OBJECT.match(body):
         message = "The body must be multipart/form-data, as OpenAI's SDKs send it, or JSON."
@@ -126,18 +120,18 @@ async def _read_edit(
         body,
         lambda fields, files, _: read_json_edit(fields, files),
         lambda fields, _: linked_edit_pictures(fields),
-        request,
-        config,
+        call,
         digest=digest,
     )
 
 
-async def _read_form(request: web.Request, config: Config, limit: int, digest: BodyDigest) -> Form:
+async def _read_form(call: ModelCall, limit: int, digest: BodyDigest) -> Form:
     """Read a form within the same limits as a JSON body; `digest` is computed of its fields. Raises ApiError."""
-    boundary = boundary_of(request.headers["Content-Type"])
+    boundary = boundary_of(call.request.headers["Content-Type"])
     if boundary is None:
         raise _bad_form("its Content-Type has no boundary")
-    body = await read_body(request, limit=limit, timeout=config.server.body_timeout, is_json=False)
+    timeout = call.config.server.body_timeout
+    body = await read_body(call.request, limit=limit, timeout=timeout, is_json=False)
 
     def parse(body: bytes, boundary: bytes) -> Form:
         form = read_form(body, boundary)
@@ -146,7 +140,7 @@ async def _read_form(request: web.Request, config: Config, limit: int, digest: B
         return form
 
     try:
-        return await request.app[HEAVY_WORK].run(request[KEY].id, parse, body, boundary)
+        return await call.app[HEAVY_WORK].run(call.key.id, parse, body, boundary)
     except BadForm as error:
         raise _bad_form(str(error)) from None
 
@@ -168,38 +162,34 @@ async def _fetch(fetch: Fetch, hold: Hold, record: RequestRecord) -> ImageReques
 
 
 async def _draw(
-    request: web.Request,
-    key: ApiKey,
-    wanted: ImageRequest,
-    config: Config,
-    fetch: Callable[[], Awaitable[ImageRequest]] | None,
+    call: ModelCall, wanted: ImageRequest, fetch: Callable[[], Awaitable[ImageRequest]] | None
 ) -> web.StreamResponse:
     """Draw what is wanted. `fetch`, if any, is called once the rest of the request is known to be valid."""
-    record = request[RECORD]
-    with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+    app, record = call.app, call.record
+    with app[DRAIN].bounded(call.config.upstream.total_timeout) as record.lifetime:
         if record.queued is not None:
-            await wait_for_turn(request, key)
-        prepared = await _prepare(request, key, wanted)
+            await wait_for_turn(call)
+        prepared = await _prepare(call, wanted)
         if fetch is not None:
             wanted = await fetch()
-            prepared = await _prepare(request, key, wanted)
+            prepared = await _prepare(call, wanted)
         set_ignored_header(record, prepared.ignored)
         record.served = prepared.model.name
         try:
-            drawn = await _drawings(request, key, prepared, wanted)
+            drawn = await _drawings(call, prepared, wanted)
         except ApiError as error:
             if error.param == "messages":  # the relay's name for what is the prompt here
                 error.param = "prompt"
             raise
-        pictures = await _downloads(request.app[UPLOADS], drawn) if wanted.inline else drawn
-    return await write_whole(request, encode_answer(int(time.time()), pictures), config)
+        pictures = await _downloads(app[UPLOADS], drawn) if wanted.inline else drawn
+    return await write_whole(call, encode_answer(int(time.time()), pictures))
 
 
-async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> PreparedChat:
+async def _prepare(call: ModelCall, wanted: ImageRequest) -> PreparedChat:
     """Resolve the model. Raises ApiError if it cannot draw, or cannot see the pictures to be edited."""
     message = Message("user", wanted.prompt, files=wanted.pictures)
     chat = ChatRequest(wanted.model, (message,), ignored=wanted.ignored)
-    prepared = await request.app[RELAY].prepare(chat, key)
+    prepared = await call.app[RELAY].prepare(chat, call.key)
     if prepared.model.modality != "image":
         raise unsupported_model(wanted.model, "cannot draw: choose a model whose modality in GET /v1/models is image")
     if wanted.pictures and "images" in prepared.ignored:
@@ -207,13 +197,12 @@ async def _prepare(request: web.Request, key: ApiKey, wanted: ImageRequest) -> P
     return prepared
 
 
-async def _drawings(request: web.Request, key: ApiKey, prepared: PreparedChat, wanted: ImageRequest) -> list[str]:
+async def _drawings(call: ModelCall, prepared: PreparedChat, wanted: ImageRequest) -> list[str]:
     """The URLs of `count` pictures: one evaluation for each, though a model may draw several in one."""
-    record = request[RECORD]
-    ask = partial(request.app[RELAY].answer, prepared, key, estimate(wanted.prompt), record.attempts, standalone=True)
+    app, key, record = call.app, call.key, call.record
+    ask = partial(app[RELAY].answer, prepared, key, estimate(wanted.prompt), record.attempts, standalone=True)
     if (queued := record.queued) is not None:
-        cooldown_wait = request.app[COOLDOWN_WAIT]
-        ask = partial(cooldown_wait.run, ask, prepared.model.modality, key.id, queued, record.lifetime)
+        ask = partial(app[COOLDOWN_WAIT].run, ask, prepared.model.modality, key.id, queued, record.lifetime)
 
     async def draw(_: int) -> list[str]:
         async with await ask() as answer:

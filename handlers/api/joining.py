@@ -13,17 +13,16 @@ from typing import Final
 
 from aiohttp import ClientConnectionError, web
 
-from bridge.access.keys import ApiKey
 from bridge.access.limits import Slot
-from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, Stamp, StreamOpening
 from bridge.errors import ApiError
 from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import write_json
-from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE, JOINABLE_ANSWER, KEY, RANDOM, RECORD
+from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE, RANDOM
 from handlers.request.joinable import RequestIdentity, RetryMark
 from handlers.request.joinable_answer import JoinableAnswer, Opening, Reader
+from handlers.request.model_call import ModelCall
 from handlers.request.queued_call import QueuedCall
 from handlers.request.record import RequestRecord
 from handlers.request.streaming import EventStream
@@ -60,28 +59,23 @@ class BodyDigest:
         self.value = body if len(body) <= _SHORT_BYTES else sha256(body).digest()
 
 
-def may_join(request: web.Request, config: Config) -> bool:
+def may_join(call: ModelCall) -> bool:
     """Whether a request may join an answer, and others may join its own."""
-    return config.limits.join_repeats and request.headers.get(JOIN_HEADER) != "false"
+    return call.config.limits.join_repeats and call.request.headers.get(JOIN_HEADER) != "false"
 
 
 def join_or_begin(
-    request: web.Request,
-    dialect: str,
-    digest: BodyDigest,
-    config: Config,
-    slot: Slot | QueuedCall,
-    *,
-    draws: bool = False,
+    call: ModelCall, dialect: str, digest: BodyDigest, slot: Slot | QueuedCall, *, draws: bool = False
 ) -> JoinableAnswer | Reader:
     """Join the answer to an equal request, or begin one that others may join; either is a context.
 
     A request that `draws` gets a picture of its own unless it is marked as a retry.
     """
-    headers, answers = request.headers, request.app[JOINABLE]
+    request, config, answers = call.request, call.config, call.app[JOINABLE]
+    headers = request.headers
     idempotency_key = headers.get(IDEMPOTENCY_HEADER, "")
     mark = RetryMark.NONE if idempotency_key else _mark(headers.get(RETRY_HEADER))
-    identity = RequestIdentity(dialect, request[KEY].id, idempotency_key, digest.value)
+    identity = RequestIdentity(dialect, call.key.id, idempotency_key, digest.value)
     is_own = draws and mark is RetryMark.NONE and not idempotency_key
     found = answers.find(identity, RetryMark.FIRST if is_own else mark, config)
     if found is not None:
@@ -92,11 +86,11 @@ def join_or_begin(
     if task is None:
         raise RuntimeError("an answer must be made in a task")
     connection = request.protocol
-    begun = request[JOINABLE_ANSWER] = answers.begin(
+    begun = call.joinable = answers.begin(
         identity,
         mark,
         config,
-        request[RECORD],
+        call.record,
         task,
         connection if isinstance(connection, ServerConnection) else None,
         partial(_may_go_on, slot),
@@ -124,24 +118,23 @@ def _mark(count: str | None) -> RetryMark:
 # For the caller whose request began the answer
 
 
-def stream_to(request: web.Request, encoder: StreamOpening, config: Config) -> EventStream:
+def stream_to(call: ModelCall, encoder: StreamOpening) -> EventStream:
     """The stream of a request's answer; one that may be joined can go on without its caller."""
-    answer = request.get(JOINABLE_ANSWER)
-    if answer is not None:
-        return _JoinableStream(request, answer, encoder, config)
-    return EventStream(request, encoder, config)
+    if call.joinable is not None:
+        return _JoinableStream(call, call.joinable, encoder)
+    return EventStream(call, encoder)
 
 
-async def write_whole(request: web.Request, body: bytes, config: Config) -> web.StreamResponse:
+async def write_whole(call: ModelCall, body: bytes) -> web.StreamResponse:
     """Send a whole answer to its caller, and to all who have joined it."""
-    answer = request.get(JOINABLE_ANSWER)
+    answer = call.joinable
     if answer is None:
-        return await write_json(request, body, config)
+        return await write_json(call.request, body, call.config)
     answer.add(body)
     answer.complete()
     if not answer.attended:
         raise ConnectionResetError("the caller has disconnected")
-    response = await write_json(request, body, config)
+    response = await write_json(call.request, body, call.config)
     answer.received = True
     return response
 
@@ -149,9 +142,9 @@ async def write_whole(request: web.Request, body: bytes, config: Config) -> web.
 class _JoinableStream(EventStream):
     """The stream of the request that began an answer. Once its caller has left, writes are only kept for readers."""
 
-    def __init__(self, request: web.Request, answer: JoinableAnswer, encoder: StreamOpening, config: Config) -> None:
+    def __init__(self, call: ModelCall, answer: JoinableAnswer, encoder: StreamOpening) -> None:
         opening = answer.opening = Opening(encoder)
-        super().__init__(request, opening, config)
+        super().__init__(call, opening)
         self._answer = answer
 
     def send(self, data: bytes) -> bool:
@@ -220,35 +213,31 @@ class _JoinableStream(EventStream):
 # For callers that have joined
 
 
-async def answer_joined(
-    request: web.Request, key: ApiKey, parsed: DialectRequest | None, reader: Reader, config: Config
-) -> web.StreamResponse:
+async def answer_joined(call: ModelCall, parsed: DialectRequest | None, reader: Reader) -> web.StreamResponse:
     """Answer with what the caller of an equal request gets; `parsed` is None if the answer is always whole.
 
     Raises ApiError if there is no answer.
     """
-    app, record = request.app, request[RECORD]
+    app, record = call.app, call.record
     if record.spend is not None:  # only the request that began the answer counts in the budget
         record.spend = None
-        app[BUDGETS].refund(key)
+        app[BUDGETS].refund(call.key)
     record.headers[CONVERSATION] = JOINED
-    with app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+    with app[DRAIN].bounded(call.config.upstream.total_timeout) as record.lifetime:
         if parsed is not None and parsed.chat.stream:
-            return await _stream_joined(request, parsed, reader, config)
+            return await _stream_joined(call, parsed, reader)
         body = await reader.next()
         _describe(record, reader.begun_by)
-        response = await write_json(request, body, config)
+        response = await write_json(call.request, body, call.config)
         reader.mark_received()
         return response
 
 
-async def _stream_joined(
-    request: web.Request, parsed: DialectRequest, reader: Reader, config: Config
-) -> web.StreamResponse:
-    began, record = time.monotonic(), request[RECORD]
+async def _stream_joined(call: ModelCall, parsed: DialectRequest, reader: Reader) -> web.StreamResponse:
+    began, record = time.monotonic(), call.record
     # For errors and keep-alives before the answer begins.
-    encoder = parsed.encoder(Stamp(request.app[RANDOM](16).hex(), int(began), 0))
-    caller = _JoinedStream(request, reader, encoder, config)
+    encoder = parsed.encoder(Stamp(call.app[RANDOM](16).hex(), int(began), 0))
+    caller = _JoinedStream(call, reader, encoder)
     with caller:
         try:
             while True:
@@ -292,8 +281,8 @@ def _describe(record: RequestRecord, begun_by: RequestRecord) -> None:
 class _JoinedStream(EventStream):
     """The stream of a caller that has joined an answer; it has the answer's opening, once that is known."""
 
-    def __init__(self, request: web.Request, reader: Reader, encoder: StreamOpening, config: Config) -> None:
-        super().__init__(request, _JoinedOpening(reader, encoder), config)
+    def __init__(self, call: ModelCall, reader: Reader, encoder: StreamOpening) -> None:
+        super().__init__(call, _JoinedOpening(reader, encoder))
         self._reader = reader
 
     def _take_opening(self) -> bytes:

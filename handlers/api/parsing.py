@@ -7,17 +7,15 @@ from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
-from aiohttp import web
-
-from bridge.config.schema import Config
 from bridge.dialects.data_urls import Extracted, read_without_data_urls
 from bridge.dialects.dialect import StatefulDialect
 from bridge.dialects.fields import Fields, read_object
 from bridge.dialects.files import FileReader
 from handlers.api.fetching import LinkedRequest
 from handlers.api.joining import BodyDigest
-from handlers.request.appkeys import FETCHER, HEAVY_WORK, KEY, RANDOM, SHARED_RESPONSES
+from handlers.request.appkeys import FETCHER, HEAVY_WORK, RANDOM, SHARED_RESPONSES
 from handlers.request.budget import SMALL_BYTES, Hold
+from handlers.request.model_call import ModelCall
 
 #: A longer body is parsed in a thread: half a megabyte of tools' schemas take 50 ms.
 THREAD_BYTES: Final = 128 * 1024
@@ -29,8 +27,7 @@ async def parse_request(
     body: bytes,
     read: Callable[[Fields, FileReader, str], Parsed],
     links: Callable[[Fields, str], Iterable[str]],
-    request: web.Request,
-    config: Config,
+    call: ModelCall,
     *,
     stateful: StatefulDialect | None = None,
     digest: BodyDigest | None = None,
@@ -40,8 +37,8 @@ async def parse_request(
     The second value fetches those pictures and parses the request again; None where there are none. A `stateful`
     dialect says which stored responses are read with the request. `digest` is computed of the body.
     """
-    images, owner, app = config.images, request[KEY].id, request.app
-    heavy = app[HEAVY_WORK]
+    app, config, owner = call.app, call.config, call.key.id
+    images, heavy = config.images, app[HEAVY_WORK]
     placeholder = app[RANDOM](16).hex() if len(body) > SMALL_BYTES else ""
 
     def parse(body: bytes) -> tuple[Fields, Extracted]:

@@ -9,27 +9,24 @@ from functools import partial
 
 from aiohttp import web
 
-from bridge.access.keys import ApiKey
 from bridge.answering.answer import Answer
 from bridge.answering.chat import ChatRequest
 from bridge.answering.prompting import request_tokens
 from bridge.answering.several import start_all, usage_of
-from bridge.config.schema import Config
 from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from handlers.api.beginning import begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
-from handlers.request.appkeys import DRAIN, RECORD
+from handlers.request.appkeys import DRAIN
+from handlers.request.model_call import ModelCall
 from upstream.loop.parallel import run_all
 
 
-async def stream_several(
-    request: web.Request, key: ApiKey, parsed: DialectRequest, stamp: Stamp, config: Config
-) -> web.StreamResponse:
+async def stream_several(call: ModelCall, parsed: DialectRequest, stamp: Stamp) -> web.StreamResponse:
     """Answer with the deltas of all answers as they come. Raises ApiError before the first."""
-    began, record = time.monotonic(), request[RECORD]
+    began, record, config = time.monotonic(), call.record, call.config
     encoder = _require_several(parsed).several_encoder(stamp)
-    caller = stream_to(request, encoder, config)
+    caller = stream_to(call, encoder)
     writing = asyncio.Lock()
 
     async def send(index: int, answer: Answer) -> None:
@@ -46,8 +43,8 @@ async def stream_several(
 
     with caller:
         try:
-            with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-                async with start_all(_calls(request, key, parsed, stamp)) as answers:
+            with call.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+                async with start_all(_beginnings(call, parsed, stamp)) as answers:
                     await run_all([send(index, answer) for index, answer in enumerate(answers)])
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
@@ -59,11 +56,9 @@ async def stream_several(
     return caller.response
 
 
-async def answer_several(
-    request: web.Request, key: ApiKey, parsed: DialectRequest, stamp: Stamp, config: Config
-) -> web.StreamResponse:
+async def answer_several(call: ModelCall, parsed: DialectRequest, stamp: Stamp) -> web.StreamResponse:
     """Answer with one document that has all answers."""
-    began, record = time.monotonic(), request[RECORD]
+    began, record, config = time.monotonic(), call.record, call.config
     collector = _require_several(parsed).several_collector(stamp)
 
     async def collect(index: int, answer: Answer) -> None:
@@ -75,13 +70,13 @@ async def answer_several(
         collector.finish_one(index, answer.finish_reason)
 
     try:
-        with request.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-            async with start_all(_calls(request, key, parsed, stamp)) as answers:
+        with call.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
+            async with start_all(_beginnings(call, parsed, stamp)) as answers:
                 await run_all([collect(index, answer) for index, answer in enumerate(answers)])
                 body = collector.finish(usage_of(answers))
     finally:
         set_tools_header(record)
-    return await write_whole(request, body, config)
+    return await write_whole(call, body)
 
 
 def _require_several(parsed: DialectRequest) -> SeveralRequest:
@@ -91,14 +86,12 @@ def _require_several(parsed: DialectRequest) -> SeveralRequest:
     return parsed
 
 
-def _calls(
-    request: web.Request, key: ApiKey, parsed: DialectRequest, stamp: Stamp
-) -> list[Callable[[], Awaitable[Answer]]]:
+def _beginnings(call: ModelCall, parsed: DialectRequest, stamp: Stamp) -> list[Callable[[], Awaitable[Answer]]]:
     """A function for each answer that begins it; each has its own prompt if the request has several."""
     chats = parsed.chats if isinstance(parsed, SeveralPrompts) else [parsed.chat] * parsed.chat.choices
 
     async def ask(chat: ChatRequest) -> Answer:
         tokens = stamp.prompt_tokens if chat is parsed.chat else await request_tokens(chat)
-        return await begin(request, key, chat, stamp._replace(prompt_tokens=tokens), None)
+        return await begin(call, chat, stamp._replace(prompt_tokens=tokens), None)
 
     return [partial(ask, chat) for chat in chats]

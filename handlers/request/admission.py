@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import time
 
-from aiohttp import web
-
 from bridge.access.budgets import BudgetExceeded
-from bridge.access.keys import ApiKey
-from bridge.access.limits import LimitExceeded, SharedLimits, Slot
-from bridge.config.schema import Config
+from bridge.access.limits import Admission, LimitExceeded, SharedLimits, Slot
 from bridge.diagnosis import HOW_LONG_BY_HEADER
 from bridge.errors import ApiError, budget_exceeded, overloaded
 from handlers.request.appkeys import (
@@ -19,53 +15,56 @@ from handlers.request.appkeys import (
     CALL_QUEUE,
     DRAIN,
     LIMITER,
-    RECORD,
     SHARED_LIMITS,
     TIMERS,
 )
 from handlers.request.budget import Hold
+from handlers.request.model_call import ModelCall
 from handlers.request.queued_call import QueuedCall
-from handlers.request.record import RequestRecord
 from upstream.protocol.errors import Reason
 
 
-def admit(request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> Slot | QueuedCall:
+def admit(call: ModelCall) -> Slot | QueuedCall:
     """Take one of the key's slots for the call, or a place in the queue for one; either is a context that frees it.
 
     Raises ApiError: 429, or 503 when all slots of the daemon are taken.
     """
-    limits, budgeted = config.limits, key.budgeted
+    app, key, record, limits = call.app, call.key, call.record, call.config.limits
+    budgeted = key.budgeted
     if budgeted:
-        _check_budget(request, key)
+        _check_budget(call)
     rpm, concurrency, streams = key.rpm or limits.rpm, key.concurrency or limits.concurrency, limits.streams
     slot: Slot | QueuedCall
     try:
         if limits.queue_seconds:
-            call = request.app[CALL_QUEUE].enter(
-                key.id, rpm=rpm, concurrency=concurrency, streams=streams, seconds=limits.queue_seconds
-            )
-            slot = record.queued = QueuedCall(request.app[CALL_QUEUE], call)
+            queue = app[CALL_QUEUE]
+            place = queue.enter(key.id, rpm=rpm, concurrency=concurrency, streams=streams, seconds=limits.queue_seconds)
+            slot = record.queued = QueuedCall(queue, place)
             budgeted = budgeted and not slot.is_waiting
         else:
-            slot = request.app[LIMITER].slot(key.id, rpm=rpm, concurrency=concurrency, streams=streams)
+            slot = app[LIMITER].slot(key.id, rpm=rpm, concurrency=concurrency, streams=streams)
     except LimitExceeded as error:
-        raise _refusal(request, error) from None
-    record.headers.update(request[API].limit_headers(slot.admission, time.time()))
+        raise _refusal(call, error) from None
+    _set_limit_headers(call, slot.admission)
     if budgeted:
-        record.spend = request.app[BUDGETS].count(key)
+        record.spend = app[BUDGETS].count(key)
     return slot
 
 
-def _check_budget(request: web.Request, key: ApiKey) -> None:
+def _set_limit_headers(call: ModelCall, admission: Admission) -> None:
+    call.record.headers.update(call.request[API].limit_headers(admission, time.time()))
+
+
+def _check_budget(call: ModelCall) -> None:
     try:
-        request.app[BUDGETS].check(key)
+        call.app[BUDGETS].check(call.key)
     except BudgetExceeded as error:
         raise budget_exceeded(error.kind, error.limit, error.retry_after) from None
 
 
-async def claim(shared: SharedLimits, request: web.Request, key: ApiKey, config: Config, record: RequestRecord) -> None:
+async def claim(shared: SharedLimits, call: ModelCall) -> None:
     """Claim the slot that this process has just taken in the limits of all processes. Raises ApiError: 429, or 503."""
-    limits, queued = config.limits, record.queued
+    key, limits, queued = call.key, call.config.limits, call.record.queued
     if queued is not None and queued.is_waiting:
         return  # it claims its slot when its turn comes
     try:
@@ -79,29 +78,29 @@ async def claim(shared: SharedLimits, request: web.Request, key: ApiKey, config:
         if queued is not None and error.kind != "rpm":
             queued.defer(error.kind)
             return
-        raise _refusal(request, error) from None
+        raise _refusal(call, error) from None
     if admission is not None:
-        record.headers.update(request[API].limit_headers(admission, time.time()))
+        _set_limit_headers(call, admission)
 
 
-async def wait_for_turn(request: web.Request, key: ApiKey) -> None:
+async def wait_for_turn(call: ModelCall) -> None:
     """Wait until a call in the queue is served; return at once if it does not wait in one. Raises ApiError."""
-    app, record = request.app, request[RECORD]
+    app, record = call.app, call.record
     queued = record.queued
     if queued is None or not queued.is_waiting:
         return
     try:
         await queued.wait_for_turn(app[TIMERS], app[DRAIN], app[SHARED_LIMITS], record.lifetime)
     except LimitExceeded as error:
-        raise _refusal(request, error) from None
-    if key.budgeted and record.spend is None:
-        _check_budget(request, key)
-        record.spend = app[BUDGETS].count(key)
+        raise _refusal(call, error) from None
+    if call.key.budgeted and record.spend is None:
+        _check_budget(call)
+        record.spend = app[BUDGETS].count(call.key)
 
 
-def _refusal(request: web.Request, error: LimitExceeded) -> ApiError:
+def _refusal(call: ModelCall, error: LimitExceeded) -> ApiError:
     """The error for a call beyond a limit; the headers about the limit are set."""
-    request[RECORD].headers.update(request[API].limit_headers(error.admission, time.time()))
+    _set_limit_headers(call, error.admission)
     if error.kind == "streams":
         return overloaded(
             f"The bridge is answering {error.limit} requests already (limits.streams).", error.retry_after
@@ -116,16 +115,17 @@ def _refusal(request: web.Request, error: LimitExceeded) -> ApiError:
     )
 
 
-def hold_memory(request: web.Request, key: ApiKey, config: Config, *, limit: int | None = None) -> Hold:
+def hold_memory(call: ModelCall, *, limit: int | None = None) -> Hold:
     """A context that reserves memory for the request's body if that is large. Its entry raises ApiError (503).
 
     A body that is compressed or has no Content-Length counts as `limit` bytes, by default `server.max_body_bytes`.
     """
-    server = config.server
+    request, server = call.request, call.config.server
     if limit is None:
         limit = server.max_body_bytes
-    is_unknown = request.body_exists and (request.content_length is None or "Content-Encoding" in request.headers)
-    size = limit if is_unknown else request.content_length or 0
+    length = request.content_length
+    is_unknown = request.body_exists and (length is None or "Content-Encoding" in request.headers)
+    size = limit if is_unknown else length or 0
     if size > limit:
         size = 0  # it will be refused before it is read, so it need not wait for memory
-    return request.app[BODY_BUDGET].hold(key.id, size, timeout=server.body_timeout)
+    return call.app[BODY_BUDGET].hold(call.key.id, size, timeout=server.body_timeout)

@@ -30,7 +30,6 @@ from handlers.request.cooldown_wait import CooldownWait
 from handlers.request.drain import Drain
 from handlers.request.heavy import HeavyWork
 from handlers.request.joinable import JoinableAnswers
-from handlers.request.joinable_answer import JoinableAnswer
 from handlers.request.record import RequestRecord
 from handlers.request.request_log import RequestLog
 from upstream.client import ArenaClient
@@ -112,5 +111,3 @@ ROUTES: Final = web.AppKey("routes", dict[Handler, Route])
 RECORD: Final = web.RequestKey("record", RequestRecord)
 KEY: Final = web.RequestKey("key", ApiKey)
 API: Final = web.RequestKey("api", Api)
-#: The answer that the request has begun, if others may join it.
-JOINABLE_ANSWER: Final = web.RequestKey("joinable_answer", JoinableAnswer)

@@ -7,13 +7,13 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
-from bridge.config.schema import Config
 from bridge.dialects.dialect import StreamOpening
 from bridge.headers import BUFFERING
 from handlers.request.aiohttp_internals import CallerResponse
 from handlers.request.appkeys import TASKS, TIMERS
+from handlers.request.model_call import ModelCall
 from handlers.request.writing import CallerWriter
 
 _HEADERS: Final = {
@@ -36,12 +36,11 @@ class EventStream(CallerWriter):
     committed = False
     _keepalive_task: asyncio.Task[None] | None = None
 
-    def __init__(self, request: web.Request, encoder: StreamOpening, config: Config) -> None:
-        super().__init__(request, CallerResponse(headers=_HEADERS), config.server.write_timeout)
-        app = request.app
-        self._tasks, self._timers = app[TASKS], app[TIMERS]
+    def __init__(self, call: ModelCall, encoder: StreamOpening) -> None:
+        super().__init__(call.request, CallerResponse(headers=_HEADERS), call.config.server.write_timeout)
+        self._tasks, self._timers = call.app[TASKS], call.app[TIMERS]
         self._encoder = encoder
-        self._settings = config.stream
+        self._settings = call.config.stream
 
     def __enter__(self) -> Self:
         if self._settings.keepalive != "off":
@@ -69,18 +68,14 @@ class EventStream(CallerWriter):
     async def write_error(self, data: bytes) -> None:
         """Send the error event that ends a broken stream, and complete the body."""
         self.started = True
-        await self._commit_after_keepalive()
-        await self.end(data)
+        await self.end(await self._begin(data))
 
     async def _begin(self, data: bytes) -> bytes:
-        """Commit to status 200, and return the opening followed by `data`."""
-        await self._commit_after_keepalive()
-        return self._take_opening() + data
-
-    async def _commit_after_keepalive(self) -> None:
+        """Commit to status 200, and return `data` after the opening, if that is still to be written."""
         if self._keepalive_task is not None:  # which may be sending the headers
             await asyncio.wait((self._keepalive_task,))
         await self._commit()
+        return self._take_opening() + data
 
     def _take_opening(self) -> bytes:
         if self.started:
