@@ -71,6 +71,8 @@ class Account:
 
     def cooldown_left(self, modality: str, now: float) -> float:
         """Seconds until the account may be used for this modality again; 0 if it may now."""
+        if not self.cooldowns:
+            return 0.0
         return max(0.0, self.cooldowns.get(modality, 0.0) - now, self.cooldowns.get(EVERYTHING, 0.0) - now)
 
     @property
@@ -261,7 +263,7 @@ class AccountPool:
 
     def _set_expired(self, account: Account, *, expired: bool) -> None:
         current = self._accounts.get(account.user_id)
-        if current is not None and current.session.value == account.session.value and current.expired is not expired:
+        if current is not None and current.expired is not expired and current.session.value == account.session.value:
             self._put(replace(current, expired=expired))
 
     def set_bar(self, user_id: str, bar: Reason | None) -> None:

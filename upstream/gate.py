@@ -61,13 +61,12 @@ class Gate:
 
     def reset(self) -> None:
         """Upstream answers: close the circuit and forget the wall."""
-        changed = self.wall is not None or self.outage is not None
         self._failures = 0
-        self._pause = FIRST_PAUSE_SECONDS
-        self._open_until = None
-        self.outage = None
-        self.wall = None
-        if changed:
+        if self.wall is not None or self.outage is not None:
+            self._pause = FIRST_PAUSE_SECONDS
+            self._open_until = None
+            self.outage = None
+            self.wall = None
             self.on_change()
 
     @property

@@ -56,9 +56,7 @@ class Window:
 
     def peek(self, rpm: int, now: float) -> Admission:
         """What `admit` would decide now, without counting a request."""
-        expiries = self._expiries
-        while expiries and expiries[0] <= now:
-            expiries.popleft()
+        expiries = self._unexpired(now)
         excess = len(expiries) - rpm
         # Rounded up by one float step, so that now + retry_after is never just before the expiry.
         wait = 0.0 if excess < 0 else math.nextafter(expiries[excess] - now, math.inf)
@@ -67,11 +65,17 @@ class Window:
 
     def admit(self, rpm: int, now: float) -> Admission:
         """Count a request if fewer than `rpm` count now; `now` must not decrease from call to call."""
-        decision = self.peek(rpm, now)
-        if not decision.allowed:
-            return decision
-        self._expiries.append(now + WINDOW_SECONDS)
-        return Admission(True, rpm, decision.remaining - 1, WINDOW_SECONDS, 0.0)
+        expiries = self._unexpired(now)
+        if len(expiries) >= rpm:
+            return self.peek(rpm, now)
+        expiries.append(now + WINDOW_SECONDS)
+        return Admission(True, rpm, rpm - len(expiries), WINDOW_SECONDS, 0.0)
+
+    def _unexpired(self, now: float) -> deque[float]:
+        expiries = self._expiries
+        while expiries and expiries[0] <= now:
+            expiries.popleft()
+        return expiries
 
     def refund(self) -> None:
         """Stop counting the last request."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -192,10 +192,10 @@ class Renewals:
             return None
         return FailedRenewal(renewal.failing_since, renewal.failure, renewal.failures)
 
-    def unready(self) -> frozenset[str]:
+    def unready(self) -> Set[str]:
         """User ids of accounts whose login is being renewed, or must be renewed but could not be."""
         now = self._client.clock()
-        return frozenset(
+        return {
             user_id
             for user_id, login in self._logins.items()
             if login.call is not None
@@ -204,7 +204,7 @@ class Renewals:
                 and (account := self._pool.get(user_id)) is not None
                 and must_renew(account.session, now)
             )
-        )
+        }
 
     def must_wait(self, account: Account) -> bool:
         """Whether `fresh` must be awaited before the account is used; makes no call."""

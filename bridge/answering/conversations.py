@@ -89,7 +89,8 @@ class Turn:
         """Compute the digests of the request's messages with the answer, as given and without its footnotes."""
         text = comparable(text)
         bare = without_footnotes(text)
-        return tuple([self._followed_by(form, calls) for form in ((text,) if bare == text else (text, bare))])
+        answered = self._followed_by(text, calls)
+        return (answered,) if bare == text else (answered, self._followed_by(bare, calls))
 
     def _followed_by(self, text: str, calls: tuple[ToolCall, ...]) -> str:
         history = self._history.copy()
@@ -121,10 +122,11 @@ def look_up(key_id: str, model_id: str, messages: Sequence[Message], instruction
     """Compute the digests of a request's messages, and of the `instructions` about tools and formats."""
     history, calls = hashlib.sha256(orjson.dumps([key_id, model_id])), CallsSoFar()
     start = start_of_turn(messages)
-    _update(history, messages[:start], calls)
-    follows_up = _follows_up(messages[:start], messages[start:])
+    earlier, turn = messages[:start], messages[start:]
+    _update(history, earlier, calls)
+    follows_up = _follows_up(earlier, turn)
     before = _digest(history) if follows_up else ""
-    _update(history, messages[start:], calls)
+    _update(history, turn, calls)
     instructions_digest = hashlib.sha256(instructions.encode()).hexdigest()[:_DIGEST_CHARS] if instructions else ""
     odd = not follows_up and len(messages) > 1 and start > 0
     return Lookup(Turn("new", "first", None, _digest(history), history, instructions_digest), before, odd)

@@ -93,7 +93,7 @@ class AnswerRecord:
     def usage(self, prompt_tokens: int, cached_tokens: int) -> Usage:
         """Estimate the usage so far, for a prompt of `prompt_tokens` of which `cached_tokens` were not sent again."""
         reasoning = self._reasoning.total
-        completion = self._text.tokens() + reasoning + sum([tokens_of_call(call) for call in self.calls])
+        completion = self._text.tokens() + reasoning + sum(map(tokens_of_call, self.calls))
         return Usage(prompt_tokens, completion, reasoning, cached_tokens)
 
 

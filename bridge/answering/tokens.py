@@ -51,12 +51,7 @@ class TokenCount:
 
     def add(self, text: str) -> None:
         """Count the next piece, which may contain lone surrogates."""
-        others = text.encode("utf-8", "surrogatepass").translate(_FIRST_BYTES, _LETTERS_AND_LATER_BYTES)
-        weight = _LETTER * (len(text) - len(others)) + _OTHER_ASCII * len(others) + _SPACE * others.count(b" ")
-        if not text.isascii():
-            for first_byte, difference in _CORRECTIONS:
-                weight += difference * others.count(first_byte)
-        self._hundredths += weight
+        self._hundredths += _weight(text)
 
     @property
     def total(self) -> int:
@@ -66,9 +61,17 @@ class TokenCount:
 
 def estimate(text: str) -> int:
     """Estimate the tokens of a whole text."""
-    count = TokenCount()
-    count.add(text)
-    return count.total
+    return -(-_weight(text) // 100)
+
+
+def _weight(text: str) -> int:
+    """The estimate for a text in hundredths of a token; that of two texts together is the sum of both."""
+    others = text.encode("utf-8", "surrogatepass").translate(_FIRST_BYTES, _LETTERS_AND_LATER_BYTES)
+    weight = _LETTER * (len(text) - len(others)) + _OTHER_ASCII * len(others) + _SPACE * others.count(b" ")
+    if not text.isascii():
+        for first_byte, difference in _CORRECTIONS:
+            weight += difference * others.count(first_byte)
+    return weight
 
 
 def rough_estimate(text: str) -> int:
@@ -83,7 +86,8 @@ async def prompt_tokens(messages: Sequence[Message], in_thread: InThread = async
     Long texts are counted through `in_thread`.
     """
     texts = [message.text for message in messages]
-    texts += [part for call in calls_of(messages) for part in (call.name, call.arguments)]
+    for call in calls_of(messages):
+        texts += call.name, call.arguments
     headings = _HEADING_TOKENS * len(messages) if len(messages) > 1 else 0
     text = "".join(texts)
     if len(text) <= PIECE_CHARS:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from bridge.config.schema import Config
 from bridge.dialects.data_urls import Extracted
@@ -24,8 +23,7 @@ FETCH_SECONDS: Final = 10.0
 Parsed = TypeVar("Parsed")
 
 
-@dataclass(frozen=True, slots=True)
-class LinkedRequest(Generic[Parsed]):
+class LinkedRequest(NamedTuple, Generic[Parsed]):
     """A request that `read` reads, and the URLs of the pictures to be fetched for it (mostly none)."""
 
     read: Callable[[FileReader], Parsed]

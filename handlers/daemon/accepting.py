@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from handlers.daemon.connection_limits import MIN_AGE_SECONDS, MIN_TLS_AGE_SECONDS, ConnectionLimits, Evictable
+from handlers.daemon.connection_limits import MIN_AGE_SECONDS, MIN_TLS_AGE_SECONDS, ConnectionLimits
 from handlers.daemon.pending_connections import PendingConnection, PendingConnections
 
 #: The listening backlog, so that no connection is refused during a restart or a burst: the default maximum of Linux
@@ -42,7 +42,7 @@ _SHUTDOWN_SECONDS: Final = 5.0
 _logger = logging.getLogger(__name__)
 
 
-class CallerConnection(asyncio.BufferedProtocol, Evictable):
+class CallerConnection(asyncio.BufferedProtocol):
     """A connection that may be evicted, even while its transport is being made: by the task `setup`.
 
     `first_bytes` were read before there was a transport.
@@ -50,6 +50,10 @@ class CallerConnection(asyncio.BufferedProtocol, Evictable):
 
     setup: asyncio.Task[None] | None = None
     first_bytes = b""
+
+    def evict(self) -> None:
+        """Close it at once."""
+        raise NotImplementedError
 
 
 class Listener:

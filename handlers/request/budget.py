@@ -36,7 +36,8 @@ class Hold:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.shrink(0)
+        if self._size:
+            self.shrink(0)
 
     @property
     def size(self) -> int:

@@ -49,7 +49,7 @@ from handlers.request.cors import is_preflight, preflight, set_cors_headers
 from handlers.request.drain import shutting_down
 from handlers.request.paths import base_url_hint, hint, is_below
 from handlers.request.record import RequestRecord
-from handlers.request.recording import start_recording
+from handlers.request.recording import RECORDER, start_recording
 from upstream.protocol.errors import Reason
 from upstream.protocol.printable import printable
 
@@ -212,10 +212,10 @@ def mark_authenticated(request: web.Request) -> None:
 
 def track(request: web.Request) -> None:
     """Show this request in the dashboard from now on, count it when it ends, and record it if that is wanted."""
-    record = request[RECORD]
+    app, record = request.app, request[RECORD]
     record.client = printable(request.headers.get("User-Agent", "")[:200])
-    request.app[ACTIVITY].begin(record)
-    start_recording(request, record)
+    app[ACTIVITY].begin(record)
+    start_recording(request, record, app[RECORDER])
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:

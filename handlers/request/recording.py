@@ -102,9 +102,8 @@ class CallRecording:
         recorder.keep(material)
 
 
-def start_recording(request: web.Request, record: RequestRecord) -> None:
+def start_recording(request: web.Request, record: RequestRecord, recorder: Recorder) -> None:
     """Record this request if a recording is wanted."""
-    recorder = request.app[RECORDER]
     if recorder.active:
         record.recording = CallRecording(request, record, recorder, recorder.begin())
 

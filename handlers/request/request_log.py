@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from bridge.config.schema import Config
-from bridge.log import bind_request_id, event
+from bridge.log import event
 from handlers.request.activity import Activity
 from handlers.request.callers import LOOPBACK, caller_address
 from handlers.request.record import RequestRecord
@@ -32,7 +32,6 @@ class RequestLog:
         `status` is 499 if the caller disconnected. A `quiet` request is logged at level DEBUG.
         """
         self._activity.end(record, status, seconds)
-        bind_request_id(record.request_id)
         resource = request.match_info.route.resource
         caller = caller_address(request, self._config())
         fields = {

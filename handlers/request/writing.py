@@ -32,7 +32,6 @@ class CallerWriter:
         self._request = request
         self.response = response
         self._write_timeout = write_timeout
-        self._loop = asyncio.get_running_loop()
         self._written_at = monotonic()
         record = request.get(RECORD)
         self._recording = None if record is None else record.recording
@@ -66,7 +65,7 @@ class CallerWriter:
         """Wait until the caller has read enough. Raises ConnectionResetError if it has disconnected."""
         transport = self._request.transport
         if transport is not None and transport.get_write_buffer_size() > _NEVER_BLOCKS_BYTES:
-            with _StallWatch(self._loop, transport, 0, self._write_timeout):
+            with _StallWatch(transport, 0, self._write_timeout):
                 await self._request.writer.drain()
 
     async def write(self, data: bytes) -> None:
@@ -98,7 +97,7 @@ class CallerWriter:
         if len(data) + transport.get_write_buffer_size() <= _NEVER_BLOCKS_BYTES:
             await write(data)
             return
-        with _StallWatch(self._loop, transport, len(data), self._write_timeout):
+        with _StallWatch(transport, len(data), self._write_timeout):
             await write(data)
 
 
@@ -108,14 +107,12 @@ class _StallWatch:
     `upcoming` bytes are about to be written within it.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, transport: asyncio.WriteTransport, upcoming: int, timeout: float
-    ) -> None:
-        self._loop = loop
+    def __init__(self, transport: asyncio.WriteTransport, upcoming: int, timeout: float) -> None:
+        self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._timeout = timeout
         self._unsent = transport.get_write_buffer_size() + upcoming
-        self._handle = loop.call_later(timeout, self._check)
+        self._handle = self._loop.call_later(timeout, self._check)
 
     def __enter__(self) -> None:
         pass

@@ -225,13 +225,14 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def reusable(self) -> bool:
         """Whether another request may use the connection: unsolicited bytes would pass for its response."""
+        transport = self.transport
         return (
             self.state is COMPLETE
             and self._keep_alive
             and self.error is None
             and not self._paused
-            and self.is_connected()
-            and self._unsent() == 0
+            and transport is not None
+            and not (transport.is_closing() or self._to_send or transport.get_write_buffer_size())
         )
 
     def is_connected(self) -> bool:

@@ -194,7 +194,7 @@ def encode_head(method: str, host: str, target: str, headers: Mapping[str, str],
 
     Raises ValueError for a value that would inject another header; the text does not quote it.
     """
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *[f"{name}: {value}" for name, value in headers.items()]]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *map(": ".join, headers.items())]
     if length is not None:
         lines.append(f"Content-Length: {length}")
     text = "".join(lines)  # checked as a whole: line by line takes four times as long

@@ -64,6 +64,8 @@ class Drift:
 
     def note(self, kinds: Mapping[str, int], lines: Sequence[bytes] = ()) -> None:
         """Add the counts of one answer (`ArenaAnswer.unknown`), which come from `lines`."""
+        if not kinds:
+            return
         new = [name for kind, times in kinds.items() if (name := self._kinds.add(kind, times)) is not None]
         for name in new:
             self._on_new(name)

@@ -16,6 +16,7 @@ _B_BITS: Final = 62
 _B_MASK: Final = (1 << _B_BITS) - 1
 _VARIANT: Final = 0b10 << _B_BITS
 _RANDOM_BYTES: Final = 10
+_SPARE_BITS: Final = 8 * _RANDOM_BYTES - _RANDOM_BITS
 _STEP_BYTES: Final = 4  # keeps the next id of the same millisecond unguessable (RFC 9562, 6.2, method 2)
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -41,17 +42,15 @@ class Uuid7Source:
 
         If `id_` is not a UUIDv7, it is ignored.
         """
-        return partial(self._next, _number_of(id_))
+        return partial(self, _number_of(id_))
 
-    def __call__(self) -> str:
-        return self._next(0)
-
-    def _next(self, bound: int) -> str:
+    def __call__(self, bound: int = 0) -> str:
+        """The next id; its time and random bits, as one number, are larger than `bound`."""
         now = int(self._clock() * 1000) << _RANDOM_BITS
         last = max(self._last, bound)
         # An overflow of the random bits carries into the milliseconds, as RFC 9562, 6.2 allows.
         if now > last:
-            self._last = now | int.from_bytes(self._random_bytes(_RANDOM_BYTES)) >> 8 * _RANDOM_BYTES - _RANDOM_BITS
+            self._last = now | int.from_bytes(self._random_bytes(_RANDOM_BYTES)) >> _SPARE_BITS
         else:
             self._last = last + 1 + int.from_bytes(self._random_bytes(_STEP_BYTES))
         digits = f"{self._last >> _B_BITS:015x}{_VARIANT | self._last & _B_MASK:016x}"

@@ -21,7 +21,7 @@ _UNREADABLE: Final = re.compile(
 
 def printable(text: str, instead: str = _REPLACEMENT) -> str:
     """`text` on one line, with `instead` for each character that a terminal interprets or cannot be encoded."""
-    return replaced(text, lambda _: instead)
+    return text if text.isprintable() else replaced(text, lambda _: instead)
 
 
 def replaced(text: str, instead: Callable[[str], str]) -> str:

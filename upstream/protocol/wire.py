@@ -121,7 +121,8 @@ class Wire:
 
     def close(self) -> None:
         """Release the buffer; `feed` must not be called any more."""
-        self._take_open_line()
+        if self._open_line:
+            self._take_open_line()
 
     def _take_open_line(self) -> bytes:
         """Return the unfinished line and empty its buffer."""
@@ -286,11 +287,11 @@ def _read_uniform_block(block: bytes) -> TextDeltas | ReasoningDeltas | None:
     This is the fast path of a stream: a single `loads` checks and decodes the JSON strings of all lines.
     `Wire._read_lines` parses any block; bench/DECISIONS.md has the cost of using it alone.
     """
-    start = len(_PREFIX) if block.startswith(_PREFIX) else 0
-    deltas = _DELTA_TAGS.get(block[start : start + 2])
-    if deltas is None:
+    if block[-1:] != b'"':
         return None
-    if block[start + 2 : start + 4] != b':"' or block[-1:] != b'"':
+    start = len(_PREFIX) if block.startswith(_PREFIX) else 0
+    deltas = _DELTA_STARTS.get(block[start : start + 4])
+    if deltas is None:
         return None
     strings = block[start + 3 :]
     head = block[: start + 3]

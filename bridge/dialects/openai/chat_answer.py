@@ -72,9 +72,9 @@ class ChunkEncoder:
         event = batch[0] if len(batch) == 1 else None
         if type(event) is TextDeltas and event.json.isascii() and b"\n" not in event.json:  # as in most reads
             return self._text + event.json + self._tail
-        if any(type(event) is ToolCalls for event in batch):  # for the first batch, `start` is called after this
+        if ToolCalls in map(type, batch):  # for the first batch, `start` is called after this
             self._begins_with_calls = not any(isinstance(event, TextDeltas | Images) for event in batch)
-        return b"".join([self._encode(event) for event in batch])
+        return b"".join(map(self._encode, batch))
 
     def _encode_calls(self, calls: Sequence[ToolCall]) -> bytes:
         """Encode each call as one chunk."""
