@@ -35,7 +35,7 @@ JOIN_HEADER: Final = "x-bridge-join"
 #: The value of `x-bridge-conversation` for a request that has joined an answer.
 JOINED: Final = "joined; why=same"
 
-#: A body up to this size is kept itself, in place of its digest.
+#: A body or an idempotency key up to this size is kept itself, in place of its digest.
 _SHORT_BYTES: Final = 256
 #: What writing to a lost connection raises.
 _DISCONNECTED: Final = (ConnectionResetError, ClientConnectionError)
@@ -73,7 +73,7 @@ def join_or_begin(
     """
     request, config, answers = call.request, call.config, call.app[JOINABLE]
     headers = request.headers
-    idempotency_key = headers.get(IDEMPOTENCY_HEADER, "")
+    idempotency_key = _shortened(headers.get(IDEMPOTENCY_HEADER, ""))
     mark = RetryMark.NONE if idempotency_key else _mark(headers.get(RETRY_HEADER))
     identity = RequestIdentity(dialect, call.key.id, idempotency_key, digest.value)
     is_own = draws and mark is RetryMark.NONE and not idempotency_key
@@ -107,6 +107,13 @@ def _may_go_on(slot: Slot | QueuedCall, joined: int) -> bool:
         return joined > 0
     slot.release()
     return True
+
+
+def _shortened(idempotency_key: str) -> str:
+    """The key, or its digest if it is long: it is kept with the answer, and a header may have 64 KiB."""
+    if len(idempotency_key) <= _SHORT_BYTES:
+        return idempotency_key
+    return sha256(idempotency_key.encode(errors="surrogateescape")).hexdigest()
 
 
 def _mark(count: str | None) -> RetryMark:

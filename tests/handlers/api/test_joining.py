@@ -135,12 +135,26 @@ async def test_two_keys_two_histories_and_two_models_never_join(tasks: TaskOwner
         )
         calls = [asking(tasks, bridge, chat) for chat in chats]
         calls.append(asking(tasks, bridge, chats[0], Authorization=f"Bearer {secret}"))
-        calls += [asking(tasks, bridge, chats[0], **{"Idempotency-Key": name}) for name in ("a", "b")]
+        long = "k" * 60_000
+        calls += [asking(tasks, bridge, chats[0], **{"Idempotency-Key": name}) for name in ("a", "b", long, f"{long}b")]
         await until(lambda: play.asked == len(calls))
         play.go.set()
         for call in calls:
             assert (await call)[0] == 200
         assert len(arena.chats) == len(calls)
+
+
+async def test_a_long_idempotency_key_joins_and_is_not_kept(
+    tasks: TaskOwner, bridge: RunningBridge, play: Play
+) -> None:
+    """A header may have 64 KiB, and each answer is kept for ten seconds after its end."""
+    chat, headers = bridge.chat("hi"), {"Idempotency-Key": "\u00e9" * 20_000}
+    calls = [asking(tasks, bridge, chat, **headers) for _ in range(2)]
+    await until(lambda: sum(answer.joined for answer in bridge.app[JOINABLE]) == 1)
+    assert all(len(answer.identity.idempotency_key) == 64 for answer in bridge.app[JOINABLE])
+    play.go.set()
+    assert [(await call)[0] for call in calls] == [200, 200]
+    assert play.asked == 1
 
 
 async def test_first_tries_of_an_sdk_are_apart_and_its_retry_joins(
