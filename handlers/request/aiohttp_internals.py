@@ -35,8 +35,6 @@ _METHODS: Final[dict[str, tuple[str, ...]]] = {
     "force_close": (),
     "handle_error": ("request", "status", "exc", "message"),
     "log_exception": (),
-    "pause_reading": (),
-    "resume_reading": ("resume_parser",),
 }
 
 
@@ -52,18 +50,6 @@ class ServerConnection(web.RequestHandler):
     #: Whether the answer to the request that is being handled has been written to its end. The rest of the handler then
     #: goes on after the connection is lost.
     answer_written = False
-    _unparsed = False  # whether the parser may have stopped within what it was given
-
-    def pause_reading(self) -> None:
-        """Stop reading and parsing, since a body is not read as fast as it comes."""
-        self._unparsed = True
-        super().pause_reading()
-
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Go on reading and parsing. aiohttp calls it for each body, and would parse b"" where nothing was paused."""
-        if self._unparsed:
-            self._unparsed = not resume_parser
-            super().resume_reading(resume_parser)
 
     def detach_handler(self) -> None:
         """Let the running handler go on after the connection is lost: aiohttp will not cancel its task."""
