@@ -56,7 +56,7 @@ class BridgeProtocol(ServerConnection, CallerConnection):
     _body: StreamReader | None = None
     _head: UnfinishedHead | None = None
     _closed: asyncio.Event | None = None
-    _lingering: asyncio.Task[None] | None = None
+    _lingering: asyncio.Task[None] | None = None  # referred to, since the loop does not keep its tasks
 
     def __init__(
         self,

@@ -126,7 +126,7 @@ async def render(
     request: web.Request,
     name: str,
     login: Login | None,
-    context: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any],
     *,
     status: int = 200,
 ) -> web.Response:
@@ -138,7 +138,7 @@ async def render(
     if login is not None:
         shown |= {"csrf": login.csrf, "alert": await alert_of(request.app), "zone": zone_name(shown["now"])}
         shown["ending"] = ending_soon(request.app, shown["now"])
-    shown |= context or {}
+    shown |= context
     pieces = aiohttp_jinja2.get_env(request.app).get_template(name).stream(shown)
     pieces.enable_buffering(_PIECE)
     text = ""

@@ -13,7 +13,7 @@ from handlers.request.writing import CallerWriter
 from upstream.protocol.errors import Reason
 
 
-def json_response(body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def json_response(body: bytes, *, status: int = 200, headers: dict[str, str]) -> web.Response:
     """A response with a JSON document."""
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
