@@ -9,6 +9,8 @@ from upstream.capture import Capture, CapturedBody
 
 #: How much is recorded of the answer as it was sent to the caller. Some dialects need ten times a delta's own bytes.
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+#: The memory that it takes besides heads and bodies; the shortest call takes 11 KiB in all.
+_OWN_BYTES: Final = 6 * 1024
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -69,4 +71,5 @@ class Material:
     @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
-        return len(self.body) + self.answer.size + self.capture.size
+        heads = sum([len(name) + len(value) for name, value in (*self.headers, *self.answer_headers)])
+        return _OWN_BYTES + len(self.target) + heads + len(self.body) + self.answer.size + self.capture.size

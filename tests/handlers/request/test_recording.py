@@ -159,3 +159,16 @@ async def test_a_recorded_body_counts_while_its_request_runs(leaves: bool, tmp_p
                     await asyncio.sleep(0.01)
         # It is too large to be kept.
         assert not [each for each in gc.get_objects() if isinstance(each, Material) and len(each.body) >= size]
+
+
+async def test_what_is_kept_of_ended_calls_includes_their_headers(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
+        for at in range(30):
+            headers = {"x-request-id": f"call-{at}", "Idempotency-Key": f"{at}" + "k" * 60_000}
+            async with await bridge.post(bridge.chat("hello"), headers=headers) as answer:
+                assert answer.status == 200
+                await answer.read()
+        recorder = bridge.app[RECORDER]
+        kept = [at for at in range(30) if recorder.kept(f"call-{at}") is not None]
+    assert kept == list(range(30 - len(kept), 30))
+    assert 10 <= len(kept) <= 2**20 // 60_000
