@@ -6,6 +6,7 @@ A secret is `sk-lmab-` and 32 random letters and digits (190 bits): too many to 
 from __future__ import annotations
 
 import dataclasses
+import hmac
 import math
 import re
 import secrets
@@ -197,7 +198,7 @@ class KeyRing:
         digest = _digest(secret)
         key = self._by_hash.get(digest)
         if key is not None:
-            return key
+            return key if hmac.compare_digest(key.hash, digest) else None
         key = self._by_former_hash.get(digest)
         return key if key is not None and self._clock() < key.former_until else None
 
