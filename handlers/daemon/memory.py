@@ -26,8 +26,9 @@ QUIET_ANSWERS: Final = 50
 
 #: Blocks of at least this size, such as bodies with pictures, are returned to the system as soon as they are freed.
 LARGE_BLOCK_BYTES: Final = 1024 * 1024
-#: Smaller blocks are kept for reuse up to this size: without it, each large read would grow and shrink the heap.
-_KEPT_BYTES: Final = 4 * 1024 * 1024
+#: Smaller blocks are kept for reuse up to this size: with 4 MiB, a request with a long history takes 15 % more CPU time
+#: (bench/DECISIONS.md), since the heap grows and shrinks with each.
+_KEPT_BYTES: Final = 16 * 1024 * 1024
 #: Parameters of glibc's `mallopt`.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
