@@ -166,15 +166,15 @@ class CapturingExchanges:
         headers: Mapping[str, str],
         body: bytes | None = None,
         deadline: float = math.inf,
-        patience: float = math.inf,
+        min_extension: float = math.inf,
         on_head: Callable[[CIMultiDict[str]], None] | None = None,
     ) -> Coroutine[Any, Any, Response]:
         """As `Exchanges.request`."""
         capture = _CAPTURE.get()
         if capture is None:
-            return self.exchanges.request(method, origin, target, headers, body, deadline, patience, on_head)
+            return self.exchanges.request(method, origin, target, headers, body, deadline, min_extension, on_head)
         call = capture.begin(method, origin, target, headers, body)
-        sending = self.exchanges.request(method, origin, target, headers, body, deadline, patience, on_head)
+        sending = self.exchanges.request(method, origin, target, headers, body, deadline, min_extension, on_head)
         return _captured(sending, capture, call)
 
     def awaited_heads(self) -> Iterator[Callable[[CIMultiDict[str]], None]]:

@@ -150,7 +150,7 @@ class ArenaClient:
             body=call.body,
             headers={"Content-Type": CONTENT_TYPE, "Accept": "*/*"},
             evaluation_id=call.evaluation_id,
-            patience=self.settings.idle_timeout,
+            min_extension=self.settings.idle_timeout,
         )
         if not is_stream(response.headers.get("Content-Type", "")):
             with reading(response):
@@ -299,7 +299,7 @@ class ArenaClient:
         headers: dict[str, str],
         body: bytes | None = None,
         evaluation_id: str | None = None,
-        patience: float = math.inf,
+        min_extension: float = math.inf,
         is_page: bool = False,
     ) -> Response:
         """Send a request, follow redirects within the origins, accept a rotated cookie, raise unsuccessful answers.
@@ -314,7 +314,7 @@ class ArenaClient:
                 sent = {**headers, **self._headers(origin, credentials, evaluation_id)}
                 try:
                     response = await self._exchanges.request(
-                        method, origin, target, sent, body, deadline, patience, on_head
+                        method, origin, target, sent, body, deadline, min_extension, on_head
                     )
                 except HttpError as error:
                     raise to_upstream_error(error) from None

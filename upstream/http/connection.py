@@ -93,9 +93,9 @@ class Connection(asyncio.BufferedProtocol):
         "_held_bytes",
         "_keep_alive",
         "_loop",
+        "_min_extension",
         "_opened",
         "_parser",
-        "_patience",
         "_paused",
         "_pieces",
         "_timers",
@@ -130,7 +130,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writing_paused = False
         self._keep_alive = False
         self._waiter: asyncio.Future[None] | None = None
-        self._patience = math.inf
+        self._min_extension = math.inf
         self.deadline = math.inf
         self.transport: asyncio.Transport | None = None
         self.on_head: Callable[[CIMultiDict[str]], None] | None = None
@@ -139,12 +139,12 @@ class Connection(asyncio.BufferedProtocol):
         self.error: HttpError | None = None
 
     def send(
-        self, head: bytes, body: bytes | None, deadline: float, patience: float = math.inf
+        self, head: bytes, body: bytes | None, deadline: float, min_extension: float = math.inf
     ) -> asyncio.Future[Head]:
         """Send a request; the head of its response must arrive by `deadline`, on the loop's clock.
 
-        Later, `deadline` may be extended by at least `patience` seconds at a time, so that one timer serves the whole
-        response and is not set again on each read. Raises HttpError, as does the future.
+        Later, `deadline` may be extended by at least `min_extension` seconds at a time, so that one timer serves the
+        whole response and is not set again on each read. Raises HttpError, as does the future.
         """
         if self.error is not None:  # unsolicited bytes have arrived
             raise _copy(self.error)
@@ -154,9 +154,9 @@ class Connection(asyncio.BufferedProtocol):
         self._pieces.clear()
         self._held_bytes = self._bytes_since_body = 0
         self._head_future = self._loop.create_future()
-        self._patience = patience
+        self._min_extension = min_extension
         self.deadline = deadline
-        self._timers.set(self, min(deadline, monotonic() + patience))
+        self._timers.set(self, min(deadline, monotonic() + min_extension))
         if body is None or len(body) <= WRITE_BYTES:
             self.transport.write(head + body if body else head)
         else:
@@ -208,7 +208,7 @@ class Connection(asyncio.BufferedProtocol):
         """Fail if the deadline has passed, or else set the timer again."""
         now = monotonic()
         if now < self.deadline:
-            self._timers.set(self, min(self.deadline, now + self._patience))
+            self._timers.set(self, min(self.deadline, now + self._min_extension))
         elif self.state is not AWAITING_HEAD or not self._fail_head(NoAnswerInTime("No answer has begun in time.")):
             self._fail(NoAnswerInTime("The answer was not complete in time."))
 

@@ -119,7 +119,7 @@ class PooledExchanges:
         headers: Mapping[str, str],
         body: bytes | None = None,
         deadline: float = math.inf,
-        patience: float = math.inf,
+        min_extension: float = math.inf,
         on_head: Callable[[CIMultiDict[str]], None] | None = None,
     ) -> PooledResponse:
         """Send a request once; see `Exchanges.request`.
@@ -135,7 +135,7 @@ class PooledExchanges:
                 encode_head(method, host, target, headers, None if body is None else len(body)),
                 body,
                 deadline,
-                patience,
+                min_extension,
             )
         except (asyncio.CancelledError, NoAnswerInTime):
             self._abandon(lease)

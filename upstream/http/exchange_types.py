@@ -105,12 +105,12 @@ class Exchanges(Protocol):
         headers: Mapping[str, str],
         body: bytes | None = None,
         deadline: float = math.inf,
-        patience: float = math.inf,
+        min_extension: float = math.inf,
         on_head: Callable[[CIMultiDict[str]], None] | None = None,
     ) -> Response:
         """Send a request once; return the response as soon as its headers have arrived.
 
-        It must be complete by `deadline`, on the loop's clock. If `patience` is given, the deadline may later be
+        It must be complete by `deadline`, on the loop's clock. If `min_extension` is given, the deadline may later be
         extended by at least that many seconds at a time.
 
         `on_head` gets the headers and must not raise. It still gets them for a short time after the caller was
