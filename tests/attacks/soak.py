@@ -17,7 +17,7 @@ descriptors, tasks or threads have become more; if an answer was not the expecte
 one, or a message twice; if the bridge's statistics do not add up, or differ from what its callers counted; if a refresh
 token was used twice, an account lost, no token renewed, or a daemon did not stop in time; if a caller had no answer
 within a minute; or if a good site is not answered in full afterwards. Where the fitted time is below 54 minutes, memory
-may rise by 1 MiB in all of it, and where it is below six, by whatever it takes to warm up.
+may rise by 1 MiB in all of it, and where it is below 30, by whatever it takes to warm up.
 """
 
 from __future__ import annotations

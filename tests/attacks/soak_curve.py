@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 MAX_RISE: Final = 1.0
 #: A fitted time shorter than this, in hours, says nothing in MiB an hour: then MAX_RISE is for the whole of it.
 LEAST_HOURS: Final = 0.9
-#: In a fitted time shorter than this, in hours, memory is still warming up: it is not judged.
-WARM_HOURS: Final = 0.1
+#: In a fitted time shorter than this, in hours, memory is not judged: the daemon's tables fill for half an hour.
+WARM_HOURS: Final = 0.5
 #: How many more descriptors, tasks and threads there may be at the end: requests are under way when they are counted.
 SPARE: Final = 6
 
