@@ -321,7 +321,8 @@ class Renewals:
     async def _wait_for_replacement(self, login: _Login) -> None:
         """Wait until every other call with the login's cookie has its response's head, up to `REPLACING_SECONDS`."""
         until = time.monotonic() + REPLACING_SECONDS
-        while self._client.may_replace(login.credentials.session) and time.monotonic() < until:  # noqa: ASYNC110 — rare
+        # Polled: an event would have to be set for each request, and this happens about once in a token's lifetime.
+        while self._client.may_replace(login.credentials.session) and time.monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 
     async def _wait_for_call(self, login: _Login) -> None:

@@ -66,7 +66,7 @@ class ChatCompletions(OpenAI):
         """Yield the http(s) URLs of `image_url` parts."""
         return linked_pictures(fields)
 
-    def read(self, fields: Fields, files: FileReader, owner: str = "") -> ChatCompletionRequest:  # noqa: ARG002 — of the protocol
+    def read(self, fields: Fields, files: FileReader, owner: str = "") -> ChatCompletionRequest:  # noqa: ARG002 — Dialect has it
         """Read a request. Raises ApiError (400) that names the field."""
         return ChatCompletionRequest(*read_request(fields, files))
 

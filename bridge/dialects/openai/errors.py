@@ -24,7 +24,7 @@ class OpenAI:
     request_id_header: Final = REQUEST_ID
     key = staticmethod(sent_key)
 
-    def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002 — of the protocol
+    def limit_headers(self, admission: Admission, now: float = 0.0) -> dict[str, str]:  # noqa: ARG002 — Dialect has it
         """Make the `x-ratelimit-*` headers; the reset is a duration such as `1.2s` or `1m0s`."""
         values = str(admission.limit), str(admission.remaining), _duration(admission.reset_seconds)
         return dict(zip(OPENAI_LIMITS, values, strict=True))
