@@ -121,9 +121,11 @@ class RedisResponses:
                 self._leave_unsent(id_, stored)
 
     async def _send_again(self) -> None:
+        """Send what was put or removed in an outage, and wait until other processes see it."""
         unsent, self._unsent = self._unsent, OrderedDict()
         for id_, stored in unsent.items():
             self._changed(id_, stored)
+        await self.wait_until_confirmed()
 
     def _keep(self, id_: str, stored: Stored | None) -> Command:
         words = ("", "", b"", b"") if stored is None else (stored.owner, stored.previous or "", *stored[2:])
