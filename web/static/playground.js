@@ -1,10 +1,12 @@
 // The playground: chats with one model, or with two side by side.
 
-import { AnswerView, make, makeButton } from "./answer_view.js";
+import { AnswerView, make } from "./answer_view.js";
 import { seconds, streamInto } from "./answering.js";
 import { asCurl, asPython } from "./as_code.js";
 import * as store from "./chat_store.js";
+import { ChatsMenu } from "./chats_menu.js";
 import { copy } from "./copying.js";
+import { messagesBefore, userMessage } from "./messages.js";
 import { ModelPicker } from "./model_picker.js";
 import { Pictures } from "./pictures.js";
 import { followEnd } from "./reading.js";
@@ -16,8 +18,8 @@ if (form) start();
 
 function start() {
   const byId = (id) => document.getElementById(id);
-  const [talk, text, send, stop, newChat, trouble, compare, second, system, file, attach, editing, chats] = [
-    "talk", "text", "send", "stop", "new-chat", "trouble", "compare", "second", "system", "file", "attach", "editing", "chats",
+  const [talk, text, send, stop, newChat, trouble, compare, second, system, file, attach, editing] = [
+    "talk", "text", "send", "stop", "new-chat", "trouble", "compare", "second", "system", "file", "attach", "editing",
   ].map(byId);
   const { csrf, maxMarkdown } = form.dataset;
   const nothing = byId("nothing");
@@ -29,6 +31,7 @@ function start() {
     complain: (said) => complain([said]),
     refusal: () => (sees() ? "" : `${pickers[0].value} takes no pictures.`),
   });
+  const menu = new ChatsMenu(byId("chats-menu"), { open, keep });
   let chat = emptyChat();
   let running = null; // the AbortControllers of the running requests
   let edited = null; // the turn whose message is being edited
@@ -83,7 +86,7 @@ function start() {
       column,
       view: new AnswerView(pickers[column].value, render),
       before: turn.shownIn(column),
-      messages: [...history(present, turn, column), userMessage(turn)],
+      messages: [...messagesBefore(turn, present, column), userMessage(turn)],
       refusal: null,
     }));
     [...asked].reverse().forEach(({ view }) => store.use(view.model)); // so that the first column's is the most recent
@@ -147,21 +150,6 @@ function start() {
     const response = await post("/dashboard/playground/draw", body, csrf, signal);
     for (const { b64_json } of (await response.json()).data) view.draw(`data:image/png;base64,${b64_json}`);
     await view.end("whole", `${view.model} · ${seconds(performance.now() - began)}`);
-  }
-
-  // The messages before a turn, in the API's format, without truncated answers and those that have only pictures.
-  function history(present, turn, column) {
-    const before = present.turns.slice(0, present.turns.indexOf(turn));
-    const said = before
-      .map((each) => [each, each.shownIn(column)])
-      .filter(([, view]) => view && view.state !== "broken" && view.text)
-      .flatMap(([each, view]) => [userMessage(each), { role: "assistant", content: view.text }]);
-    return present.system ? [{ role: "system", content: present.system }, ...said] : said;
-  }
-
-  function userMessage({ said, pictures: sent }) {
-    const parts = sent.map(({ url }) => ({ type: "image_url", image_url: { url } }));
-    return { role: "user", content: parts.length ? [{ type: "text", text: said }, ...parts] : said };
   }
 
   // The HTML of a text in Markdown, or null if it is to be shown as plain text.
@@ -289,16 +277,6 @@ function start() {
   system.addEventListener("change", () => keep());
   byId("as-curl").addEventListener("click", ({ currentTarget }) => copy(currentTarget, asCurl(...request())));
   byId("as-python").addEventListener("click", ({ currentTarget }) => copy(currentTarget, asPython(...request())));
-  byId("keep").addEventListener("change", ({ target }) => {
-    store.setKeeping(target.checked);
-    keep();
-  });
-  byId("forget").addEventListener("click", () => {
-    store.forgetAll();
-    store.close();
-    listChats();
-  });
-  byId("chats-menu").addEventListener("toggle", listChats);
 
   function emptyChat() {
     return { id: crypto.getRandomValues(new Uint32Array(2)).join("-"), system: "", turns: [] };
@@ -314,7 +292,7 @@ function start() {
     system.value = byId("system-shown").textContent = chat.system;
     kept.models?.forEach((name, place) => (pickers[place].value = name));
     if (kept.models) second.hidden = kept.models.length < 2;
-    byId("chats-menu").open = false;
+    menu.close();
     showChoices();
     show();
     goToEnd();
@@ -325,24 +303,6 @@ function start() {
     store.keep({ id, system: first, turns, used: Date.now(), models: columns().map((column) => pickers[column].value) });
   }
 
-  function listChats() {
-    byId("keep").checked = store.isKeeping();
-    const items = store.allChats().map((kept) => {
-      const item = make("li", { className: "row" });
-      const title = kept.turns[0]?.said.slice(0, 60) ?? "";
-      const button = makeButton(title, `Open the chat “${title}”`, () => open(kept));
-      const remove = makeButton("×", `Forget the chat “${title}”`, () => {
-        store.forget(kept.id);
-        listChats();
-      });
-      item.append(button, remove);
-      return item;
-    });
-    chats.replaceChildren(...items);
-    byId("no-chats").hidden = items.length > 0;
-    byId("forget").disabled = !items.length;
-  }
-
   // The path and body of the request for the chat's last message, or for the one that is being written.
   function request() {
     const said = text.value.trim();
@@ -350,9 +310,7 @@ function start() {
     const turn = said || !last ? { said: said || "Hello!", pictures: pictures.all } : last;
     const model = pickers[0].value;
     if (draws(0)) return ["images/generations", { model, prompt: turn.said }];
-    const before = turn === last ? turn : undefined;
-    const past = before ? history(chat, before, 0) : history({ ...chat, turns: [...chat.turns, turn] }, turn, 0);
-    return ["chat/completions", { model, messages: [...past, userMessage(turn)], stream: true }];
+    return ["chat/completions", { model, messages: [...messagesBefore(turn, chat, 0), userMessage(turn)], stream: true }];
   }
 
   function show() {
