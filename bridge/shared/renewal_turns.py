@@ -8,10 +8,13 @@
                this one did
     up         finds another cookie: at once or, if its own    no: another process has renewed the login
                was refused, a moment later
-    cannot be  all processes use one state folder, and the     yes, under a lock in that folder
+    cannot be  all processes use one state folder, and the     yes
     used       token is about to end
     cannot be  others may be elsewhere, or it is not urgent    no
     used
+
+In all cases the process also holds the account's lock in its state folder: Redis may fail during a call that began
+under the lock in Redis, or be back during one that began without, and each process notices that at another moment.
 
 The lock in Redis expires, but only after any call that began under it has ended. It is not taken earlier even if its
 holder is known to be dead: the kernel goes on sending what was written, so the dead process's call might reach the site
@@ -74,20 +77,19 @@ class RedisTurns:
         lock, token = self._link.key("renewal", account.user_id), secrets.token_hex(16)
         turn: RenewalTurn | None = None
         try:
-            try:
-                turn = await self._turn_under_lock(lock, token, account, known_check, doubted=doubted)
-            except SharedStateDown:
-                async with self._turn_without_redis(account, urgent=urgent) as turn:
-                    yield turn
-                return
-            except StateError as error:  # whether the cookie is the newest cannot be known
-                _logger.error("the login of account %s is not renewed: %s", account.label, error)
-                turn = RenewalTurn(may_call=False)
-            yield turn
-            if turn.is_checked and turn.may_call:
-                present = self._state.pool.get(account.user_id) or account
-                turn.check = f"{_cookie_id(present)} {secrets.token_hex(8)}"
-                self._link.post(("SET", self._check_key(account.user_id), turn.check, "EX", round(CHECK_SECONDS)))
+            async with self._folder_lock(account) as is_locked:
+                try:
+                    turn = await self._turn_under_lock(lock, token, account, known_check, doubted=doubted)
+                except SharedStateDown:
+                    turn = await self._turn_without_redis(account, may_begin=urgent and is_locked)
+                except StateError as error:  # whether the cookie is the newest cannot be known
+                    _logger.error("the login of account %s is not renewed: %s", account.label, error)
+                    turn = RenewalTurn(may_call=False)
+                yield turn
+                if turn.is_checked and turn.may_call:
+                    present = self._state.pool.get(account.user_id) or account
+                    turn.check = f"{_cookie_id(present)} {secrets.token_hex(8)}"
+                    self._link.post(("SET", self._check_key(account.user_id), turn.check, "EX", round(CHECK_SECONDS)))
         finally:  # also after a cancelled wait: the lock may be acquired all the same
             self._held.pop(lock, None)
             if turn is None or not turn.may_call or self._state.is_saved:
@@ -99,6 +101,7 @@ class RedisTurns:
     ) -> RenewalTurn:
         """Wait for the lock, and find out what others have done. Raises StateError."""
         acquired_at = await self._acquire(lock, token)
+        await self._state.load_unsaved_cookies()
         await self._state.refresh_accounts()
         if doubted and self._is_present(account):
             await asyncio.sleep(SAVING_SECONDS)  # an answer to another process may just have replaced it
@@ -129,20 +132,32 @@ class RedisTurns:
         if self._held:
             await self._link.run(*[_lock_command(lock, token) for lock, token in self._held.items()])
 
-    @asynccontextmanager
-    async def _turn_without_redis(self, account: Account, *, urgent: bool) -> AsyncIterator[RenewalTurn]:
-        """The turn without Redis: under a lock in the state folder, if all processes use that."""
-        if not urgent or not self._link.all_use_one_folder:
-            yield RenewalTurn(may_call=False)
-            return
-        name = f"renewal-{digest(account.user_id).hex()[:32]}"
-        while (lock := await self._copies.threads.run(self._copies.try_lock, name)) is None:  # noqa: ASYNC110 — a file
-            await asyncio.sleep(RETRY_SECONDS)
+    async def _turn_without_redis(self, account: Account, *, may_begin: bool) -> RenewalTurn:
+        """The turn without Redis, under the lock in the state folder, if all processes use that."""
+        if not may_begin or not self._link.all_use_one_folder:
+            return RenewalTurn(may_call=False)
         try:
             await self._state.load_unsaved_cookies()
-            yield RenewalTurn(may_call=self._is_present(account))
+        except StateError as error:
+            _logger.error("the login of account %s is not renewed: %s", account.label, error)
+            return RenewalTurn(may_call=False)
+        return RenewalTurn(may_call=self._is_present(account))
+
+    @asynccontextmanager
+    async def _folder_lock(self, account: Account) -> AsyncIterator[bool]:
+        """Hold the account's lock in the state folder; yields whether the folder can be locked at all."""
+        name = f"renewal-{digest(account.user_id).hex()[:32]}"
+        lock: int | None = None
+        try:
+            while (lock := await self._copies.threads.run(self._copies.try_lock, name)) is None:  # noqa: ASYNC110 — a file
+                await asyncio.sleep(RETRY_SECONDS)
+        except StateError as error:  # then no process with this folder takes a turn without Redis
+            _logger.warning("%s: without Redis, the login of account %s cannot be renewed", error, account.label)
+        try:
+            yield lock is not None
         finally:
-            os.close(lock)
+            if lock is not None:
+                os.close(lock)
 
     def _is_present(self, account: Account) -> bool:
         """Whether the account still has this cookie."""

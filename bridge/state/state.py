@@ -144,8 +144,18 @@ class State:
 
     async def load_unsaved_cookies(self) -> None:
         """Load the cookies that other processes with the same folder could not save. Raises StateError."""
-        if self._unsaved_cookies is not None:
-            self.pool.load(await self._unsaved_cookies.applied(tuple(self.pool)))
+        if self._unsaved_cookies is None:
+            return
+        saved = self._on_disk
+        kept = await self._unsaved_cookies.applied(tuple(saved.values()))  # they are found by what they replace there
+        newer = {each.user_id: each.session for each in kept if each.session != saved[each.user_id].session}
+        replaced = self.pool.replaced
+        self.pool.load(
+            replace(account, session=session, expired=False)
+            if (session := newer.get(account.user_id)) is not None and digest(session.value) not in replaced
+            else account
+            for account in self.pool
+        )
 
     @property
     def is_saved(self) -> bool:

@@ -17,7 +17,7 @@ from running import config_for
 
 from bridge.accounts.renewals import Renewals
 from bridge.shared import renewal_turns
-from bridge.shared.renewal_turns import BEGIN_SECONDS, RedisTurns
+from bridge.shared.renewal_turns import BEGIN_SECONDS, RETRY_SECONDS, RedisTurns
 from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.errors import StateError
 from bridge.state.state import State
@@ -308,21 +308,69 @@ async def outage(keepers: Keepers, *those: Keeper) -> AsyncIterator[None]:
     await asyncio.gather(*[keeper.state.flush() for keeper in those])
 
 
-async def test_in_an_outage_processes_of_one_folder_renew_under_its_lock(keepers: Keepers) -> None:
+async def pair(keepers: Keepers) -> tuple[Keeper, Keeper, Session]:
+    """Two processes of one folder, which know that there is no other, and a session whose token has just ended."""
     one = await keepers.start()
     two = await keepers.start(beside=one)
     session = await sign_in(keepers, beside=one)
     await until(lambda: all(len(keeper.state.pool) == 1 for keeper in (one, two)))
     await asyncio.gather(one.look(), two.look())
     await until(lambda: all(keeper.process.link.all_use_one_folder for keeper in (one, two)))
+    keepers.clock.now += HOUR + 10.0
+    return one, two, session
+
+
+async def test_in_an_outage_processes_of_one_folder_renew_under_its_lock(keepers: Keepers) -> None:
+    one, two, session = await pair(keepers)
     async with outage(keepers, one, two):
-        keepers.clock.now += HOUR + 10.0
-        accounts = await asyncio.gather(
-            *[keeper.renewals.fresh(next(iter(keeper.state.pool))) for keeper in (one, two, one, two)]
-        )
-        assert {account.session.value for account in accounts} == {session.cookie_value}
-        assert session.refreshes == 1
+        for renewals in (1, 2):
+            accounts = await asyncio.gather(
+                *[keeper.renewals.fresh(next(iter(keeper.state.pool))) for keeper in (one, two, one, two)]
+            )
+            assert {account.session.value for account in accounts} == {session.cookie_value}
+            assert session.refreshes == renewals
+            keepers.clock.now += HOUR + 10.0
     await all_know(session, one, two, await keepers.start())
+    assert kept(session)
+
+
+async def begin(keepers: Keepers, keeper: Keeper) -> asyncio.Event:
+    """Have this process ask the site, which answers once the event is set."""
+    asked, release = keepers.asked, asyncio.Event()
+    keepers.arena.faults.arm("no_headers", on="me", release=release)
+    keeper.renewals.start_due()
+    await until(lambda: keepers.asked == asked + 1)
+    return release
+
+
+async def test_in_an_outage_that_begins_during_a_call_no_other_process_of_the_folder_calls(keepers: Keepers) -> None:
+    """It was waiting for the lock in Redis, which does not matter any more."""
+    one, two, session = await pair(keepers)
+    release = await begin(keepers, one)
+    asked = keepers.asked
+    two.renewals.start_due()
+    async with outage(keepers, one, two):
+        await asyncio.sleep(5 * RETRY_SECONDS)  # time enough for a call
+        assert keepers.asked == asked
+        release.set()
+        await asyncio.gather(one.settled(), two.settled())
+    await all_know(session, one, two)
+    assert session.refreshes == 1
+    assert kept(session)
+
+
+async def test_after_an_outage_no_process_calls_beside_one_that_began_without_redis(keepers: Keepers) -> None:
+    one, two, session = await pair(keepers)
+    async with outage(keepers, one, two):
+        release = await begin(keepers, one)
+    asked = keepers.asked
+    two.renewals.start_due()
+    await asyncio.sleep(5 * RETRY_SECONDS)  # time enough for a call
+    assert keepers.asked == asked
+    release.set()
+    await asyncio.gather(one.settled(), two.settled())
+    await all_know(session, one, two)
+    assert session.refreshes == 1
     assert kept(session)
 
 
