@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 import orjson
 
 from bridge.shared.link import Link
+from bridge.state.errors import StateUnavailable
 from upstream.gate import OUTAGES, WALLS, Gate
 from upstream.protocol.errors import UpstreamError
 
@@ -39,8 +41,14 @@ class RedisGate:
 
     def _on_news(self, news: str) -> None:
         name, _, text = news.partition(" ")
-        if name and name != self._link.settings.instance:
+        if not name:  # some may have been missed
+            self._link.spawn(self._read_again(), name="read the gate")
+        elif name != self._link.settings.instance:
             self._adopt(text)
+
+    async def _read_again(self) -> None:
+        with suppress(StateUnavailable):  # it is read once Redis is back
+            await self._catch_up()
 
     async def _catch_up(self) -> None:
         """Adopt what other processes know. Raises StateUnavailable."""
