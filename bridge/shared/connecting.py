@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from functools import partial
+from typing import Final
 
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -15,6 +16,11 @@ from redis.exceptions import RedisError
 from bridge.shared.address import RedisAddress
 from bridge.shared.connection import Command, ConnectionFailed, RedisConnection, clause
 from bridge.shared.errors import CommandRefused
+
+#: TCP's keep-alive: the seconds of silence before the first probe, the seconds between two, and how many may stay
+#: unanswered. Nothing is ever sent on the connection for news, so nothing else shows that a firewall has forgotten it,
+#: or that the server's machine is gone. macOS has another name for the first.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 
 async def connect(address: RedisAddress, timeout: float) -> RedisConnection:
@@ -48,6 +54,9 @@ async def _open(address: RedisAddress, timeout: float) -> RedisConnection:
     transport, connection = await loop.create_connection(protocol, host, port, ssl=context)
     sock: socket.socket = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return connection
 
 

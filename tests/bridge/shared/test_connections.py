@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from places import linked
 from polling import until
-from redis_addresses import PASSWORD, Program, Watched, redis_with_sentinel, redis_with_tls
+from redis_addresses import PASSWORD, Program, Watched, free_port, listening, redis_with_sentinel, redis_with_tls
 
 from bridge.shared.address import RedisAddress
 from bridge.shared.availability import Phase
@@ -34,6 +35,28 @@ async def works(link: Link) -> None:
     assert await link.call(("SET", link.key("a"), "1")) == b"OK"
     await link.call(link.publish_command("keys", "7"))
     await until(lambda: heard == ["", "7"], within=20)
+
+
+async def test_a_silent_connection_is_probed(tmp_path: Path) -> None:
+    """Nothing is sent on the one for news, so nothing else shows that a firewall has forgotten it."""
+    port = free_port()
+    async with (
+        listening(port, tmp_path, "--port", f"{port}", "--save", ""),
+        linked(RedisAddress.parse(f"redis://127.0.0.1:{port}"), LinkSettings("one", timeout=TIMEOUT)) as link,
+    ):
+        await works(link)
+        await until(lambda: len(found := seconds_to_probes(port)) == 2 and max(found) <= 15)
+
+
+def seconds_to_probes(port: int) -> list[float]:
+    """When each idle connection to this port sends its next probe, in seconds from now: proc(5)."""
+    found = []
+    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, _, remote, _, _, timer, *_ = row.split()
+        kind, _, ticks = timer.partition(":")
+        if remote == f"0100007F:{port:04X}" and kind == "02":  # the timer is that of keep-alive
+            found.append(int(ticks, 16) / os.sysconf("SC_CLK_TCK"))
+    return found
 
 
 # --- TLS ---
