@@ -221,8 +221,9 @@ class SharedStats:
     async def _write_history(self) -> bool:
         """Write the known history to Redis, or begin a new one; return whether there is one now."""
         history = self._history
-        if not history.epoch and len(self._link.alive) > 1 and self._waits < MAX_WAITS:
-            self._waits += 1  # another process may know it
+        others_may_know = len(self._link.alive) > 1 or self._link.seconds_until_settled > 0
+        if not history.epoch and others_may_know and self._waits < MAX_WAITS:
+            self._waits += 1
             return False
         epoch = history.epoch or secrets.token_hex(8)
         pairs = [word for pair in history.leaves.items() for word in pair]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ from counted import Clock
 from places import Redis, SharedProcess, shared_redis
 from polling import until
 
-from bridge.shared.statistics import COPY_SECONDS, SharedStats
+from bridge.shared.availability import Phase
+from bridge.shared.statistics import COPY_SECONDS, MAX_WAITS, SharedStats
 from bridge.statistics.counts import Outcome
 from bridge.statistics.leaves import leaves
 from bridge.statistics.stats import Stats
@@ -80,7 +81,9 @@ async def several(redis: Redis, number: int) -> list[Counting]:
 async def begun(redis: Redis, number: int = 2) -> list[Counting]:
     """Processes that have counted and flushed already."""
     found = await several(redis, number)
-    for _ in range(4):  # whoever knows no history waits for one who does
+    for counting in found:
+        counting.count()
+    for _ in range(MAX_WAITS + 1):  # each waits for another one that knows a history, in vain
         for counting in found:
             await counting.shared.flush()
     return found
@@ -146,6 +149,23 @@ async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis) -> N
     for _ in range(5):
         for counting in (two, one):
             await counting.shared.flush()
+    assert await one.shown() == await two.shown() == comparable(one.whole)
+
+
+async def test_a_process_without_a_history_that_is_back_first_begins_none(redis: Redis) -> None:
+    """Another one, which is back a moment later, knows the history of all."""
+    one, two = await begun(redis)
+    await one.shared._copy_all()
+    two.process.link.settings = two.process.link.settings._replace(settle_seconds=600.0)
+    address = one.process.link.address
+    one.process.link.address = replace(address, path="/nowhere")
+    await redis.lose(two.process)
+    two.count()
+    await two.shared.flush()
+    assert not one.process.link.usable
+    one.process.link.address = address
+    await until(lambda: one.process.link.availability.phase is Phase.UP)
+    await two.shared.flush()
     assert await one.shown() == await two.shown() == comparable(one.whole)
 
 
