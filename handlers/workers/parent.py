@@ -269,6 +269,8 @@ class Parent:
                 self._config = await self._reading.run(self._reread)
             except ConfigError:  # each worker logs what is wrong
                 pass
+            except Exception:  # logged: the task that reloads must not end, or the daemon would
+                _logger.exception("the parent could not read the configuration again")
             else:
                 log.configure(self._config.log.level, self._config.log.format, threaded=True)
             reloading = list(self._living)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Manager(asyncio.DatagramProtocol):
-    """Hears what is sent to a notification socket; `address` is what NOTIFY_SOCKET says."""
+    """Hears what is sent to a notification socket; `address` is what NOTIFY_SOCKET says, `status` the last one."""
 
     address: str
+    status: str = ""
     _unread: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     @property
@@ -21,7 +22,10 @@ class Manager(asyncio.DatagramProtocol):
         return {"NOTIFY_SOCKET": self.address}
 
     def datagram_received(self, data: bytes, addr: object) -> None:  # noqa: ARG002 - the protocol's signature
-        self._unread.put_nowait(data.decode())
+        message = data.decode()
+        if message.startswith("STATUS="):
+            self.status = message.removeprefix("STATUS=")
+        self._unread.put_nowait(message)
 
     async def hears(self, start: str, within: float = 10.0) -> str:
         """The next message that begins so."""

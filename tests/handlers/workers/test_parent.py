@@ -14,6 +14,7 @@ import pytest
 from examples import a_share
 from hypothesis import given
 from hypothesis import strategies as st
+from polling import until
 from process import DaemonProcess, Home
 from service_manager import Manager, listening
 
@@ -64,7 +65,12 @@ source = ConfigSource(Path(sys.argv[3]), os.environ)
 config = source.load()
 config = replace(config, server=replace(config.server, workers=3))
 log.configure("info", "text")
-sys.exit(asyncio.run(parent.Parent(config, source.reload, lambda url: os.write(2, b"all are up" + b"\\n")).run()))
+errors = [OSError(5, "Input/output error")] if "BROKEN_DISK" in os.environ else []
+def reread():
+    if errors:
+        raise errors.pop()
+    return source.reload()
+sys.exit(asyncio.run(parent.Parent(config, reread, lambda url: os.write(2, b"all are up" + b"\\n")).run()))
 """
 
 
@@ -206,6 +212,14 @@ async def test_a_reload_reaches_all(stage: Stage) -> None:
         assert (await parent.stop())[0] == 0
 
 
+async def test_a_reload_that_fails_unexpectedly_in_the_parent_ends_nothing(stage: Stage) -> None:
+    async with stage.running(BROKEN_DISK="1") as parent:
+        parent.signal(signal.SIGHUP)
+        await parent.logs("OSError: [Errno 5] Input/output error")
+        await noted(parent, "reloads", 3)
+        assert (await parent.stop())[0] == 0
+
+
 #: A worker that notes what its parent tells it, besides rosters; `asks` is what it does first.
 _HEARS = """
 import json
@@ -284,7 +298,9 @@ async def test_the_manager_hears_of_the_whole(stage: Stage, manager: Manager) ->
         await manager.hears("RELOADING=1")
         await noted(parent, "reloads", 3)
         await manager.hears("READY=1")
-        await manager.hears("STATUS=workers ready: 3 of 3; answers running: 0")
+        await until(
+            lambda: manager.status == "workers ready: 3 of 3; answers running: 0"
+        )  # said at any time since then
         parent.signal(signal.SIGTERM)
         await manager.hears("STOPPING=1")
         assert await parent.ends() == 0
