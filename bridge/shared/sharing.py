@@ -23,10 +23,10 @@ from bridge.shared.link import Link, LinkSettings, instance_name
 from bridge.shared.logins import RedisLogins
 from bridge.shared.renewal_turns import RedisTurns
 from bridge.shared.responses import RedisResponses
-from bridge.shared.statistics import SharedStats
+from bridge.shared.statistics import HISTORY, SharedStats
 from bridge.shared.throttle import RedisThrottle
 from bridge.shared.uploads import RedisUploads
-from bridge.shared.waiting_cookies import WaitingCookies
+from bridge.shared.waiting_cookies import WAITING, WaitingCookies
 from bridge.state.documents import StateFolder
 from bridge.state.errors import StateUnavailable
 from bridge.state.state import State
@@ -92,7 +92,7 @@ class Sharing:
     async def forget(self, names: Iterable[str]) -> None:
         """Delete these documents, the statistics and all conversations, here and in Redis. Raises StateError."""
         names = tuple(names)
-        for name in (*names, "statistics"):
+        for name in (*names, HISTORY.name, WAITING.name):
             (self.copies.path / f"{name}.json").unlink(missing_ok=True)
         keys = [self.link.key("doc", name) for name in names]
         await self.link.call(("DEL", *keys, self.link.key("stats"), self.link.key("stats", "shares")))

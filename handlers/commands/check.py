@@ -115,7 +115,8 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
     yield _state_folder(folder.path)
     async with AsyncExitStack() as stack:
         source: DocumentSource = folder
-        daemon_runs = False
+        daemon_runs = others_may_renew = False
+        unsaved_cookies = None
         try:
             if (sharing := sharing_of(config, folder)) is not None:
                 folder.prepare()
@@ -123,7 +124,8 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
                 for line in await redis_lines(sharing):
                     yield line
                 source, daemon_runs = sharing.documents, sharing.others_run
-            state = State(source, time.time, shared=sharing is not None)
+                unsaved_cookies, others_may_renew = sharing.waiting_cookies, bool(sharing.trouble)
+            state = State(source, time.time, unsaved_cookies=unsaved_cookies, shared=sharing is not None)
             await state.load()
             daemon_runs |= folder.is_held()
         except ConfigError as error:
@@ -132,14 +134,15 @@ async def examine(config: Config) -> AsyncIterator[CheckLine]:
         except StateError as error:
             yield CheckLine(Verdict.BAD, "state folder" if source is folder else "Redis", str(error))
             return
-        async for line in _examine(config, state, source, daemon_runs=daemon_runs):
+        others_may_renew |= daemon_runs
+        async for line in _examine(config, state, source, daemon_runs=daemon_runs, others_may_renew=others_may_renew):
             yield line
 
 
 async def _examine(
-    config: Config, state: State, source: DocumentSource, *, daemon_runs: bool
+    config: Config, state: State, source: DocumentSource, *, daemon_runs: bool, others_may_renew: bool
 ) -> AsyncIterator[CheckLine]:
-    """Check everything except the location of the state."""
+    """Check everything except the location of the state. `others_may_renew`: a daemon may run, here or elsewhere."""
     yield _daemon(config, runs=daemon_runs)
     yield _password(state)
     yield _keys(len(state.keys))
@@ -153,7 +156,7 @@ async def _examine(
         if reached:
             yield _clock(arena)
         asked = (
-            await ask_about_logins(arena, state, config, daemon_runs=daemon_runs)
+            await ask_about_logins(arena, state, config, others_may_renew=others_may_renew)
             if reached
             else LoginChecks(made=False)
         )

@@ -33,15 +33,16 @@ class LoginChecks:
     failures: dict[str, UpstreamError] = field(default_factory=dict)
 
 
-async def ask_about_logins(arena: ArenaClient, state: State, config: Config, *, daemon_runs: bool) -> LoginChecks:
+async def ask_about_logins(arena: ArenaClient, state: State, config: Config, *, others_may_renew: bool) -> LoginChecks:
     """Ask the site about each login, and save its answers and any new tokens.
 
-    If the call might renew a login, it is left to a running daemon, since using a refresh token twice ends the login.
+    If the call might renew a login, and `others_may_renew` it, it is left to the daemon, since using a refresh token
+    twice ends the login.
     """
     asked = LoginChecks()
     for account in state.pool:
         renews = may_renew(account.session, arena.clock())
-        if renews and daemon_runs:
+        if renews and others_may_renew:
             asked.left_to_daemon.add(account.user_id)
             continue
         try:
@@ -85,7 +86,7 @@ def _account(account: Account, asked: LoginChecks, now: float) -> tuple[Verdict,
     if not asked.made:
         return Verdict.WORTH_A_LOOK, f"{its_login}; LMArena was not asked about it"
     if account.user_id in asked.left_to_daemon:
-        by = f"{its_login}, which the running daemon will do"
+        by = f"{its_login}, which a running daemon will do"
         return (Verdict.WORTH_A_LOOK, f"{by}; its /health shows the outcome") if ended else (Verdict.GOOD, by)
     if status.findings:
         return Verdict.WORTH_A_LOOK, "; ".join(_to_do(finding, account) for finding in status.findings)

@@ -74,7 +74,10 @@ async def _export(config: Config, *, replace: bool) -> None:
     async with _both(config) as (folder, sharing):
         await _require_empty(folder, "the state folder", replace=replace)
         for form in _FORMS:
-            await folder.open(form).save(await sharing.documents.open(form).load())
+            value = await sharing.documents.open(form).load()
+            if form is ACCOUNTS:
+                value = await sharing.waiting_cookies.applied(value)
+            await folder.open(form).save(value)
         await stats_document(folder, time.time).save(await sharing.stats.read())
         _say(await folder.open(KEYS).load(), await folder.open(ACCOUNTS).load(), "the state folder")
         await sharing.forget(form.name for form in _FORMS)

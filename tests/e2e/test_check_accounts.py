@@ -6,19 +6,22 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checking import check, line, shown_logins
-from commands import run
+from commands import arun, run
+from redis_server import RedisServer, redis_server
 
+from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateFolder
 from bridge.state.state import accounts_document
-from upstream.accounts import EVERYTHING
+from upstream.accounts import EVERYTHING, Account
 from upstream.arena import Arena, Session
+from upstream.protocol import cookies
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -167,12 +170,12 @@ async def test_without_a_daemon_a_login_is_renewed_and_its_new_cookie_kept(arena
     ("age", "asked", "mark", "said"),
     [
         pytest.param(2300, ["me"], "✓", "", id="fresh"),
-        pytest.param(2500, [], "✓", ", which the running daemon will do", id="in its last third"),
+        pytest.param(2500, [], "✓", ", which a running daemon will do", id="in its last third"),
         pytest.param(
             3700,
             [],
             "!",
-            r", its token ended 1 minute ago \(.*\), which the running daemon will do; its /health shows the outcome",
+            r", its token ended 1 minute ago \(.*\), which a running daemon will do; its /health shows the outcome",
             id="past its end",
         ),
     ],
@@ -211,3 +214,48 @@ async def test_a_site_of_2025_shows_by_its_page_whether_it_knows_the_login(arena
     assert line(result, "account ada") == "✓ account ada: ada@example.org, its login renews itself"
     assert "the site no longer accepts its login" in line(result, "account bob")
     assert [account["expired"] for account in stored()] == [False, True]
+
+
+# --- with Redis ---
+
+
+@pytest.fixture
+async def redis() -> AsyncIterator[RedisServer]:
+    async with redis_server() as redis:
+        yield redis
+
+
+def environ(arena: Arena, redis: RedisServer) -> dict[str, str]:
+    """The settings of a bridge that shares its state, and waits for Redis only briefly."""
+    return {
+        "LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin,
+        "LMARENA_BRIDGE_SERVER__PORT": "0",
+        "LMARENA_BRIDGE_REDIS__URL": redis.url,
+        "LMARENA_BRIDGE_REDIS__TIMEOUT": "10",
+    }
+
+
+async def test_without_redis_no_call_renews_a_login(arena: Arena, redis: RedisServer) -> None:
+    """A daemon on another machine may do so at the same time, and the new cookie could not be brought to Redis."""
+    env, session = environ(arena, redis), signed_in_ago(arena, 3700)
+    await arun("accounts", "add", "--label", "ada", stdin=session.cookie_value, **env)
+    await redis.kill()
+    result = await arun("check", **env, LMARENA_BRIDGE_REDIS__CONNECT_TIMEOUT="0.1")
+    assert "which a running daemon will do" in line(result, "account ada")
+    assert line(result, "daemon").startswith("✓ daemon: is not running")
+    assert (shown_logins(arena), session.refreshes) == ([], 0)
+
+
+async def test_a_cookie_that_a_daemon_could_not_bring_to_redis_is_the_one_that_is_shown(
+    arena: Arena, redis: RedisServer
+) -> None:
+    """The site would take the one that it has replaced for a stolen one."""
+    env, replaced, session = environ(arena, redis), signed_in_ago(arena, 3700), arena.sign_in("ada@example.org")
+    await arun("accounts", "add", "--label", "ada", stdin=replaced.cookie_value, **env)
+    before, now = (Account("ada", cookies.decode(each.cookie_value)) for each in (replaced, session))
+    await WaitingCookies(StateFolder(Path("state/shared"))).keep({before.user_id: before}, [now])
+    result = await arun("check", **env)
+    assert line(result, "account ada") == "✓ account ada: ada@example.org, its login renews itself"
+    assert replaced.refreshes == 0
+    found = json.loads((await arun("accounts", "list", "--json", **env)).stdout)
+    assert [each["token_expires_at"] for each in found] == [session.expires_at]

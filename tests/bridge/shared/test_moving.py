@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from click.testing import CliRunner
 from places import shared_redis
 from running import api_key
 
+from bridge.shared.waiting_cookies import WaitingCookies
 from bridge.state.documents import StateFolder
 from bridge.state.state import ACCOUNTS, KEYS
 from bridge.statistics.counts import Outcome
@@ -52,8 +54,12 @@ async def test_there_and_back(tmp_path: Path) -> None:
         assert code == 1
         assert "a daemon is using this Redis" in shown
         await redis.server.call("HDEL", "lmab:instances", "another")
+        renewed = replace(account, session=cookies.decode(Arena().sign_in().cookie_value))
+        copies = StateFolder(folder.path / "shared")  # of a daemon that could not bring this cookie to Redis
+        await WaitingCookies(copies).keep({account.user_id: account}, [renewed])
         assert await run("state", "export", "--replace") == (0, "the state folder now has 1 keys and 1 accounts.\n")
         assert await redis.server.call("KEYS", "lmab:doc:*") == []
     assert await folder.open(KEYS).load() == (key,)
-    assert await folder.open(ACCOUNTS).load() == (account,)
+    assert await folder.open(ACCOUNTS).load() == (renewed,)
+    assert not [path for path in copies.path.iterdir() if path.suffix == ".json"]
     assert (await stats_document(folder, time.time).load()).totals.requests == 1
