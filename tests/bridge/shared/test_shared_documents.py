@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -58,11 +59,22 @@ async def test_a_change_that_changes_nothing_is_no_version(redis: Redis) -> None
     """Else two processes that merge each other's versions would do so for ever."""
     process, other = await redis.process(), await redis.process()
     words, seen = process.documents.open(WORDS), other.documents.open(WORDS)
+    heard = asyncio.Event()
+    other.link.on_news("end", lambda _: heard.set())
+
+    async def all_is_heard() -> None:
+        """Wait until the other process has heard all news."""
+        heard.clear()
+        await process.link.call(process.link.publish_command("end"))
+        await heard.wait()
+
     await words.save(("a",))
+    await all_is_heard()
     assert await seen.load() == ("a",)
     version = words.version
     assert await words.update(lambda known: known) == ("a",)
     await words.save(("a",))
+    await all_is_heard()
     assert (words.version, seen.looks_changed()) == (version, False)
     await words.save(("b",))
     await until(seen.looks_changed)
