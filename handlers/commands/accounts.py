@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import termios
 import time
@@ -46,6 +47,8 @@ _CTRL_D: Final = b"\x04"
 #: Larger than any export of cookies, even a HAR file. A paste into a terminal is smaller.
 _MAX_BYTES: Final = 32 * 1024 * 1024
 _MAX_TYPED_BYTES: Final = 4 * 1024 * 1024
+#: The longest pause in seconds between two parts of one paste.
+_PAUSE_IN_PASTE: Final = 0.2
 
 
 @click.group()
@@ -245,7 +248,7 @@ def _read_paste() -> str:
 
 
 def read_terminal(descriptor: int) -> bytes:
-    """Read input without echo, up to an empty line or Ctrl-D.
+    """Read input without echo, up to Ctrl-D or an empty line; a paste may itself have empty lines.
 
     The terminal is not in line mode, which cuts each line at 4095 bytes, since a cookie is longer.
     """
@@ -255,7 +258,9 @@ def read_terminal(descriptor: int) -> bytes:
     data = b""
     try:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, quiet)
-        while _CTRL_D not in data and b"\n\n" not in data.lstrip() and len(data) <= _MAX_TYPED_BYTES:
+        while _CTRL_D not in data and len(data) <= _MAX_TYPED_BYTES:
+            if data.strip() and data.endswith(b"\n\n") and not select.select([descriptor], [], [], _PAUSE_IN_PASTE)[0]:
+                break
             read = os.read(descriptor, 65536)
             if not read:
                 break

@@ -252,6 +252,14 @@ def test_a_paste_into_a_terminal_may_have_long_lines(end: bytes) -> None:
     assert session.cookie_value not in shown
 
 
+def test_a_paste_into_a_terminal_may_have_empty_lines() -> None:
+    value = Arena().sign_in("ada@example.org").cookie_value
+    parts = [f"arena-auth-prod-v1.0\t{value[:1000]}", f"theme\t{'x' * 5000}", f"arena-auth-prod-v1.1\t{value[1000:]}"]
+    code, shown = typed(["accounts", "add"], b"Ctrl-D", "\n\n".join(parts).encode() + b"\n\n")
+    assert (code, "session ✓" in shown) == (0, True)
+    assert stored("accounts")[0]["cookie"] == value
+
+
 def typed(words: list[str], prompt: bytes, text: bytes) -> tuple[int, str]:
     """Run a command on a terminal and type `text` once it shows `prompt`; return its exit code and what was shown."""
     ours, theirs = pty.openpty()
