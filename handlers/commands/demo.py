@@ -129,8 +129,11 @@ def _sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
     try:
         sockets = open_sockets(host, port)
     except OSError as error:
+        try:
+            sockets = open_sockets(host, 0)
+        except OSError:
+            raise click.ClickException(f"cannot listen on {host}: {error.strerror}") from error
         click.echo(f"Port {port} is not available ({error.strerror}), so the demo uses another one.", err=True)
-        sockets = open_sockets(host, 0)
     try:
         yield sockets
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import MutableMapping
@@ -37,8 +38,11 @@ def bind(config: Config) -> list[socket.socket]:
     try:
         return open_sockets(host, port)
     except OSError as error:
-        who = "it is another lmarena-bridge, or its demo" if _is_bridge(host, port) else "that may be another program"
-        advice = f"{who}: stop it, or set another server.host or server.port (also: serve --port N)"
+        advice = "set another server.host or server.port (also: serve --host, --port)"
+        if error.errno == errno.EADDRINUSE:
+            bridge = _is_bridge(host, port)
+            who = "it is another lmarena-bridge, or its demo" if bridge else "that may be another program"
+            advice = f"{who}: stop it, or {advice}"
         raise CannotListen(f"cannot listen on {host}, port {port}: {error.strerror}; {advice}") from error
 
 
@@ -56,11 +60,13 @@ def _is_bridge(host: str, port: int) -> bool:
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
     """Bind every address that `host` resolves to; with port 0, all to the same free port. Raises OSError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except UnicodeError as error:  # a part of the name is empty, or too long
+        raise socket.gaierror(socket.EAI_NONAME, "this cannot be the name of a host") from error
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, address in dict.fromkeys(
-            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        ):
+        for family, kind, protocol, _, address in dict.fromkeys(found):
             sock = socket.socket(family, kind, protocol)
             sockets.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

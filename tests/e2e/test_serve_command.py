@@ -188,6 +188,16 @@ async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
     assert f"cannot listen on 127.0.0.1, port {port}: Address already in use; that may be another" in served.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "demo"])
+@pytest.mark.parametrize("host", ["a..b", "192.0.2.1"], ids=["not a name", "another machine's"])
+async def test_a_host_on_which_it_cannot_listen_exits_1_and_says_so(command: str, host: str) -> None:
+    served = await spawn(command, "--host", host, "--port", "0")
+    assert served.returncode == 1
+    assert re.search(rf"^Error: cannot listen on {host}[:,]", served.stderr, re.MULTILINE)
+    assert "another program" not in served.stderr
+    assert "Traceback" not in served.stderr
+
+
 async def test_a_port_on_which_a_bridge_listens_is_named_as_such(bridge: RunningBridge) -> None:
     served = await spawn("serve", "--port", str(urlsplit(bridge.base_url).port))
     assert served.returncode == 1
