@@ -54,6 +54,8 @@ def record(request_id: str | None, next_call: bool, with_texts: bool, output: Pa
     path = output or Path(f"recording-{time.strftime('%Y%m%d-%H%M%S')}.json")
     if path.exists():
         raise click.ClickException(f"{path} already exists and is not overwritten")
+    if not path.parent.is_dir():  # now, rather than after the call has been made
+        raise click.ClickException(f"{path.parent} is not a folder")
     files = RecordingFiles(folder)
     try:
         job = files.submit(request_id, texts=with_texts)

@@ -48,6 +48,15 @@ async def test_the_next_call_is_saved(tmp_path: Path) -> None:
     assert "is not overwritten" in again.output
 
 
+async def test_a_folder_that_does_not_exist_is_refused_before_the_call(tmp_path: Path) -> None:
+    async with Arena() as arena, running_bridge(arena, tmp_path / "state") as bridge:
+        with bridge.folder.hold():
+            words = ("--next", "-o", str(tmp_path / "none" / "call.json"))
+            result = await asyncio.to_thread(run, tmp_path / "state", *words)
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'none'} is not a folder" in result.output
+
+
 async def test_a_call_that_is_kept_is_saved_with_its_texts(tmp_path: Path) -> None:
     state, file = tmp_path / "state", tmp_path / "call.json"
     async with Arena() as arena, running_bridge(arena, state, {"recording": {"keep_mb": 10}}) as bridge:
