@@ -21,7 +21,7 @@ _GUEST_REFUSED: Final = (
 HOW_TO_COPY: Final = (
     "Log in to the site (arena.ai, formerly lmarena.ai) in a private window.",
     "Send one message there: only then is the cookie complete.",
-    'Copy any request to arena.ai (developer tools, Network, right-click, "Copy as cURL"), or the cookie alone.',
+    'Copy any request to arena.ai (developer tools, Network, reload, right-click, "Copy as cURL"), or the cookie.',
     "Close that window without logging out.",
 )
 #: Why that window must be closed.

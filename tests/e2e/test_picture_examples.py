@@ -31,7 +31,7 @@ class Reader:
         self.names: dict[str, Any] = {}
 
     async def paste(self, code: str, **replaced: str) -> None:
-        own = {"http://localhost:8000/api/v1": f"{self._bridge.origin}/api/v1", "sk-lmab-…": self._bridge.key}
+        own = {"http://127.0.0.1:8000/v1": f"{self._bridge.origin}/v1", "sk-lmab-…": self._bridge.key}
         for old, new in (own | replaced).items():
             code = code.replace(old, new)
         await asyncio.to_thread(exec, code, self.names)
