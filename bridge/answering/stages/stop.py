@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bridge.answering.deltas import rewrite, text_delta
-from bridge.answering.events import AnswerEvent, Stopped
+from bridge.answering.events import AnswerEvent, Stopped, ToolCalls
 from bridge.answering.stages.stop_strings import StopStrings
 from upstream.protocol.events import Images, TextDeltas
 
@@ -39,7 +39,7 @@ class Stop:
                 if self._found is not None:
                     passed.append(Stopped(self._found))
                 continue
-            if isinstance(event, Images):
+            if isinstance(event, Images | ToolCalls):
                 passed += self.end()
             passed.append(event)
         return passed

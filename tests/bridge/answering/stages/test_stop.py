@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from staged import StagedAnswer, cut_at, run_stages
 
 from bridge.answering.deltas import text_delta
+from bridge.answering.events import ToolCalls
+from bridge.answering.messages import ToolCall
 from bridge.answering.stages.stop import Stop
 from bridge.answering.stages.stop_strings import StopStrings
 from upstream.protocol.events import Images, ReasoningDeltas
@@ -91,3 +93,10 @@ def test_reasoning_does_not_count_and_pictures_keep_their_place() -> None:
     picture = Images(("https://example.org/1.png",))
     assert stage.feed([thought]) == [thought]
     assert stage.feed([text_delta("a E"), picture]) == [text_delta("a "), text_delta("E"), picture]
+
+
+def test_no_text_follows_the_calls() -> None:
+    stage = Stop(["END"])
+    calls = ToolCalls((ToolCall("call_1", "now", "{}"),))
+    assert stage.feed([text_delta("a E"), calls]) == [text_delta("a "), text_delta("E"), calls]
+    assert stage.end() == []
