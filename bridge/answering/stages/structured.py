@@ -12,7 +12,15 @@ from bridge.answering.deltas import rewrite, text_delta
 from bridge.answering.events import MAX_WHOLE_CHARS, AnswerEvent, ToolCalls
 from bridge.answering.schemas import first_misfit
 from bridge.answering.stages import ReadingStage
-from bridge.answering.tools.json_values import Extent, compact, is_too_long, read_nearly, read_value, skip_spaces
+from bridge.answering.tools.json_values import (
+    ControlEscaper,
+    Extent,
+    compact,
+    is_too_long,
+    read_nearly,
+    read_value,
+    skip_spaces,
+)
 from bridge.answering.tools.repair import json_prompt
 from bridge.errors import answer_too_long, invalid_model_output
 from upstream.protocol.events import TextDeltas
@@ -51,8 +59,9 @@ class JsonStage(ReadingStage):
         self._held: list[str] = []  # the text, until JSON is being passed on
         self._tail = ""  # the end of that text
         self._sent: list[str] = []
+        self._escaper = ControlEscaper()
         self._extent: Extent | None = None  # of the JSON that is being passed on
-        self._sent_chars = 0
+        self._sent_chars = 0  # as upstream sent it
         self._has_other_text = False  # around the JSON
         self._called = False
 
@@ -137,8 +146,9 @@ class JsonStage(ReadingStage):
         extent.add(text)
         json = text if extent.end is None else text[: extent.end - self._sent_chars]
         self._has_other_text |= bool(text[len(json) :].strip())
-        self._sent.append(json)
         self._sent_chars += len(json)
+        json = self._escaper.push(json)
+        self._sent.append(json)
         self.size += len(json)
         return json
 
@@ -187,12 +197,12 @@ def _candidates(text: str, opening: re.Pattern[str]) -> Iterator[FoundJson]:
     for place, end in ends:
         value = read_value(text, place)
         if value is not None and not text[value.end : end].strip():
-            yield FoundJson(text[place : value.end], value.value)
+            yield FoundJson(ControlEscaper().push(text[place : value.end]), value.value)
     brackets = [found.start() for found in islice(opening.finditer(text), _MAX_PLACES)]
     at = 0
     for place in brackets:
         if place >= at and (value := read_value(text, place)) is not None:
-            yield FoundJson(text[place : value.end], value.value)
+            yield FoundJson(ControlEscaper().push(text[place : value.end]), value.value)
             at = value.end
     at = 0
     for place in brackets[:_MAX_MENDED]:

@@ -6,9 +6,12 @@ Each value is mended by itself, because of several in a row the library keeps on
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
+
+from upstream.protocol.surrogates import well_formed
 
 #: What ends an unclosed value: a closing tag, or the next marker.
 _CLOSERS: Final = re.compile(
@@ -43,12 +46,17 @@ class Value(NamedTuple):
     mended: bool = False
 
 
-def _refuse(constant: str) -> object:
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if math.isfinite(value) else _refuse(number)
+
+
 # Raw line breaks in strings are accepted, since their meaning is clear.
-_DECODER: Final = json.JSONDecoder(strict=False, parse_constant=_refuse)
+_DECODER: Final = json.JSONDecoder(strict=False, parse_constant=_refuse, parse_float=_finite)
 
 
 def read_value(text: str, at: int = 0) -> Value | None:
@@ -87,13 +95,8 @@ def skip_spaces(text: str, at: int) -> int:
 
 
 def compact(value: object) -> str:
-    """Write a value as compact JSON, with escapes only if it has lone surrogates."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"))
-    return text
+    """Write a value as compact JSON; lone surrogates become U+FFFD. Raises ValueError for an infinite number."""
+    return well_formed(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
 class Extent:
@@ -126,6 +129,31 @@ class Extent:
         self._chars += len(text)
 
 
+class ControlEscaper:
+    """Escapes raw control characters in strings, which JSON forbids and models write; the JSON arrives in pieces."""
+
+    def __init__(self) -> None:
+        self._in_string = False
+        self._escaped = False
+
+    def push(self, text: str) -> str:
+        """Take the next piece; return it with escapes. White space between values is kept."""
+        at = 1 if self._escaped and text else 0
+        self._escaped = self._escaped and not text
+        return text[:at] + _QUOTES_AND_CONTROLS.sub(self._replacement, text[at:])
+
+    def _replacement(self, found: re.Match[str]) -> str:
+        char = found[0]
+        if char[0] == "\\":
+            self._escaped = len(char) == 1
+        elif char == '"':
+            self._in_string = not self._in_string
+        elif self._in_string:
+            return json.dumps(char)[1:-1]
+        return char
+
+
+_QUOTES_AND_CONTROLS: Final = re.compile(r"\\.?|[\"\x00-\x1f]", re.DOTALL)
 #: A piece may end after the backslash of an escape.
 _BRACKETS: Final = re.compile(r"\\.?|[\"\[\]{}]", re.DOTALL)
 
@@ -149,6 +177,7 @@ def _mend_with_library(text: str, aside: list[str]) -> dict[str, object] | list[
 
     try:
         value = _put_back(repair_json(text, return_objects=True, skip_json_loads=True), aside)
+        compact(value)  # it may have an infinite number
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict | list) and value and not any(aside) else None

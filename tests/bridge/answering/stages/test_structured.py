@@ -81,7 +81,19 @@ def test_json_flows_once_it_has_begun() -> None:
 )
 def test_json_that_is_nearly_right_is_mended(text: str, value: object) -> None:
     answer = answered(f"```json\n{text}\n```")
-    assert json.loads(answer.text, strict=False) == value
+    assert json.loads(answer.text) == value
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_raw_control_characters_in_strings_are_escaped(streamed: bool) -> None:
+    """Models write them; what the SDKs parse JSON with refuses them."""
+    text = '{\n\t"name": "A\nd\\\\\ta\\"\r\n", "tags":\n[1]}'
+    escaped = '{\n\t"name": "A\\nd\\\\\\ta\\"\\r\\n", "tags":\n[1]}'
+    assert json.loads(escaped) == {"name": 'A\nd\\\ta"\r\n', "tags": [1]}
+    for pieces in ([text], list(text), *[cut_at(text, [place]) for place in range(1, len(text))]):
+        answer = answered([*pieces, "\nSo."], streamed=streamed)
+        assert answer.text == escaped
+        assert answer.stages.error is None
 
 
 MISFITS = {

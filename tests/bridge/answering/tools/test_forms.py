@@ -171,6 +171,23 @@ def test_what_is_too_long_to_be_mended_is_said(city: str) -> None:
     assert reading.wrong == ("It is not valid JSON with a name and arguments and is too long to be repaired.",)
 
 
+@pytest.mark.parametrize("arguments", ['{"n": 1e999}', "{'n': 1e999}", '{"n": [-1e999,]}'])
+def test_a_number_that_is_too_large_for_a_float_is_not_passed_on(arguments: str) -> None:
+    """Written again it would be `Infinity`, which is not JSON."""
+    text = f'<tool_call>{{"name": "now", "arguments": {arguments}}}</tool_call>'
+    answer = read(text)
+    assert (answer.called, answer.text) == ([], text)
+    assert read('<invoke name="now"><parameter name="n">1e999</parameter></invoke>').called == [
+        ("now", '{"n":"1e999"}')
+    ]
+
+
+def test_half_a_character_is_replaced() -> None:
+    """As in texts: many JSON parsers refuse a lone surrogate, even escaped."""
+    text = '<tool_call>{"name": "now", "arguments": {"a": "\\ud83d", "b": "\\ud83d\\ude00"}}</tool_call>'
+    assert read(text).called == [("now", '{"a":"\ufffd","b":"😀"}')]
+
+
 def test_json_that_was_only_begun_is_not_mended() -> None:
     tools = offering(NOW)
     assert read('<tool_call>\n{"name": "now", "arguments": {', tools).called == []
