@@ -119,12 +119,9 @@ _PART: Final = any_of(
     input_object(
         {
             "type": literal("image_url"),
-            "image_url": any_of(
-                input_object(
-                    {"url": string("A data URL, or an http(s) URL if `images.fetch_urls` is set.")},
-                    {"detail": string("Has no effect.")},
-                ),
-                string(),
+            "image_url": input_object(
+                {"url": string("A data URL, or an http(s) URL if `images.fetch_urls` is set.")},
+                {"detail": string("Has no effect.")},
             ),
         }
     ),
