@@ -14,7 +14,10 @@ MAX_TOOLS: Final = 512
 #: The maximum size of all schemas of a request together, as compact JSON.
 MAX_SCHEMA_BYTES: Final = 1024 * 1024
 
-_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+#: The maximum length of a tool's name at OpenAI.
+_MAX_NAME_CHARS: Final = 64
+
+_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]+")
 
 
 class Choice(NamedTuple):
@@ -31,8 +34,9 @@ class ToolReader:
     `ignored` lists the invalid schemas, against which arguments cannot be checked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_name_chars: int = _MAX_NAME_CHARS) -> None:
         self.ignored: list[str] = []
+        self._max_name_chars = max_name_chars
         self._tools: dict[str, Tool] = {}
         self._schema_bytes = 0
 
@@ -41,7 +45,7 @@ class ToolReader:
 
         If `name` is given, the model is shown the function under that name.
         """
-        name, description = name or self.read_name(about), about.string("description") or ""
+        name, description = name or self.read_name(about, self._max_name_chars), about.string("description") or ""
         parameters, text = about.json_object(schema) or (None, b"")
         about.boolean("strict")  # without effect: calls that do not match are never passed on
         checkable = True
@@ -57,7 +61,7 @@ class ToolReader:
 
     def read_custom(self, about: Fields, *, name: str | None = None) -> None:
         """Read a tool that takes free text, which its `format` may describe by a grammar. Raises ApiError (400)."""
-        name, description = name or self.read_name(about), about.string("description") or ""
+        name, description = name or self.read_name(about, self._max_name_chars), about.string("description") or ""
         grammar = ""
         form = about.mapping("format")
         if form is not None and form.string("type") == "grammar":
@@ -85,11 +89,12 @@ class ToolReader:
         return bool(self._tools)
 
     @staticmethod
-    def read_name(about: Fields) -> str:
+    def read_name(about: Fields, max_chars: int = _MAX_NAME_CHARS) -> str:
         """Read a tool's own name. Raises ApiError (400)."""
         name = about.required_string("name")
-        if not _NAME.fullmatch(name):
-            message = f"'{about.path('name')}' must have 1 to 64 characters of a-z, A-Z, 0-9, '_', '-' and '.'."
+        if len(name) > max_chars or not _NAME.fullmatch(name):
+            allowed = f"1 to {max_chars} characters of a-z, A-Z, 0-9, '_', '-' and '.'"
+            message = f"'{about.path('name')}' must have {allowed}."
             raise about.invalid("name", "invalid_value", message)
         return name
 

@@ -143,6 +143,8 @@ FORMS: dict[str, Callable[[Sequence[Called]], str]] = {
     "nearly right JSON": lambda calls: block(calls).replace("}}\n", "},}\n"),
     "XML": xml,
     "XML with a namespace": lambda calls: xml(calls, "ab:"),
+    "XML with a namespace for the wrapper alone": lambda calls: xml(calls).replace("function_calls>", "ab:tool_call>"),
+    "XML with bars": lambda calls: xml(calls, "｜DSML｜").replace('">', '" string="false">'),
     "XML with =": equals,
     "name, then pairs": pairs,
     "bracket marker": lambda calls: f"[TOOL_CALLS]{as_list(calls)}",

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from bridge.answering.tools.json_values import skip_spaces
-from bridge.answering.tools.offered import OfferedTools
+from bridge.answering.tools.offered import MAX_NAME_CHARS, OfferedTools
 
 #: The longest info string (the text after the marks) of a fence that may contain calls.
 MAX_INFO_CHARS: Final = 40
@@ -29,7 +29,7 @@ _KINDS: Final = ("function", "function_call", "tool_call", "tool_use")
 #: The beginning of a call in JSON, however much of it has arrived.
 _CALL: Final = re.compile(
     r"\s*(?:\[\s*)?(?:\{\s*(?:(?P<quote>[\"'])(?P<key>\w{0,20})(?:(?P<closed>(?P=quote))"
-    r"\s*(?::\s*(?P<value>[\"'](?P<name>[^\"'\n]{0,100}))?)?)?)?)?"
+    rf"\s*(?::\s*(?P<value>[\"'](?P<name>[^\"'\n]{{0,{MAX_NAME_CHARS}}}))?)?)?)?)?"
 )
 
 

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Final, NamedTuple, TypeAlias
 
 from bridge.answering.tools.json_values import read_nearly, skip_spaces
-from bridge.answering.tools.offered import RawCall
+from bridge.answering.tools.offered import MAX_NAME_CHARS, RawCall
 from bridge.answering.tools.parts import (
     Block,
     ParameterSyntax,
@@ -44,12 +44,19 @@ class Form(NamedTuple):
     read: Read
 
 
-_NS: Final = r"(?:[A-Za-z][\w.-]{0,31}:)?"
+#: What models put before the names of XML tags, if anything: a namespace, or a word between bars.
+NAMESPACE: Final = r"(?:[A-Za-z][\w.-]{0,31}:|[|｜]DSML[|｜])?"
 _PREFIX: Final = Run(r"[\w.-]", 32)
+_BAR: Final = "[|｜]"
+_DSML: Final = ("<", Run(_BAR, 1), "DSML", Run(_BAR, 1))
+
+_TOOL: Final = rf"[\w.:-]{{1,{MAX_NAME_CHARS}}}"
 
 _BLOCK_END: Final = re.compile(r"</tool_calls?>")
-_INNER: Final = re.compile(rf"<{_NS}(?:invoke name=|function_calls>)|<function=|<tool_call>|\[TOOL_CALLS\]|<[|｜]tool")
-_NAME: Final = re.compile(r"\s*(?P<name>[\w.:-]{1,100})\s*")
+_INNER: Final = re.compile(
+    rf"<{NAMESPACE}(?:invoke name=|function_calls>)|<function=|<tool_call>|\[TOOL_CALLS\]|<[|｜]tool"
+)
+_NAME: Final = re.compile(rf"\s*(?P<name>{_TOOL})\s*")
 _PAIR: Final = re.compile(r"\s*<arg_key>(?P<name>.*?)</arg_key>\s*<arg_value>", re.DOTALL)
 _PAIR_END: Final = re.compile(r"</arg_value>(?=\s*(?:<arg_key>|</tool_call>|\Z))")
 _ANY_PAIR_END: Final = re.compile(r"</arg_value>")
@@ -106,15 +113,18 @@ def _read_wrapper(text: str, start: int, at: int) -> Block | None:
 
 
 _WRAPPER_END: Final = re.compile(
-    rf"</{_NS}(?:function_calls|tool_calls)>|<[|｜]tool[_▁]calls[_▁](?:section[_▁])?end[|｜]>"
+    rf"</{NAMESPACE}(?:function_calls|tool_calls?)>|<[|｜]tool[_▁]calls[_▁](?:section[_▁])?end[|｜]>"
 )
 
-_INVOKE: Final = re.compile(rf"<{_NS}invoke\s+name\s*=\s*(?:\"(?P<name>[^\"\n]*)\"|'(?P<named>[^'\n]*)')[^>\n]*>")
-_INVOKE_END: Final = re.compile(rf"</{_NS}invoke>")
+_INVOKE: Final = re.compile(rf"<{NAMESPACE}invoke\s+name\s*=\s*(?:\"(?P<name>[^\"\n]*)\"|'(?P<named>[^'\n]*)')[^>\n]*>")
+_INVOKE_END: Final = re.compile(rf"</{NAMESPACE}invoke>")
 _NAMED_PARAMETERS: Final = ParameterSyntax(
-    re.compile(rf"\s*<{_NS}parameter\s+name\s*=\s*[\"'](?P<name>[^\"'\n]*)[\"'][^>\n]*>"),
-    re.compile(rf"</{_NS}parameter>(?=\s*(?:<{_NS}parameter\s+name|</{_NS}(?:invoke|function_calls)>|\Z))"),
-    re.compile(rf"</{_NS}parameter>"),
+    re.compile(rf"\s*<{NAMESPACE}parameter\s+name\s*=\s*[\"'](?P<name>[^\"'\n]*)[\"'][^>\n]*>"),
+    re.compile(
+        rf"</{NAMESPACE}parameter>"
+        rf"(?=\s*(?:<{NAMESPACE}parameter\s+name|</{NAMESPACE}(?:invoke|function_calls)>|\Z))"
+    ),
+    re.compile(rf"</{NAMESPACE}parameter>"),
 )
 
 
@@ -144,7 +154,7 @@ def _read_tag(text: str, name: str, at: int, syntax: ParameterSyntax, closer: re
     return Block((), found.end() if found else len(text), "Its parameters cannot be read.", closed=found is not None)
 
 
-_FUNCTION: Final = re.compile(r"<function=\s*[\"']?(?P<name>[\w.:-]{1,100})[\"']?\s*>")
+_FUNCTION: Final = re.compile(rf"<function=\s*[\"']?(?P<name>{_TOOL})[\"']?\s*>")
 _FUNCTION_END: Final = re.compile(r"</function>")
 _EQUALS_PARAMETERS: Final = ParameterSyntax(
     re.compile(r"\s*+<parameter=\s*+(?P<name>[^>\s]++(?:[^\S\n]++[^>\s]++)*+)\s*+>"),
@@ -165,7 +175,7 @@ def _read_function(text: str, start: int, _: int) -> Block | None:
 
 
 _ARGS: Final = re.compile(
-    r"\s*+(?P<name>[\w.-]{1,100})\s*+(?:\[CALL_ID\]\s*+[\w-]++\s*+)?(?P<args>\[ARGS\])?\s*+(?=[{\[])"
+    rf"\s*+(?P<name>[\w.-]{{1,{MAX_NAME_CHARS}}})\s*+(?:\[CALL_ID\]\s*+[\w-]++\s*+)?(?P<args>\[ARGS\])?\s*+(?=[{{\[])"
 )
 
 
@@ -194,9 +204,8 @@ def _read_python_tag(text: str, _: int, at: int) -> Block | None:
     return block._replace(end=closed_by(text, block.end, _TURN_END)[0])
 
 
-_BAR: Final = "[|｜]"
 _SECTION_CALL: Final = re.compile(
-    rf"\s*+(?:function\s*+<{_BAR}tool[_▁]sep{_BAR}>)?\s*+(?P<name>[^\s<{{]{{1,120}})\s*+"
+    rf"\s*+(?:function\s*+<{_BAR}tool[_▁]sep{_BAR}>)?\s*+(?P<name>[^\s<{{]{{1,{MAX_NAME_CHARS}}})\s*+"
     rf"(?:<{_BAR}tool[_▁](?:sep|call[_▁]argument[_▁]begin){_BAR}>|(?=[`{{])|\Z)"
 )
 _SECTION_CALL_END: Final = re.compile(rf"<{_BAR}tool[_▁]call[_▁]end{_BAR}>")
@@ -215,8 +224,8 @@ def _read_section_call(text: str, start: int, at: int) -> Block | None:
 
 
 _CHANNEL: Final = re.compile(
-    r"(?:<\|start\|>assistant)?(?:\s*+to=(?P<first>[\w.:-]{1,100}))?\s*+<\|channel\|>\s*+\w++"
-    r"(?:\s++to=(?P<second>[\w.:-]{1,100}))?\s*+(?:<\|constrain\|>)?\s*+\w*+\s*+<\|message\|>"
+    rf"(?:<\|start\|>assistant)?(?:\s*+to=(?P<first>{_TOOL}))?\s*+<\|channel\|>\s*+\w++"
+    rf"(?:\s++to=(?P<second>{_TOOL}))?\s*+(?:<\|constrain\|>)?\s*+\w*+\s*+<\|message\|>"
 )
 _CHANNEL_END: Final = re.compile(r"<\|(?:call|end|return)\|>")
 
@@ -242,8 +251,17 @@ def _section_openings(*words: str) -> tuple[Opening, ...]:
 
 FORMS: Final = (
     Form("block", (("<tool_call>",), ("<tool_calls>",)), _read_block),
-    Form("wrapper", (("<function_calls>",), ("<", _PREFIX, ":function_calls>")), _read_wrapper),
-    Form("XML", (("<invoke name=",), ("<", _PREFIX, ":invoke name=")), _read_invoke),
+    Form(
+        "wrapper",
+        (
+            ("<function_calls>",),
+            *product(("<",), (_PREFIX,), (":function_calls>", ":tool_call>", ":tool_calls>")),
+            (*_DSML, "function_calls>"),
+            (*_DSML, "tool_calls>"),
+        ),
+        _read_wrapper,
+    ),
+    Form("XML", (("<invoke name=",), ("<", _PREFIX, ":invoke name="), (*_DSML, "invoke name=")), _read_invoke),
     Form("function tag", (("<function=",),), _read_function),
     Form("bracket marker", (("[TOOL_CALLS]",),), _read_bracket),
     Form("python tag", (("<|python_tag|>",),), _read_python_tag),

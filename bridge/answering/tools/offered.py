@@ -11,6 +11,9 @@ from bridge.answering.schemas import Checker, is_too_deep
 from bridge.answering.tools.json_values import compact, read_nearly, skip_spaces
 from bridge.answering.tools.typed_values import value_of
 
+#: The maximum length of a name that a model writes: a tool's own and what is put before it.
+MAX_NAME_CHARS: Final = 200
+
 #: What models put before a tool's name.
 _PREFIXES: Final = ("functions.", "default_api.", "function.", "tools.")
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from bridge.answering.chat import Tool, Tools
 from bridge.dialects.fields import Fields
 from bridge.dialects.messages.vendor_tools import VENDOR_TOOLS
 from bridge.dialects.tool_reading import Choice, ToolReader, read_tools
 from bridge.errors import invalid_request
+
+#: The maximum length of a tool's name, as in the original API; agents put a server's name before that of its tool.
+MAX_NAME_CHARS: Final = 128
 
 
 def read_offered(fields: Fields) -> tuple[Tools | None, list[str]]:
@@ -14,7 +19,7 @@ def read_offered(fields: Fields) -> tuple[Tools | None, list[str]]:
 
     Raises ApiError (400) that names the field.
     """
-    reader = ToolReader()
+    reader = ToolReader(MAX_NAME_CHARS)
     left_out: list[str] = []
     for tool in read_tools(fields, "tools"):
         kind = tool.string("type") or "custom"

@@ -98,6 +98,13 @@ def test_names_compare_without_case_and_without_a_prefix(name: str) -> None:
     assert read(block([(name, {"city": "Paris"})])).called == [("get_weather", '{"city":"Paris"}')]
 
 
+@every_form
+def test_a_name_may_be_as_long_as_any_api_allows(form: str) -> None:
+    name = "mcp__server__" + "n" * 115
+    for pieces in (list, lambda text: [text]):
+        assert read(pieces(FORMS[form]([(name, {})])), offering(NOW._replace(name=name))).called == [(name, "{}")]
+
+
 def test_a_name_that_is_given_exactly_counts_first() -> None:
     tools = offering(NOW, NOW._replace(name="NOW"), NOW._replace(name="functions.now"))
     for name in ("now", "NOW", "functions.now"):

@@ -11,6 +11,7 @@ from bridge.answering.chat import ChatRequest
 from bridge.dialects.fields import read_object
 from bridge.dialects.files import FileReader, FileRules
 from bridge.dialects.messages.request import read_request
+from bridge.errors import ApiError
 
 BASE: dict[str, Any] = {"model": "claude", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 WEATHER = {"name": "get_weather", "description": "Say it.", "input_schema": {"type": "object"}}
@@ -101,6 +102,15 @@ def test_choices(choice: dict[str, object], expected: tuple[bool, bool]) -> None
     assert tools is not None
     assert (tools.required, tools.parallel) == expected
     assert tools.allowed == ({"other"} if "name" in choice else {"get_weather", "other"})
+
+
+def test_names_may_be_twice_as_long_as_at_openai() -> None:
+    tools = tools_of({**WEATHER, "name": "m" * 128}).tools
+    assert tools is not None
+    assert tools.tools[0].name == "m" * 128
+    with pytest.raises(ApiError) as refused:
+        tools_of({**WEATHER, "name": "m" * 129})
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "tools[0].name")
 
 
 def test_no_tool_may_be_called() -> None:
