@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -15,6 +16,10 @@ ROLES: Final[Mapping[str, Role]] = {"user": "user", "assistant": "assistant", "s
 
 #: Reasoning, which clients send back, but which is not shown to the model again.
 _NOT_SHOWN: Final = frozenset({"thinking", "redacted_thinking"})
+
+#: A line for Anthropic's own servers with which some agents begin the system text. It differs from request to request,
+#: so no conversation could be continued if it counted.
+_BILLING: Final = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n?")
 
 #: The separators between the texts of a message. Those of an answer are one text, divided by reasoning or citations.
 _BETWEEN_TEXTS: Final[Mapping[Role, str]] = {"user": "\n", "system": "\n", "assistant": ""}
@@ -31,13 +36,18 @@ def links(fields: Fields) -> Iterator[str]:
                         yield url
 
 
-def read_system(fields: Fields) -> tuple[Message, ...]:
-    """Read `system`: a text, or blocks of text, each of which becomes a message. Raises ApiError (400)."""
+def read_system(fields: Fields) -> tuple[tuple[Message, ...], tuple[str, ...]]:
+    """Read `system`: a text, or blocks of text, each of which becomes a message; and list what has no effect.
+
+    Raises ApiError (400).
+    """
     if fields.kind("system") is list:
-        texts = [_read_only_text(block) for block in fields.mappings("system") or ()]
-        return tuple(Message("system", text) for text in texts if text)
-    text = fields.string("system")
-    return (Message("system", text),) if text else ()
+        sent = [_read_only_text(block) for block in fields.mappings("system") or ()]
+    else:
+        sent = [fields.string("system") or ""]
+    texts = [_BILLING.sub("", text) for text in sent]
+    ignored = () if texts == sent else ("system.x-anthropic-billing-header",)
+    return tuple(Message("system", text) for text in texts if text), ignored
 
 
 def read_messages(fields: Fields, files: FileReader) -> Iterator[Message]:
@@ -104,6 +114,8 @@ def _read_part(block: Fields, files: FileReader) -> str | File:
         case "search_result":
             about = [block.string("title"), block.string("source")]
             return "\n".join(filter(None, (*about, *map(_read_only_text, block.mappings("content") or ()))))
+        case "tool_reference":  # the tool itself has been shown from the beginning
+            return block.required_string("tool_name")
         case None:
             raise block.required("type")
         case other:

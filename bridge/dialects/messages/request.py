@@ -65,11 +65,12 @@ def read_request(fields: Fields, files: FileReader) -> MessagesFields:
     tools, left_out = read_offered(fields)
     json_format, without_effect = _read_output(fields)
     ignored = fields.ignored(IGNORED)
+    system, no_instructions = read_system(fields)
     chat = ChatRequest(
         model,
-        (*read_system(fields), *read_messages(fields, files)),
+        (*system, *read_messages(fields, files)),
         stream=fields.boolean("stream") or False,
-        ignored=(*ignored, *without_effect, *left_out),
+        ignored=(*ignored, *no_instructions, *without_effect, *left_out),
         first_document=files.first_document,
         tools=tools,
         json_format=json_format,

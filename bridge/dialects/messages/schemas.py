@@ -8,6 +8,7 @@ from typing import Final
 from bridge.dialects.answer_form import MAX_STOPS
 from bridge.dialects.messages.blocks import ROLES
 from bridge.dialects.messages.request import IGNORED, THINKING
+from bridge.dialects.messages.tools import MAX_NAME_CHARS
 from bridge.dialects.schema import (
     Schema,
     any_object,
@@ -48,12 +49,13 @@ _PARTS: Final = (
     ),
     input_object({"type": literal("search_result")}, {"title": string(), "source": string(), "content": array(_TEXT)}),
 )
+_TOOL_REFERENCE: Final = input_object({"type": literal("tool_reference"), "tool_name": string()})
 
 _BLOCK: Final = any_of(
     *_PARTS,
     input_object(
         {"type": literal("tool_result"), "tool_use_id": string()},
-        {"content": any_of(string(), array(any_of(*_PARTS))), "is_error": boolean()},
+        {"content": any_of(string(), array(any_of(*_PARTS, _TOOL_REFERENCE))), "is_error": boolean()},
         about="In a user's message.",
     ),
     input_object(
@@ -105,7 +107,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
     "MessageBlock": _BLOCK,
     "MessageTool": any_of(
         input_object(
-            {"name": string(pattern="^[a-zA-Z0-9_.-]{1,64}$")},
+            {"name": string(pattern=f"^[a-zA-Z0-9_.-]{{1,{MAX_NAME_CHARS}}}$")},
             {"type": literal("custom"), "description": string(), "input_schema": any_object("A JSON Schema.")},
         ),
         input_object(

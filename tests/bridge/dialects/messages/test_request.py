@@ -127,6 +127,10 @@ MESSAGES: dict[str, tuple[list[object], tuple[Message, ...]]] = {
         [said("user", result([text("a"), image(), text("b")]))],
         (Message("tool", "a\nb", tool_call_id="toolu_1", files=(PICTURE,)),),
     ),
+    "a result, the names of tools": (
+        [said("user", result([{"type": "tool_reference", "tool_name": name} for name in ("look", "now")]))],
+        (Message("tool", "look\nnow", tool_call_id="toolu_1"),),
+    ),
     "a result that is an error": (
         [said("user", result("No such city.", is_error=True))],
         (Message("tool", "The tool failed.\nNo such city.", tool_call_id="toolu_1"),),
@@ -156,6 +160,32 @@ def test_system() -> None:
     blocks = [text("One.") | {"cache_control": {"type": "ephemeral"}}, text("Two.")]
     assert chat_of(system=blocks).messages == (Message("system", "One."), Message("system", "Two."), HI)
     assert chat_of(system="").messages == chat_of(system=[text("")]).messages == (HI,)
+
+
+BILLING = "x-anthropic-billing-header: cc_version=2.1.177.01c; cc_entrypoint=cli; cch=36ee5;"
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        f"{BILLING}\nBe brief.",
+        [text(BILLING), text("Be brief.")],
+        [text(f"{BILLING}\n"), text("Be brief.")],
+        [text(f"{BILLING}\nBe brief.")],
+    ],
+)
+def test_a_line_for_the_vendors_billing_is_no_instruction(system: object) -> None:
+    """It changes with each request: no conversation would be recognised again."""
+    chat = chat_of(system=system)
+    assert chat.messages == (Message("system", "Be brief."), HI)
+    assert chat.ignored == ("system.x-anthropic-billing-header",)
+
+
+@pytest.mark.parametrize("system", [f"Be brief.\n{BILLING}", "x-anthropic-billing-header", f" {BILLING}"])
+def test_what_only_looks_like_a_line_for_billing_is_an_instruction(system: str) -> None:
+    chat = chat_of(system=system)
+    assert chat.messages == (Message("system", system), HI)
+    assert chat.ignored == ()
 
 
 def test_limits_and_stops() -> None:
