@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
+from contextlib import suppress
 from time import monotonic  # the loop's own clock
 from typing import Final
 
@@ -125,7 +126,8 @@ class Pool:
             await waiter
         except BaseException:  # reraised; a cancelled waiter leaves the queue, or passes its turn on
             if waiter.cancelled():
-                self._waiters.remove(waiter)
+                with suppress(ValueError):  # `_wake_next` may have passed it over, and removed it
+                    self._waiters.remove(waiter)
             else:
                 self._wake_next()
             raise

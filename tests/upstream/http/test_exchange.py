@@ -223,7 +223,7 @@ async def test_a_body_without_a_length_ends_with_its_connection() -> None:
         assert len(exchanges.pool) == 0
 
 
-@pytest.mark.parametrize("head", ["Content-Length: 3", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("head", ["Content-Length: 3", "content-length: 3", "Transfer-Encoding: chunked"])
 async def test_a_truncated_body_fails_after_the_bytes_received(head: str) -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

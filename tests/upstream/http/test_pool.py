@@ -132,6 +132,22 @@ async def test_a_cancelled_waiter_passes_its_place_to_the_next() -> None:
         assert (len(exchanges.pool), exchanges.pool.busy) == (1, 0)
 
 
+async def test_a_waiter_may_be_cancelled_as_a_place_becomes_free() -> None:
+    async with (
+        towards(answering, connections=1) as (exchanges, origin),
+        asyncio.timeout(4),
+        asyncio.TaskGroup() as tasks,
+    ):
+        first = await exchanges.request("GET", origin, "/", {})
+        leaves, stays = [tasks.create_task(exchanges.request("GET", origin, "/", {})) for _ in range(2)]
+        await asyncio.sleep(0)  # now they are waiting
+        leaves.cancel()
+        first.close()  # in the same iteration of the loop: the cancelled one is passed over
+        assert await read(await stays) == b"hi"
+        assert leaves.cancelled()
+        assert (len(exchanges.pool), exchanges.pool.busy) == (1, 0)
+
+
 async def test_the_limit_holds_although_callers_leave() -> None:
     """Sixty calls to two origins over three places; a third of them are cancelled, at every stage of a call."""
     async with (
