@@ -74,6 +74,7 @@ class ArenaAnswer:
     _limit_before_content = math.inf  # for `_bytes`
     _data = b""  # received but not fed to `_wire` yet
     _flow: _Flow | None = None
+    _closed = False
 
     def __init__(
         self,
@@ -194,7 +195,7 @@ class ArenaAnswer:
         This wakes no task, which makes a delta cheaper. What cannot be handled like this, such as the last batch, is
         left to `read`. Raises what `on_batch` raises.
         """
-        if self._unread or self._data:
+        if self.ended or self._unread or self._data:
             return
         flow = self._flow = _Flow(on_batch, asyncio.get_running_loop().create_future())
         self._connection.on_data = self._on_data
@@ -241,9 +242,12 @@ class ArenaAnswer:
         return self._memory.set(size)
 
     async def aclose(self) -> None:
-        """Return the connection to the pool if the answer is complete, or else close it."""
+        """Return the connection to the pool if the answer is complete, or else close it. May be called again."""
         self._wire.close()
         self._memory.set(0)
+        if self._closed:  # the connection may serve another answer by now
+            return
+        self._closed = True
         try:
             if self.ended and not self._connection.ended:
                 await self._linger()

@@ -186,6 +186,16 @@ async def test_our_own_delay_between_flows_is_not_a_timeout(arena: Arena) -> Non
         assert text_of(await rest_of(answer)) == "three"
 
 
+async def test_a_flow_after_the_last_batch_does_not_wait_for_the_transport_to_end(asker: Asker, arena: Arena) -> None:
+    play_all(arena, *deltas("one"), Line("a3", "Overloaded"), silence())
+    answer = await asker.open()
+    async with asyncio.timeout(5):
+        while not answer.ended:
+            await answer.read()
+        await answer.flow(Taker())
+    await answer.aclose()
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 7])
 async def test_ten_thousand_chunks_in_a_packet_stay_in_order(asker: Asker, arena: Arena, chunk_bytes: int) -> None:
     """More than one read returns, split anywhere."""
@@ -221,6 +231,23 @@ async def test_a_large_read_is_passed_on_in_pieces(asker: Asker, arena: Arena) -
     assert (
         max(len(event.json) for batch in take.batches for event in batch if isinstance(event, TextDeltas)) <= HELD_BYTES
     )
+
+
+async def test_closing_an_answer_again_takes_nothing_from_the_next_one(asker: Asker, arena: Arena) -> None:
+    """A request with a second turn closes its first answer before that turn, and once more at its end."""
+    play_all(arena, *deltas("one"), FINISH)
+    closed = await asker.open()
+    await rest_of(closed)
+    play = Play(arena, deltas("one "), [*deltas("two"), FINISH])
+    answer = await first_of(asker, play)
+    assert answer._connection is closed._connection
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        rest = group.create_task(rest_of(answer))
+        await asyncio.sleep(0)
+        group.create_task(closed.aclose())
+        await asyncio.sleep(0)
+        play.part(1)
+    assert text_of(rest.result()) == "two"
 
 
 def silence() -> Until:
