@@ -97,15 +97,17 @@ async def _through_socks(
 
 async def connect_over(sock: socket, peer: Peer, new_connection: Callable[[], Connection]) -> Connection:
     """Make a connection from a connected socket, with TLS if the peer uses it. Raises OSError."""
+    connection = new_connection()
     try:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            new_connection,
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection,
             sock=sock,
             ssl=peer.tls,
             server_hostname=peer.server_name,
             ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS if peer.tls else None,
         )
     except BaseException:  # reraised; after a cancellation nobody would close the socket
+        connection.abort()  # TLS just established would close gracefully, and later use the number of a closed socket
         sock.close()
         raise
     return connection

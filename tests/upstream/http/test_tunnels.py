@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from aiohappyeyeballs import AddrInfoType
+from certificates import server_context
 from peer import OK, listening, read
 from polling import until
 
 from upstream.fetch import Fetcher, FetchRefused, open_fetcher
-from upstream.http.connection import MAX_HEAD_BYTES
+from upstream.http import tunnels
+from upstream.http.connection import MAX_HEAD_BYTES, READ_BYTES, Connection
 from upstream.http.connector import Reach
 from upstream.http.exchange import PooledExchanges, open_exchanges
 from upstream.http.exchange_types import NotPublic, NotSent
 from upstream.http.proxies import Proxies
+from upstream.http.tunnels import Peer, connect_over
 from upstream.loop.timers import Timers
 
 PUBLIC, OTHER = "93.184.215.14", "2606:4700::1111"
@@ -292,3 +297,39 @@ async def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
     names = Names({"two.example": ["127.0.0.2", "127.0.0.1"]})  # the server listens on the second only
     async with listening(peer) as port, through("none", names, Reach.CONFIGURED) as exchanges:
         assert await read(await exchanges.request("GET", f"http://two.example:{port}", "/", {})) == b"hi"
+
+
+async def test_a_caller_that_leaves_as_tls_begins_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that goes on closing gracefully would stop another one, whose socket has the same number by then."""
+    monkeypatch.setattr(tunnels, "TLS_SHUTDOWN_SECONDS", 0.1)
+
+    class Leaving(Connection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            connecting.cancel()
+
+    async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    loop, opened = asyncio.get_running_loop(), set[Connection]()
+    async with await asyncio.start_server(peer, "127.0.0.1", 0, ssl=server_context(tmp_path)) as server:
+        peer_of = Peer("localhost", server.sockets[0].getsockname()[1], trusting(tmp_path))
+        sock = socket.create_connection(("127.0.0.1", peer_of.port))
+        number = sock.fileno()
+        buffer = memoryview(bytearray(READ_BYTES))
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(connect_over(sock, peer_of, lambda: Leaving(loop, Timers(), opened, buffer)))
+        assert connecting.cancelled()
+        with socket.socket() as other:
+            assert other.fileno() == number
+            loop.add_reader(other, lambda: None)
+            await asyncio.sleep(0.3)
+            assert loop.remove_reader(other)
+        assert not opened
+
+
+def trusting(folder: Path) -> ssl.SSLContext:
+    """A client's context that trusts the certificate in `folder`."""
+    return ssl.create_default_context(cafile=str(folder / "cert.pem"))
