@@ -92,6 +92,7 @@ def _turn(
             "experimental_attachments": [
                 {"name": each.name, "contentType": each.content_type, "url": each.url} for each in attachments
             ],
+            "metadata": {},
         },
         "modality": model.modality,
     }

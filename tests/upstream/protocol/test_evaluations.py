@@ -42,8 +42,8 @@ def test_create() -> None:
     assert call.body == (
         b'{"id":"id-1","mode":"direct-battle","modelAId":"m-1","userMessageId":"id-2","modelAMessageId":"id-3",'
         b'"userMessage":{"content":"Hello","experimental_attachments":[{"name":"u1/1-cat.png",'
-        b'"contentType":"image/png","url":"https://r2.example/u1/1-cat.png?X-Amz-Expires=3600&x=1"}]},'
-        b'"modality":"chat"}'
+        b'"contentType":"image/png","url":"https://r2.example/u1/1-cat.png?X-Amz-Expires=3600&x=1"}],'
+        b'"metadata":{}},"modality":"chat"}'
     )
     assert (call.evaluation_id, call.message_id) == ("id-1", "id-3")
 
@@ -53,7 +53,7 @@ def test_follow_up_has_no_mode_and_two_new_ids() -> None:
     assert (call.method, call.path) == ("POST", "/nextjs-api/stream/post-to-evaluation/ev-9")
     assert call.body == (
         b'{"id":"ev-9","modelAId":"m-1","userMessageId":"id-1","modelAMessageId":"id-2",'
-        b'"userMessage":{"content":"And?","experimental_attachments":[]},"modality":"chat"}'
+        b'"userMessage":{"content":"And?","experimental_attachments":[],"metadata":{}},"modality":"chat"}'
     )
     assert (call.evaluation_id, call.message_id) == ("ev-9", "id-2")
 
