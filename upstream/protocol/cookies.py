@@ -128,7 +128,10 @@ def rotated(set_cookie_headers: Iterable[str], current: str) -> str | None:
     for header in set_cookie_headers:
         pair, _, attributes = header.partition(";")
         name, _, value = pair.partition("=")
-        changes[name.strip()] = "" if _is_deletion(f";{attributes}") else value.strip().strip('"')
+        if _is_deletion(f";{attributes}"):  # if the answer sets it too, this is the one of another domain or path
+            changes.setdefault(name.strip(), "")
+        else:
+            changes[name.strip()] = value.strip().strip('"')
     if not changes:  # as in nearly every answer: saves decoding the current cookie
         return None
     for cookies in (changes, _browser_cookies(current) | changes):

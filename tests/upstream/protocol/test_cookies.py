@@ -141,6 +141,8 @@ def drop(*suffixes: str) -> list[str]:
         pytest.param(put(NEW_LONG), LONGER, NEW_LONG, id="three pieces to two, the third left to rot"),
         pytest.param(put(SAME_HEAD)[1:], BEFORE_HEAD, SAME_HEAD, id="the last piece only"),
         pytest.param([*put(VALUE), *put(NEW)], VALUE, NEW, id="the later header wins"),
+        pytest.param([*put(NEW), *drop("")], VALUE, NEW, id="then deleted for another domain"),
+        pytest.param([*put(NEW_LONG), *drop(".0", ".1")], LONG, NEW_LONG, id="pieces, then deleted for another domain"),
         pytest.param(put(NEW, attributes=f"; Expires={EPOCH}; Max-Age=60"), VALUE, NEW, id="Max-Age beats Expires"),
         pytest.param([], VALUE, None, id="no headers"),
         pytest.param(["_ga=1", "", ";", "="], VALUE, None, id="nothing of ours"),
