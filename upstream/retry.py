@@ -19,6 +19,7 @@ from upstream.protocol.errors import (
     Repeat,
     ServerFailed,
     SessionExpired,
+    TimedOut,
     Unavailable,
     Unreachable,
     UpstreamError,
@@ -102,7 +103,7 @@ class IdempotentRetries:
 
     def _may_repeat(self, state: RetryCallState) -> bool:
         match _error_of(state):
-            case Unreachable() | ServerFailed() | Unavailable() | RateLimited(retry_after=0):
+            case Unreachable() | ServerFailed() | Unavailable() | TimedOut(status=504) | RateLimited(retry_after=0):
                 return state.attempt_number < self.max_attempts and self.budget.withdraw()
         return False
 

@@ -28,6 +28,7 @@ from upstream.protocol.errors import (
     ProtocolViolated,
     ServerFailed,
     StaleAction,
+    TimedOut,
     Unavailable,
     Unreachable,
     UploadFailed,
@@ -145,7 +146,7 @@ class Uploads:
 
         try:
             return await map_concurrently(attach_one, files, MAX_PER_REQUEST)
-        except (Unreachable, Unavailable, ServerFailed, StaleAction) as error:
+        except (Unreachable, Unavailable, ServerFailed, TimedOut, StaleAction) as error:
             raise UploadFailed(f"A file could not be uploaded: {error.message}") from error
 
     async def download(self, url: str, *, limit_bytes: int, timeout: float) -> tuple[bytes, str]:

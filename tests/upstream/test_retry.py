@@ -141,6 +141,7 @@ async def test_a_refusal_of_one_account_takes_nothing_from_the_budget(error: Ups
         (Unreachable("refused"), 3),
         (ServerFailed("500", status=500), 3),
         (Unavailable("503", status=503), 3),
+        (TimedOut("504", status=504), 3),
         (RateLimited("429", retry_after=0), 3),
         (RateLimited("429", retry_after=1), 1),
         (RateLimited("429", retry_after=None), 1),

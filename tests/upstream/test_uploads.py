@@ -371,6 +371,16 @@ async def test_other_failures_fail_the_upload(
     await uploader.attach(picture())
 
 
+async def test_a_timeout_of_the_sites_gateway_is_repeated_and_fails_only_the_upload(
+    uploader: Uploader, arena: Arena
+) -> None:
+    arena.faults.arm("server_error", 2, on="action", status=504)
+    await uploader.attach(picture(1))
+    arena.faults.arm("server_error", None, on="action", status=504)
+    with pytest.raises(UploadFailed, match=r"gateway timed out \(504\)"):
+        await uploader.attach(picture(2))
+
+
 PASSED_ON: dict[str, tuple[str, type[UpstreamError]]] = {
     "a dead session": ("expired", SessionExpired),
     "a limit of the account's": ("rate_limited", RateLimited),
