@@ -173,6 +173,7 @@ class Relay:
         try:
             if len(asked.messages) > _MANY_MESSAGES:
                 await asyncio.sleep(0)
+            cached_tokens = await _cached_tokens(chat, prompt_tokens)  # now: after the call, it would have to be closed
             with self._gate.request():
                 started = await self.retries.run(partial(self._attempts.make, chat))
         except BaseException as error:  # reraised; a cancelled request must return its evaluation too
@@ -188,7 +189,7 @@ class Relay:
             started.account.label,
             started.answer,
             prompt_tokens,
-            0 if chat.turn.evaluation is None else await _cached_tokens(chat, prompt_tokens),
+            0 if chat.turn.evaluation is None else cached_tokens,
             partial(self._remember, chat, started),
             partial(self._close, chat, started),
             recover,
@@ -262,7 +263,9 @@ class Relay:
 
 
 async def _cached_tokens(chat: ChatState, prompt_tokens: int) -> int:
-    """Estimate the tokens of the prompt that were not sent, because the evaluation already holds them."""
+    """Estimate the tokens of the prompt that need not be sent, because the evaluation already holds them."""
+    if chat.turn.evaluation is None:
+        return 0
     if chat.turn.kind == "regenerate":
         return prompt_tokens
     sent = await tokens.prompt_tokens(chat.messages[start_of_turn(chat.messages) :])

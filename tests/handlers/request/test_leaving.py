@@ -1,19 +1,22 @@
-"""The caller leaves, at whatever moment: upstream is let go, nothing is held, nothing goes on, nothing is an error."""
+"""The caller leaves at any moment: the upstream call ends, nothing stays held, no task goes on, no error is logged."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from caller import Caller, calling
+from peer import pool_of
 from request_log import RequestLog
 from running import RunningBridge, running_bridge
 
-from handlers.request.appkeys import DRAIN
+from bridge.answering import tokens
+from bridge.answering.messages import Message
+from handlers.request.appkeys import CLIENT, DRAIN
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 #: How long anything may outlive its caller, in seconds (docs/behaviour.md, "What never happens").
@@ -69,7 +72,7 @@ LEAVING = pytest.mark.parametrize("leave", [Caller.leave, Caller.vanish], ids=["
 
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge that has answered once, and is quick to say that it lives."""
+    """A bridge that has answered once, and soon sends keep-alives."""
     async with running_bridge(
         arena, tmp_path, {"stream": {"keepalive_seconds": 0.05}, "limits": {"join_repeats": False}}
     ) as bridge:
@@ -122,6 +125,37 @@ async def test_nothing_outlives_a_caller_that_leaves_while_it_speaks(
         leave(caller)
         check_gone(await request_log.line(SECONDS))
     await check_nothing_left(bridge, before, caplog)
+
+
+@LEAVING
+async def test_nothing_outlives_a_caller_that_leaves_while_its_tokens_are_counted(
+    bridge: RunningBridge,
+    request_log: RequestLog,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    leave: Callable[[Caller], None],
+) -> None:
+    """A turn of more than `PIECE_CHARS` characters is counted in a thread, which takes a moment."""
+    async with await bridge.post(bridge.chat("/say one")) as response:
+        answer = (await response.json())["choices"][0]["message"]
+    await request_log.line(SECONDS)
+    counting = asyncio.Event()
+    counted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def count(_: Sequence[Message]) -> int:
+        counting.set()
+        return await counted
+
+    monkeypatch.setattr(tokens, "prompt_tokens", count)
+    before = asyncio.all_tasks()
+    turns = [{"role": "user", "content": "/say one"}, answer, {"role": "user", "content": "/say two"}]
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.ask(bridge.chat(messages=turns, stream=True))
+        await asyncio.wait_for(counting.wait(), SECONDS)
+        leave(caller)
+        check_gone(await request_log.line(SECONDS))
+    await check_nothing_left(bridge, before, caplog)
+    assert pool_of(bridge.app[CLIENT]).busy == 0
 
 
 @LEAVING
