@@ -19,6 +19,7 @@ import secrets
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from bridge.recording.document import encode
@@ -125,8 +126,7 @@ class Recorder:
 
     async def make(self, material: Material, *, texts: bool = False) -> bytes:
         """Make a call's file, in a thread. Raises SecretLeft."""
-        material.texts = texts
-        return await self._threads.run(file_of, material)
+        return await self._threads.run(file_of, replace(material, texts=texts))
 
     async def deliver(self, job: RecordingJob, material: Material) -> None:
         """Complete a job with this call, unless another process has claimed it. Failures are logged."""
