@@ -12,7 +12,7 @@ its place. No clock, no I/O.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -39,6 +39,10 @@ class RoundRobin(Generic[T]):
                     unfinished.append(queue)
                     break
             queues = unfinished
+
+    def of(self, key_id: str) -> Collection[T]:
+        """The waiting requests of a key, in order."""
+        return self._queues.get(key_id, {}).keys()
 
     def waiting_of(self, key_id: str) -> int:
         """How many requests of a key wait."""

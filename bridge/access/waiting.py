@@ -10,8 +10,9 @@ A call takes one of the slots that `bridge.access.limits` counts: those of its k
       └─────────────▶ OVER      leave: its caller has gone
 
 A request counts towards its key's requests per minute from its arrival on, unless it is refused. If several processes
-share the limits, one waiting call at a time is served subject to the others' agreement (until `confirm` or `defer`). A
-call that they refuse blocks its key, or all keys, until a call of this process ends or `unblock` is called.
+share the limits, one waiting call at a time is served subject to the others' agreement (until `confirm` or `defer`),
+and only once it is `ready` to ask them. A call that they refuse blocks its key, or all keys, until a call of this
+process ends or `unblock` is called.
 
 A call is refused at once if it could not be served in time even in the best case, in which all running calls end now
 and the calls that follow take the mean duration: with `c` slots and calls of `d` seconds, a call with `n` others ahead
@@ -124,6 +125,7 @@ class CallQueue:
         now = self._clock()
         call = Call(self, key_id, rpm, concurrency, streams, now)
         call.deadline = now + seconds
+        self._apply_limit(key_id, concurrency)
         if not self._is_blocked(call):
             try:
                 call.slot = self._limiter.slot(key_id, rpm=rpm, concurrency=concurrency, streams=streams)
@@ -143,11 +145,25 @@ class CallQueue:
         self._waiting.add(key_id, call)
         return call
 
+    def _apply_limit(self, key_id: str, concurrency: int) -> None:
+        """Apply a key's limit to its waiting calls too, if it was changed: newer calls must not overtake them."""
+        waiting = self._waiting.of(key_id)
+        if waiting and next(iter(waiting)).concurrency != concurrency:
+            for each in waiting:
+                each.concurrency = concurrency
+            self._serve()
+
+    def ready(self, call: Call, on_change: Callable[[], None]) -> None:
+        """Note that a call only waits for its turn now; `on_change` is called when that has come."""
+        call.on_change = on_change
+        self._serve()
+
     def leave(self, call: Call) -> None:
         """End a call that is over, or whose caller has gone while it waited."""
         phase, call.phase, call.on_change = call.phase, Phase.OVER, None
         if phase is Phase.WAITING:
             self._waiting.remove(call.key_id, call)
+            self._serve()  # those of its key that are ready
         elif call.slot is not None:
             slot, call.slot = call.slot, None
             self._record_duration(call)
@@ -226,7 +242,8 @@ class CallQueue:
     def _may_serve(self, call: Call) -> bool:
         limiter, key_id = self._limiter, call.key_id
         return (
-            limiter.running < call.streams
+            (call.on_change is not None or not self._shared)
+            and limiter.running < call.streams
             and limiter.running_of(key_id) < call.concurrency
             and key_id not in self._blocked_keys
         )

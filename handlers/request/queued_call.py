@@ -63,7 +63,7 @@ class QueuedCall:
             if not self.is_waiting:
                 return
             call, queue = self.call, self._queue
-            call.on_change = self._wake
+            queue.ready(call, self._wake)
             timers.set(self, call.deadline)
             drain.on_begin.add(self._wake)
             if lifetime is not None:

@@ -255,7 +255,9 @@ def test_what_other_processes_refuse_is_asked_for_again_when_a_call_ends_or_afte
     queue = CallQueue(limiter, clock, shared=True)
     first, other = (queue.enter(key, rpm=99, concurrency=3, streams=9, seconds=9) for key in "aa")
     queue.defer(first, "concurrency")
+    queue.ready(first, lambda: None)
     second = queue.enter("a", rpm=99, concurrency=3, streams=9, seconds=9)
+    queue.ready(second, lambda: None)
     assert (first.phase, second.phase, limiter.running) == (Phase.WAITING, Phase.WAITING, 1), "nobody overtakes"
     assert queue.enter("c", rpm=99, concurrency=3, streams=9, seconds=9).phase is Phase.SERVED
     queue.unblock()
@@ -267,10 +269,30 @@ def test_what_other_processes_refuse_is_asked_for_again_when_a_call_ends_or_afte
     assert second.phase is Phase.SERVED
     queue.defer(second, "streams")
     third = queue.enter("d", rpm=99, concurrency=3, streams=9, seconds=9)
+    queue.ready(third, lambda: None)
     assert (third.phase, third.kind) == (Phase.WAITING, "streams")
     queue.leave(second)
     queue.unblock()
     assert third.phase is Phase.SERVED
+
+
+def test_a_call_that_is_not_ready_to_ask_other_processes_holds_up_nobody() -> None:
+    clock = Clock()
+    limiter = Limiter(clock)
+    queue = CallQueue(limiter, clock, shared=True)
+
+    def enter(key: str) -> Call:
+        return queue.enter(key, rpm=RPM, concurrency=1, streams=2, seconds=60)
+
+    running, slow, later, other = [enter("a"), enter("b")], enter("a"), enter("a"), enter("c")
+    queue.ready(other, lambda: None)
+    queue.ready(later, lambda: None)
+    for call in running:
+        queue.leave(call)
+    assert [call.phase for call in (slow, later, other)] == [Phase.WAITING, Phase.WAITING, Phase.SERVED]
+    queue.confirm(other)
+    queue.leave(slow)
+    assert later.phase is Phase.SERVED
 
 
 def test_round_robin_tells_how_many_are_ahead_of_a_new_request() -> None:
@@ -288,3 +310,16 @@ def test_round_robin_tells_how_many_are_ahead_of_a_new_request() -> None:
     left = list(requests)
     assert [requests.take(lambda _: True) for _ in left] == left
     assert requests.take(lambda _: True) is None
+
+
+def test_a_limit_that_is_raised_holds_for_those_who_wait_already() -> None:
+    clock = Clock()
+    queue = CallQueue(Limiter(clock), clock)
+
+    def enter(concurrency: int) -> Call:
+        return queue.enter("a", rpm=RPM, concurrency=concurrency, streams=MANY, seconds=60)
+
+    first, second, third = enter(1), enter(1), enter(1)
+    assert [call.phase for call in (first, second, third)] == [Phase.SERVED, Phase.WAITING, Phase.WAITING]
+    newest = enter(3)
+    assert [call.phase for call in (second, third, newest)] == [Phase.SERVED, Phase.SERVED, Phase.WAITING]

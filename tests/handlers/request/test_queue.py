@@ -257,3 +257,28 @@ async def test_a_place_at_another_process_is_waited_for_too(
         assert prompt == "second"
         release.set()
         assert [(await first)[0], (await second)[0]] == [200, 200]
+
+
+async def test_a_body_that_is_slow_to_arrive_holds_up_no_other_key(
+    arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
+) -> None:
+    limits = {"limits": {"queue_seconds": 600, "streams": 2}}
+    async with several_bridges(arena, tmp_path, 1, limits) as several:
+        bridge = several[0]
+        secret, other = api_key()
+        bridge.state.keys = KeyRing(keys.add(bridge.state.keys, other))
+        running = [tasks.spawn(ask(bridge, f"running {number}"), name="call") for number in range(2)]
+        releases = [(await model.next())[1] for _ in running]
+        async with calling(bridge.origin, bridge.key) as slow:
+            await slow.send_head(1000)
+            await wait_in(bridge, 1)
+            quick = tasks.spawn(ask(bridge, "quick", headers={"Authorization": f"Bearer {secret}"}), name="quick")
+            await wait_in(bridge, 2)
+            for release in releases:
+                release.set()
+            async with asyncio.timeout(15):
+                prompt, release = await model.next()
+            assert prompt == "quick"
+            release.set()
+            assert (await quick)[0] == 200
+        await until(lambda: not bridge.calls_held)
