@@ -68,13 +68,11 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
         tokens = await request_tokens(chat, in_thread)
         stamp = Stamp(app[RANDOM](16).hex(), int(time.time()), tokens)
         models = await app[RELAY].compared(chat) if "+" in chat.model else ()
-        if chat.choices > 1 or models:
-            if fetch is not None:  # once for all answers
-                parsed = await fetch(hold)
-            if models:
-                return await compare(call, parsed, models, stamp)
-            return await (stream_several if chat.stream else answer_several)(call, parsed, stamp)
-        fetch_chat = None if fetch is None else partial(_fetch, fetch, hold, call.record, stores=stateful is not None)
+        fetch_chat = None if fetch is None else _FetchedOnce(fetch, hold, call.record, stores=stateful is not None)
+        if models:
+            return await compare(call, parsed, models, stamp, fetch_chat)
+        if chat.choices > 1:
+            return await (stream_several if chat.stream else answer_several)(call, parsed, stamp, fetch_chat)
         return await (stream if chat.stream else _answer_whole)(call, parsed, stamp, fetch_chat)
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -115,12 +113,33 @@ def dialect_handler(dialect: Dialect, *, joins: bool = True) -> Handler:
     return handle
 
 
-async def _fetch(fetch: Fetch, hold: Hold, record: RequestRecord, *, stores: bool) -> ChatRequest:
-    """Fetch the pictures that a request links to, and return its chat with them. Raises ApiError."""
-    parsed = await fetch(hold)
-    if hold.size:
-        _shrink(hold, record, parsed, stores=stores)
-    return parsed.chat
+class _FetchedOnce:
+    """Fetches the pictures that a request links to, when the first of its answers needs them; all get the same."""
+
+    def __init__(self, fetch: Fetch, hold: Hold, record: RequestRecord, *, stores: bool) -> None:
+        self._fetch = fetch
+        self._hold = hold
+        self._record = record
+        self._stores = stores
+        self._lock = asyncio.Lock()
+        self._chat: ChatRequest | None = None
+        self._failure: ApiError | None = None
+
+    async def __call__(self) -> ChatRequest:
+        """Return the request's chat with its pictures. Raises ApiError."""
+        async with self._lock:
+            if self._failure is not None:
+                raise self._failure.again()
+            if self._chat is None:
+                try:
+                    parsed = await self._fetch(self._hold)
+                except ApiError as error:
+                    self._failure = error.again()
+                    raise
+                if self._hold.size:
+                    _shrink(self._hold, self._record, parsed, stores=self._stores)
+                self._chat = parsed.chat
+            return self._chat
 
 
 def _shrink(hold: Hold, record: RequestRecord, parsed: DialectRequest, *, stores: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Final, TypeAlias
 
 from bridge.answering.answer import Answer
@@ -68,10 +69,10 @@ async def _begin(
     relay, key, record = call.app[RELAY], call.key, call.record
     prepared = await relay.prepare(chat, key, fallback)
     if fetch is not None and "images" not in prepared.ignored:
-        prepared = await relay.prepare(await fetch(), key, fallback)
+        prepared = await relay.prepare((await fetch())._replace(model=chat.model), key, fallback)
     record.served = prepared.model.name
     record.headers[MODEL] = printable(prepared.model.name)
-    set_ignored_header(record, prepared.ignored)
+    set_ignored_header(record, chat.model, prepared.ignored)
     ask = partial(relay.answer, prepared, key, stamp.prompt_tokens, record.attempts)
     if record.queued is None or not last:
         answer = await ask()
@@ -85,10 +86,15 @@ async def _begin(
     return answer
 
 
-def set_ignored_header(record: RequestRecord, names: Sequence[str]) -> None:
-    """Set the header that names what has no effect; types of tools, which are among the names, may be any text."""
-    if names:
-        listed = printable(", ".join(names))
+def set_ignored_header(record: RequestRecord, model: str, names: Sequence[str]) -> None:
+    """Set the header that names what has no effect on the answer of `model`, or on those of others.
+
+    `model` is as requested: a fallback replaces the one before it. Types of tools may be any text.
+    """
+    record.ignored[model] = names
+    listed = printable(", ".join(dict.fromkeys(chain.from_iterable(record.ignored.values()))))
+    record.headers.pop(IGNORED, None)
+    if listed:
         record.headers[IGNORED] = listed if len(listed) <= MAX_IGNORED_CHARS else f"{listed[:MAX_IGNORED_CHARS]}..."
 
 

@@ -15,7 +15,7 @@ from bridge.answering.several import usage_of
 from bridge.dialects.dialect import ComparingRequest, DialectRequest, Stamp
 from bridge.errors import ApiError, invalid_request
 from bridge.headers import MODEL
-from handlers.api.beginning import begin, log_answer, set_tools_header
+from handlers.api.beginning import FetchChat, begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN
 from handlers.request.drain import AnswerLifetime
@@ -27,7 +27,9 @@ from upstream.protocol.printable import printable
 MAX_MODELS: Final = 4
 
 
-async def compare(call: ModelCall, parsed: DialectRequest, models: Sequence[str], stamp: Stamp) -> web.StreamResponse:
+async def compare(
+    call: ModelCall, parsed: DialectRequest, models: Sequence[str], stamp: Stamp, fetch: FetchChat | None
+) -> web.StreamResponse:
     """Answer with one choice from each of these models. Raises ApiError, the first model's if all fail."""
     if not isinstance(parsed, ComparingRequest):
         raise invalid_request("invalid_value", "Only /v1/chat/completions can ask several models at once.", "model")
@@ -37,19 +39,22 @@ async def compare(call: ModelCall, parsed: DialectRequest, models: Sequence[str]
         raise invalid_request(
             "invalid_value", "Where several models are asked, each gives one answer: leave out 'n'.", "n"
         )
-    comparison = _Comparison(call, parsed, models, stamp)
+    comparison = _Comparison(call, parsed, models, stamp, fetch)
     return await (comparison.stream if parsed.chat.stream else comparison.whole)(parsed)
 
 
 class _Comparison:
     """The answers of several models to one request."""
 
-    def __init__(self, call: ModelCall, parsed: DialectRequest, models: Sequence[str], stamp: Stamp) -> None:
+    def __init__(
+        self, call: ModelCall, parsed: DialectRequest, models: Sequence[str], stamp: Stamp, fetch: FetchChat | None
+    ) -> None:
         self._began = time.monotonic()
         self._call = call
         self._chat = parsed.chat
         self._models = models
         self._stamp = stamp
+        self._fetch = fetch
         self._record = call.record
         self._answers: list[Answer] = []
         self._failures: dict[int, ApiError] = {}  # by the index of the model
@@ -134,7 +139,7 @@ class _Comparison:
         async def ask(index: int, model: str) -> None:
             try:
                 chat = self._chat._replace(model=model)
-                async with await begin(self._call, chat, self._stamp, None) as answer:
+                async with await begin(self._call, chat, self._stamp, self._fetch) as answer:
                     self._answers.append(answer)
                     self._record.served = self._chat.model
                     self._record.headers[MODEL] = printable(self._chat.model)

@@ -173,7 +173,7 @@ async def _draw(
         if fetch is not None:
             wanted = await fetch()
             prepared = await _prepare(call, wanted)
-        set_ignored_header(record, prepared.ignored)
+        set_ignored_header(record, wanted.model, prepared.ignored)
         record.served = prepared.model.name
         try:
             drawn = await _drawings(call, prepared, wanted)

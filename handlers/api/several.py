@@ -15,14 +15,16 @@ from bridge.answering.prompting import request_tokens
 from bridge.answering.several import start_all, usage_of
 from bridge.dialects.dialect import DialectRequest, SeveralPrompts, SeveralRequest, Stamp
 from bridge.errors import ApiError, invalid_request
-from handlers.api.beginning import begin, log_answer, set_tools_header
+from handlers.api.beginning import FetchChat, begin, log_answer, set_tools_header
 from handlers.api.joining import stream_to, write_whole
 from handlers.request.appkeys import DRAIN
 from handlers.request.model_call import ModelCall
 from upstream.loop.parallel import run_all
 
 
-async def stream_several(call: ModelCall, parsed: DialectRequest, stamp: Stamp) -> web.StreamResponse:
+async def stream_several(
+    call: ModelCall, parsed: DialectRequest, stamp: Stamp, fetch: FetchChat | None
+) -> web.StreamResponse:
     """Answer with the deltas of all answers as they come. Raises ApiError before the first."""
     began, record, config = time.monotonic(), call.record, call.config
     encoder = _require_several(parsed).several_encoder(stamp)
@@ -44,7 +46,7 @@ async def stream_several(call: ModelCall, parsed: DialectRequest, stamp: Stamp) 
     with caller:
         try:
             with call.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-                async with start_all(_beginnings(call, parsed, stamp)) as answers:
+                async with start_all(_beginnings(call, parsed, stamp, fetch)) as answers:
                     await run_all([send(index, answer) for index, answer in enumerate(answers)])
                     await caller.end(encoder.finish(partial(usage_of, answers)))
         except ApiError as error:
@@ -56,7 +58,9 @@ async def stream_several(call: ModelCall, parsed: DialectRequest, stamp: Stamp) 
     return caller.response
 
 
-async def answer_several(call: ModelCall, parsed: DialectRequest, stamp: Stamp) -> web.StreamResponse:
+async def answer_several(
+    call: ModelCall, parsed: DialectRequest, stamp: Stamp, fetch: FetchChat | None
+) -> web.StreamResponse:
     """Answer with one document that has all answers."""
     began, record, config = time.monotonic(), call.record, call.config
     collector = _require_several(parsed).several_collector(stamp)
@@ -71,7 +75,7 @@ async def answer_several(call: ModelCall, parsed: DialectRequest, stamp: Stamp) 
 
     try:
         with call.app[DRAIN].bounded(config.upstream.total_timeout) as record.lifetime:
-            async with start_all(_beginnings(call, parsed, stamp)) as answers:
+            async with start_all(_beginnings(call, parsed, stamp, fetch)) as answers:
                 await run_all([collect(index, answer) for index, answer in enumerate(answers)])
                 body = collector.finish(usage_of(answers))
     finally:
@@ -86,12 +90,14 @@ def _require_several(parsed: DialectRequest) -> SeveralRequest:
     return parsed
 
 
-def _beginnings(call: ModelCall, parsed: DialectRequest, stamp: Stamp) -> list[Callable[[], Awaitable[Answer]]]:
+def _beginnings(
+    call: ModelCall, parsed: DialectRequest, stamp: Stamp, fetch: FetchChat | None
+) -> list[Callable[[], Awaitable[Answer]]]:
     """A function for each answer that begins it; each has its own prompt if the request has several."""
     chats = parsed.chats if isinstance(parsed, SeveralPrompts) else [parsed.chat] * parsed.chat.choices
 
     async def ask(chat: ChatRequest) -> Answer:
         tokens = stamp.prompt_tokens if chat is parsed.chat else await request_tokens(chat)
-        return await begin(call, chat, stamp._replace(prompt_tokens=tokens), None)
+        return await begin(call, chat, stamp._replace(prompt_tokens=tokens), fetch)
 
     return [partial(ask, chat) for chat in chats]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bridge.answering.answer import Answer
@@ -57,6 +57,7 @@ class RequestRecord:
         self.api = api
         self.began = time.time()
         self.headers: dict[str, str] = {}
+        self.ignored: dict[str, Sequence[str]] = {}  # what has no effect, by the model as requested
         self.answers: list[Answer] = []
         self.attempts: list[AttemptRecord] = []
 

@@ -11,6 +11,7 @@ import openai
 import orjson
 import pytest
 from frames import DONE, frames
+from pictures import picture_part, png
 from running import RunningBridge, running_bridge
 
 from bridge.models import MAX_COMPARED_CHARS
@@ -158,3 +159,13 @@ async def test_what_cannot_be_compared_is_refused(bridge: RunningBridge, names: 
     async with bridge.http.post(url, json=body_of, headers=bridge.headers) as answer:
         assert answer.status == 400
         assert "/v1/chat/completions" in (await answer.json())["error"]["message"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_what_any_of_them_ignores_is_named(bridge: RunningBridge, order: int) -> None:
+    model = "+".join(["qwen4-max-preview", "gemini-4-pro"][::order])
+    content = [{"type": "text", "text": "/say hello"}, picture_part(png())]
+    body = bridge.chat(messages=[{"role": "user", "content": content}], model=model, temperature=1)
+    async with await bridge.post(body) as answer:
+        assert answer.status == 200
+        assert set(answer.headers["x-bridge-ignored"].split(", ")) == {"temperature", "images"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pictures import picture_part, png
 from running import RunningBridge, running_bridge
 
 from bridge.access import keys
@@ -136,3 +137,17 @@ async def test_several_answers(arena: Arena, bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat("/say hello", model="first-of-all", n=2))
     assert [choice["message"]["content"] for choice in (await answer.json())["choices"]] == ["hello"] * 2
     assert len(arena.chats) == 3
+
+
+async def test_what_only_a_model_that_did_not_answer_ignores_is_not_named(tmp_path: Path) -> None:
+    sees = Model("6f1c1a52-0000-4000-8000-000000000009", "sees", {"text": True}, {"text": True, "image": True}, "acme")
+    aliases = {"any": ["first", "sees"]}
+    async with (
+        Arena(models=(FIRST, sees)) as arena,
+        running_bridge(arena, tmp_path / "state", {"models": {"aliases": aliases}}) as bridge,
+    ):
+        arena.faults.arm("rejected")
+        content = [{"type": "text", "text": "/say hello"}, picture_part(png())]
+        answer = await bridge.post(bridge.chat(messages=[{"role": "user", "content": content}], model="any"))
+        assert (answer.status, answer.headers["x-bridge-model"]) == (200, "sees")
+        assert "x-bridge-ignored" not in answer.headers

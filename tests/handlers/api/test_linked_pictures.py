@@ -180,3 +180,75 @@ async def test_a_caller_that_leaves_ends_the_fetching(
         assert bridge.calls_held == 0
         assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
     assert not arena.chats
+
+
+SEVERAL_WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
+    "an unknown model": ({"model": "nobody"}, 404, "model_not_found"),
+    "a model that the key may not use": ({"model": "grok-5-fast"}, 403, "model_not_allowed"),
+    "too many models": ({"model": "+".join([SEES_MANY] * 5), "n": 1}, 400, "invalid_value"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "status", "code"), SEVERAL_WRONG.values(), ids=SEVERAL_WRONG)
+async def test_nothing_is_fetched_for_several_answers_to_a_request_that_is_wrong(
+    wrong: dict[str, Any], status: int, code: str, arena: Arena, tmp_path: Path, internet: Internet
+) -> None:
+    async with running_bridge(arena, tmp_path, FETCHING, key_options={"models": (SEES_MANY,)}) as bridge:
+        answer = await bridge.post({"model": SEES_MANY, "n": 2, "messages": [linked(CAT)], **wrong})
+        assert (answer.status, (await answer.json())["error"]["code"]) == (status, code)
+    assert internet.served == []
+    assert not arena.chats
+
+
+@streamed_and_not
+async def test_several_answers_fetch_a_picture_once_and_only_for_models_that_see(
+    stream: bool, arena: Arena, tmp_path: Path, internet: Internet
+) -> None:
+    async with running_bridge(arena, tmp_path, FETCHING) as bridge:
+        messages = [linked(CAT), {"role": "user", "content": "/say hello"}]
+        for model, n, shown in ((SEES_NONE, 2, 0), (SEES_MANY, 2, 2), (f"{SEES_NONE}+{SEES_MANY}", 1, 1)):
+            internet.served.clear()
+            before = len(arena.chats)
+            async with await bridge.post(bridge.chat(messages=messages, model=model, n=n, stream=stream)) as answer:
+                assert (answer.status, (await answer.read()).count(b"hello")) == (200, 2)
+            assert internet.served == ["/cat"] * min(shown, 1), model
+            assert len(arena.chats) - before == 2
+        assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
+
+
+async def test_a_picture_that_cannot_be_fetched_fails_several_answers_once(
+    arena: Arena, tmp_path: Path, internet: Internet
+) -> None:
+    async with running_bridge(arena, tmp_path, FETCHING) as bridge:
+        for more in ({"n": 2}, {"model": f"{SEES_MANY}+{SEES_MANY}"}):
+            internet.served.clear()
+            body = {**bridge.chat(messages=[linked("http://public.example/missing")], model=SEES_MANY), **more}
+            answer = await bridge.post(body)
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid_image")
+            assert internet.served == ["/missing"]
+        assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
+    assert not arena.chats
+
+
+async def test_a_fallback_is_shown_the_picture_that_was_fetched(
+    arena: Arena, tmp_path: Path, internet: Internet
+) -> None:
+    overrides: Overrides = {**FETCHING, "models": {"aliases": {"sees": [SEES_MANY, SEES_MANY]}}}
+    async with running_bridge(arena, tmp_path, overrides) as bridge:
+        arena.faults.arm("rejected")
+        answer = await bridge.post(bridge.chat(messages=[linked(CAT)], model="sees"))
+        assert answer.status == 200, await answer.text()
+        assert len(arena.chats) == 2
+    assert internet.served == ["/cat"]
+
+
+async def test_a_stream_of_several_says_that_it_lives_while_a_picture_is_fetched(
+    arena: Arena, tmp_path: Path, internet: Internet
+) -> None:
+    internet.answers.clear()
+    async with running_bridge(arena, tmp_path, SLOWLY) as bridge:
+        body = bridge.chat(messages=[linked(CAT)], model=SEES_MANY, stream=True, n=2)
+        async with asyncio.timeout(20), await bridge.post(body) as answer:
+            assert [await answer.content.readuntil(b"\n\n") for _ in range(3)] == [COMMENT] * 3
+            internet.answers.set()
+            assert (await answer.read()).endswith(b"data: [DONE]\n\n")
