@@ -88,8 +88,7 @@ async def _answer(request: web.Request, read: _Read, max_bytes: int | None = Non
             await claim(shared, call)
         async with hold_memory(call, limit=limit) as hold:
             wanted, fetch = await read(call, limit, digest)
-            if wanted.pictures:
-                hold.shrink(_size(wanted) + record.recorded_bytes)
+            hold.shrink(_size(wanted) + record.recorded_bytes)
             record.model = wanted.model[:200]
             fetch_held = None if fetch is None else partial(_fetch, fetch, hold, record)
             if not may_join(call):
@@ -150,8 +149,8 @@ def _bad_form(why: str) -> ApiError:
 
 
 def _size(wanted: ImageRequest) -> int:
-    """The bytes of the pictures to be edited."""
-    return sum(len(picture.data) for picture in wanted.pictures)
+    """The bytes of the prompt and of the pictures to be edited."""
+    return len(wanted.prompt) + sum(len(picture.data) for picture in wanted.pictures)
 
 
 async def _fetch(fetch: Fetch, hold: Hold, record: RequestRecord) -> ImageRequest:

@@ -23,6 +23,8 @@ from tenacity import wait_none
 from bridge.access import keys
 from bridge.access.keys import KeyRing
 from handlers.api.images import MAX_TEXT_BYTES
+from handlers.request.appkeys import BODY_BUDGET
+from handlers.request.budget import TOTAL_BYTES
 from upstream.arena import Arena, Call, Line, Turn
 
 DRAWS = "gpt-image-3"
@@ -200,6 +202,26 @@ async def test_a_generation_has_no_large_body(path: str, chunked: bool, arena: A
     assert f"{MAX_TEXT_BYTES} bytes" in await refused(answer, 413, "request_too_large")
     assert not calls(arena)
     assert (await post(bridge, "generations", json={"model": DRAWS, "prompt": "a cat"})).status == 200
+
+
+async def test_while_it_draws_a_small_request_holds_no_memory(arena: Arena, bridge: RunningBridge) -> None:
+    """However large it could have been, since it did not say its size."""
+    arena.faults.arm("no_headers", times=None)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield json.dumps({"model": DRAWS, "prompt": "a cat"}).encode()
+
+    alone = {"x-bridge-join": "false", "Content-Type": "application/json"}
+    drawing = post(bridge, "generations", data=pieces(), headers=alone)
+    free: list[int] = []
+
+    def draws() -> bool:
+        if calls(arena):
+            free.append(bridge.app[BODY_BUDGET].free)
+        return bool(free)
+
+    await leave_when(draws, drawing)
+    assert free == [TOTAL_BYTES]
 
 
 # The bridge downloads
