@@ -1,6 +1,6 @@
 """Budgets: how many requests and tokens a key may use in a day, which ends at midnight UTC.
 
-A request counts when it is admitted, its tokens when it has ended. Usage is kept in `budgets.json`, to which each
+A request counts when its answer is begun, its tokens when it has ended. Usage is kept in `budgets.json`, to which each
 process adds its own; a process learns that of the others with its next save.
 """
 
@@ -95,10 +95,6 @@ class Budgets:
         """Count a request. Call the result with the request's number of tokens when it has ended."""
         self._add(key.id, Usage(requests=1))
         return lambda tokens: self._add(key.id, Usage(tokens=tokens))
-
-    def refund(self, key: ApiKey) -> None:
-        """Subtract a request that was counted, but was answered together with another one."""
-        self._add(key.id, Usage(requests=-1))
 
     def used(self, key_id: str) -> Usage:
         """What a key has used today."""

@@ -39,8 +39,7 @@ async def begin(call: ModelCall, chat: ChatRequest, stamp: Stamp, fetch: FetchCh
 
     Raises ApiError, that of the last model that was tried.
     """
-    if call.record.queued is not None:
-        await wait_for_turn(call)
+    await wait_for_turn(call)
     fallbacks = await call.app[RELAY].fallbacks(chat)
     for fallback in fallbacks[:-1]:
         try:

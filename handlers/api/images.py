@@ -166,8 +166,7 @@ async def _draw(
     """Draw what is wanted. `fetch`, if any, is called once the rest of the request is known to be valid."""
     app, record = call.app, call.record
     with app[DRAIN].bounded(call.config.upstream.total_timeout) as record.lifetime:
-        if record.queued is not None:
-            await wait_for_turn(call)
+        await wait_for_turn(call)
         prepared = await _prepare(call, wanted)
         if fetch is not None:
             wanted = await fetch()

@@ -19,7 +19,7 @@ from bridge.errors import ApiError
 from bridge.headers import CONVERSATION, EVALUATION, IGNORED, MODEL, TOOLS
 from handlers.request.aiohttp_internals import ServerConnection
 from handlers.request.answers import write_json
-from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE, RANDOM
+from handlers.request.appkeys import DRAIN, JOINABLE, RANDOM
 from handlers.request.joinable import RequestIdentity, RetryMark
 from handlers.request.joinable_answer import JoinableAnswer, Opening, Reader
 from handlers.request.model_call import ModelCall
@@ -226,9 +226,6 @@ async def answer_joined(call: ModelCall, parsed: DialectRequest | None, reader: 
     Raises ApiError if there is no answer.
     """
     app, record = call.app, call.record
-    if record.spend is not None:  # only the request that began the answer counts in the budget
-        record.spend = None
-        app[BUDGETS].refund(call.key)
     record.headers[CONVERSATION] = JOINED
     with app[DRAIN].bounded(call.config.upstream.total_timeout) as record.lifetime:
         if parsed is not None and parsed.chat.stream:

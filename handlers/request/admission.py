@@ -14,6 +14,7 @@ from handlers.request.appkeys import (
     BUDGETS,
     CALL_QUEUE,
     DRAIN,
+    JOINABLE,
     LIMITER,
     SHARED_LIMITS,
     TIMERS,
@@ -30,9 +31,11 @@ def admit(call: ModelCall) -> Slot | QueuedCall:
     Raises ApiError: 429, or 503 when all slots of the daemon are taken.
     """
     app, key, record, limits = call.app, call.key, call.record, call.config.limits
-    budgeted = key.budgeted
-    if budgeted:
+    try:
         _check_budget(call)
+    except ApiError:
+        if not any(answer.identity.key_id == key.id for answer in app[JOINABLE]):
+            raise  # else it may be a repetition, which does not count
     rpm, concurrency, streams = key.rpm or limits.rpm, key.concurrency or limits.concurrency, limits.streams
     slot: Slot | QueuedCall
     try:
@@ -40,14 +43,11 @@ def admit(call: ModelCall) -> Slot | QueuedCall:
             queue = app[CALL_QUEUE]
             place = queue.enter(key.id, rpm=rpm, concurrency=concurrency, streams=streams, seconds=limits.queue_seconds)
             slot = record.queued = QueuedCall(queue, place)
-            budgeted = budgeted and not slot.is_waiting
         else:
             slot = app[LIMITER].slot(key.id, rpm=rpm, concurrency=concurrency, streams=streams)
     except LimitExceeded as error:
         raise _refusal(call, error) from None
     _set_limit_headers(call, slot.admission)
-    if budgeted:
-        record.spend = app[BUDGETS].count(key)
     return slot
 
 
@@ -56,6 +56,8 @@ def _set_limit_headers(call: ModelCall, admission: Admission) -> None:
 
 
 def _check_budget(call: ModelCall) -> None:
+    if not call.key.budgeted:
+        return
     try:
         call.app[BUDGETS].check(call.key)
     except BudgetExceeded as error:
@@ -84,15 +86,17 @@ async def claim(shared: SharedLimits, call: ModelCall) -> None:
 
 
 async def wait_for_turn(call: ModelCall) -> None:
-    """Wait until a call in the queue is served; return at once if it does not wait in one. Raises ApiError."""
+    """Wait until a call is served, if it waits in the queue, and count it in its key's budget. Raises ApiError.
+
+    Several tasks of one request may wait; it counts once.
+    """
     app, record = call.app, call.record
     queued = record.queued
-    if queued is None or not queued.is_waiting:
-        return
-    try:
-        await queued.wait_for_turn(app[TIMERS], app[DRAIN], app[SHARED_LIMITS], record.lifetime)
-    except LimitExceeded as error:
-        raise _refusal(call, error) from None
+    if queued is not None and queued.is_waiting:
+        try:
+            await queued.wait_for_turn(app[TIMERS], app[DRAIN], app[SHARED_LIMITS], record.lifetime)
+        except LimitExceeded as error:
+            raise _refusal(call, error) from None
     if call.key.budgeted and record.spend is None:
         _check_budget(call)
         record.spend = app[BUDGETS].count(call.key)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 from running import running_bridge
+from several_bridges import several_bridges
 
 from bridge.access.budgets import DAY_SECONDS
+from bridge.state import budgets
 from handlers.request.appkeys import BUDGETS
 from upstream.arena import Arena
 
@@ -66,3 +68,21 @@ async def test_what_was_used_outlives_a_restart(arena: Arena, tmp_path: Path) ->
         (key,) = bridge.state.keys
     async with running_bridge(arena, tmp_path / "state", key_options=options) as bridge:
         assert bridge.app[BUDGETS].used(key.id).requests == 2
+
+
+async def test_what_is_not_served_does_not_count(arena: Arena, tmp_path: Path) -> None:
+    async with running_bridge(arena, tmp_path / "state", key_options={"day_requests": 1}) as bridge:
+        assert (await bridge.post({"model": bridge.model()})).status == 400
+        assert [(await bridge.post(bridge.chat("hi"))).status for _ in range(2)] == [200, 429]
+
+
+async def test_what_other_processes_refuse_does_not_count(
+    arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "SAVE_SECONDS", 600.0)
+    options = {"day_requests": 3, "rpm": 2}
+    async with several_bridges(arena, tmp_path, 2, key_options=options) as several:
+        statuses = [(await several[at % 2].post(several[at % 2].chat(f"/say {at}"))).status for at in range(4)]
+        assert statuses == [200, 200, 429, 429]
+        (key,) = several[0].state.keys
+        assert [bridge.app[BUDGETS].used(key.id).requests for bridge in several.bridges] == [1, 1]
