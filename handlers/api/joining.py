@@ -230,8 +230,7 @@ async def answer_joined(call: ModelCall, parsed: DialectRequest | None, reader: 
     with app[DRAIN].bounded(call.config.upstream.total_timeout) as record.lifetime:
         if parsed is not None and parsed.chat.stream:
             return await _stream_joined(call, parsed, reader)
-        body = await reader.next()
-        _describe(record, reader.begun_by)
+        body = await _next(record, reader)
         response = await write_json(call.request, body, call.config)
         reader.mark_received()
         return response
@@ -240,13 +239,12 @@ async def answer_joined(call: ModelCall, parsed: DialectRequest | None, reader: 
 async def _stream_joined(call: ModelCall, parsed: DialectRequest, reader: Reader) -> web.StreamResponse:
     began, record = time.monotonic(), call.record
     # For errors and keep-alives before the answer begins.
-    encoder = parsed.encoder(Stamp(call.app[RANDOM](16).hex(), int(began), 0))
+    encoder = parsed.encoder(Stamp(call.app[RANDOM](16).hex(), int(time.time()), 0))
     caller = _JoinedStream(call, reader, encoder)
     with caller:
         try:
             while True:
-                data = await reader.next()
-                _describe(record, reader.begun_by)
+                data = await _next(record, reader)
                 if record.ttft is None and data:
                     record.ttft = time.monotonic() - began
                 if reader.at_end:
@@ -266,20 +264,25 @@ async def _stream_joined(call: ModelCall, parsed: DialectRequest, reader: Reader
             reader.mark_received()
         else:
             begun_by = reader.begun_by
-            record.reason, record.code, record.refused = begun_by.reason, begun_by.code, begun_by.refused
+            record.reason, record.code, record.refused = failure.reason, begun_by.code, begun_by.refused
             record.message = begun_by.message
             if data:
                 await caller.write(data)
-            await caller.write_error(failure if caller.started else reader.sent_opening + failure)
+            await caller.write_error(failure.event if caller.started else reader.sent_opening + failure.event)
     return caller.response
 
 
-def _describe(record: RequestRecord, begun_by: RequestRecord) -> None:
-    """Copy the model and the headers about a joined answer; not its account, which this request does not use."""
-    record.served = begun_by.served
-    for name in _ABOUT_ANSWER:
-        if name in begun_by.headers:
-            record.headers[name] = begun_by.headers[name]
+async def _next(record: RequestRecord, reader: Reader) -> bytes:
+    """Wait for the next parts of a joined answer; b'' at the end. Raises ApiError if there is no answer.
+
+    The record gets the model and the headers about the answer; not its account, which this request does not use.
+    """
+    try:
+        return await reader.next()
+    finally:
+        begun_by = reader.begun_by
+        record.served = begun_by.served
+        record.headers |= {name: begun_by.headers[name] for name in _ABOUT_ANSWER if name in begun_by.headers}
 
 
 class _JoinedStream(EventStream):

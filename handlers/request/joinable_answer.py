@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, Self
 
 from bridge.config.schema import Config
 from bridge.dialects.dialect import StreamOpening
 from bridge.errors import ApiError, internal_error, overloaded
 from handlers.request.record import RequestRecord
+from upstream.protocol.errors import Reason
 
 if TYPE_CHECKING:
     from handlers.request.joinable import JoinableAnswers, RequestIdentity  # which makes them
@@ -53,11 +54,18 @@ class Opening:
         return self._start or b""
 
 
+class StreamFailure(NamedTuple):
+    """How a stream has broken off: the error event for its callers, and the reason."""
+
+    event: bytes
+    reason: Reason
+
+
 class JoinableAnswer:
     """One answer, as a context within which it is made. `begun_by` is the record of the request that began it.
 
-    When its own caller leaves, `may_go_on` is called with the number of callers that have joined, and decides whether
-    the answer goes on.
+    When its own caller leaves, and when the last reader does after that, `may_go_on` is called with the number of
+    callers that have joined, and decides whether the answer goes on.
     """
 
     #: What the stream begins with, once that is known.
@@ -67,9 +75,9 @@ class JoinableAnswer:
     ended = False
     #: Whether a caller has received the end.
     received = False
-    #: After a failure: the error in place of an answer, or the event with which its stream broke off.
+    #: After a failure: the error in place of an answer, or how its stream has broken off.
     error: ApiError | None = None
-    failure: bytes | None = None
+    failure: StreamFailure | None = None
     _first_kept = 0  # the number of the first of `_parts`
     _size = 0  # of the parts
     _caught_up: asyncio.Future[None] | None = None
@@ -166,7 +174,7 @@ class JoinableAnswer:
 
     def fail_in_stream(self, event: bytes) -> None:
         """Mark the end of a stream that has broken off, with the error event for its readers."""
-        self.failure = event
+        self.failure = StreamFailure(event, self.begun_by.reason)  # the record's changes if its caller has left
         self._end_failed()
 
     def _end_failed(self) -> None:
@@ -179,7 +187,7 @@ class JoinableAnswer:
         if not self.attended:
             return self._goes_on and not self.ended
         self.attended = False
-        if self.ended or self._parts is None or not (self._answers.is_open and self._may_go_on(len(self._readers))):
+        if self.ended or not self._continues():
             return False
         self._goes_on = True
         if self._task is not None:
@@ -187,6 +195,12 @@ class JoinableAnswer:
         if not self._readers:
             self._answers.add_unattended(self)
         return True
+
+    def _continues(self) -> bool:
+        """Decide whether it goes on after its own caller, or the last reader after that, has left."""
+        if self._parts is None or not (self._answers.is_open or self._readers):
+            return False
+        return self._may_go_on(len(self._readers))
 
     # Methods for its readers
 
@@ -222,10 +236,10 @@ class JoinableAnswer:
         self._readers.remove(reader)
         self._drop_read_parts()
         if not (self.attended or self._readers or self.ended):
-            if self._parts is None or not self._answers.has_listed(self):  # it has become too long to be joined
-                self.cancel()
-            else:
+            if self._continues():
                 self._answers.add_unattended(self)
+            else:
+                self.cancel()
         elif self.ended and not (self.attended or self._readers):
             self._answers.settle(self)
 
@@ -306,8 +320,8 @@ class Reader:
         return b"" if self._answer.opening is None else self._answer.opening.encoded
 
     @property
-    def failure(self) -> bytes | None:
-        """The error event with which the stream broke off; None if it did not."""
+    def failure(self) -> StreamFailure | None:
+        """How the stream has broken off; None if it has not."""
         return self._answer.failure
 
     @property

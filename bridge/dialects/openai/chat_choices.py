@@ -13,7 +13,7 @@ from bridge.errors import ApiError
 
 
 class ChoicesEncoder:
-    """Encodes several answers as one stream. The opening chunk of each precedes its first data."""
+    """Encodes several answers as one stream."""
 
     keepalive: Final = sse.KEEPALIVE
 
@@ -26,12 +26,12 @@ class ChoicesEncoder:
         self._started = [False] * len(headers)
 
     def start(self) -> bytes:
-        """Encode nothing, since each answer begins with its first data."""
-        return b""
+        """Encode the opening chunk of the first answer; that of any other precedes its first data."""
+        return self._begin(0)
 
     def idle(self) -> bytes:
         """Encode an empty delta of the first answer."""
-        return self._begin(0) or self._encoders[0].idle()
+        return self._encoders[0].idle()
 
     def encode(self, index: int, batch: Sequence[AnswerEvent]) -> bytes:
         """Encode a batch of one answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,7 @@ from running import RunningBridge, api_key, running_bridge
 from bridge.state.state import keys_document
 from bridge.tasks import TaskOwner
 from handlers.request import joinable, joinable_answer
-from handlers.request.appkeys import BUDGETS, DRAIN, JOINABLE
+from handlers.request.appkeys import BUDGETS, CALL_QUEUE, DRAIN, JOINABLE, STATS
 from handlers.request.joinable_answer import JoinableAnswer
 from upstream.arena import Arena, Line, Step, Turn, Until
 
@@ -440,6 +441,7 @@ async def test_a_failure_is_everybodys(tasks: TaskOwner, arena: Arena, bridge: R
     assert one == other
     assert one[0] == 502
     assert not joinable_in(bridge)
+    assert {entry.model for entry in await kept(bridge)} == {bridge.model()}
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
@@ -466,6 +468,154 @@ async def test_a_stream_breaks_off_for_all(tasks: TaskOwner, arena: Arena, bridg
     first, second = await kept(bridge)
     assert (first.word, first.code, first.message) == (second.word, second.code, second.message)
     assert first.word != "ok"
+
+
+async def test_a_stream_that_breaks_off_after_its_caller_has_left_is_a_failure_for_who_has_joined(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge
+) -> None:
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def fail(_: Turn) -> AsyncIterator[Step]:
+        yield Line("a0", "half of ")
+        begun.set()
+        yield Until(go)
+        yield Line("a3", "no more")
+
+    arena.script = fail
+    chat = bridge.chat("hi", stream=True)
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.ask(chat)
+        await begun.wait()
+        second = asking(tasks, bridge, chat)
+        await until(lambda: running(bridge).joined == 1)
+        caller.vanish()
+        await until(lambda: not running(bridge).attended)
+    go.set()
+    assert b"no more" in (await second)[1]
+    joined, first = sorted(await kept(bridge), key=lambda entry: entry.status)
+    assert (first.status, first.word) == (499, "client_gone")
+    assert (joined.status, joined.word, joined.code) == (200, "upstream_error", "upstream_error")
+    totals = bridge.app[STATS].stats.totals
+    assert (totals.requests, totals.errors, totals.gone) == (2, 1, 1)
+
+
+async def test_a_failure_before_a_joined_stream_has_begun_has_the_time_of_day(arena: Arena, tmp_path: Path) -> None:
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def fail(_: Turn) -> AsyncIterator[Step]:
+        begun.set()
+        yield Until(go)
+        yield Line("a3", "no more")
+
+    arena.script = fail
+    async with running_bridge(arena, tmp_path, {"stream": {"keepalive_seconds": 0.05}}) as bridge:
+        body = {"model": bridge.model(), "input": "hi", "stream": True}
+        async with calling(bridge.origin, bridge.key, path="/v1/responses") as caller:
+            await caller.ask(body)
+            await begun.wait()
+            caller.vanish()
+            await until(lambda: not running(bridge).attended)
+        url = f"{bridge.base_url}/responses"
+        async with bridge.http.post(url, json=body, headers=bridge.headers) as answer:
+            await answer.content.readuntil(b"\n\n")
+            go.set()
+            told = await answer.read()
+    (failed,) = [orjson.loads(line[6:]) for line in told.split(b"\n") if b'"response.failed"' in line]
+    assert abs(failed["response"]["created_at"] - time.time()) < 600
+
+
+async def test_each_choice_of_a_joined_stream_begins_once_for_everybody(
+    tasks: TaskOwner, arena: Arena, tmp_path: Path
+) -> None:
+    go, begun = asyncio.Event(), asyncio.Event()
+
+    async def late(_: Turn) -> AsyncIterator[Step]:
+        begun.set()
+        yield Until(go)
+        yield Line("a0", "hello")
+        yield Line("ad", {"finishReason": "stop"})
+
+    arena.script = late
+    keepalive = {"stream": {"keepalive": "chunk", "keepalive_seconds": 0.05}}
+    async with running_bridge(arena, tmp_path, keepalive) as bridge:
+        seen: list[bytes] = []
+
+        async def ask_and_see() -> list[tuple[int, str]]:
+            async with await bridge.post(bridge.chat("hi", n=2, stream=True)) as answer:
+                seen.append(await answer.content.readuntil(b"\n\n"))
+                told = seen[-1] + await answer.read()
+            chunks = [orjson.loads(line[6:]) for line in told.split(b"\n") if line.startswith(b"data: {")]
+            deltas = [(choice["index"], choice["delta"]) for chunk in chunks for choice in chunk["choices"]]
+            return sorted((index, delta["role"]) for index, delta in deltas if "role" in delta)
+
+        calls = [tasks.spawn(ask_and_see(), name="call")]
+        await begun.wait()
+        calls.append(tasks.spawn(ask_and_see(), name="call"))
+        await until(lambda: len(seen) == 2)
+        go.set()
+        assert await asyncio.gather(*calls) == [[(0, "assistant"), (1, "assistant")]] * 2
+
+
+async def test_who_waits_for_nobody_gives_up_its_place(play: Play, arena: Arena, tmp_path: Path) -> None:
+    options = {"concurrency": 1}
+    async with (
+        running_bridge(arena, tmp_path, {"limits": {"queue_seconds": 60}}, key_options=options) as bridge,
+        calling(bridge.origin, bridge.key) as running_one,
+        calling(bridge.origin, bridge.key) as first,
+        calling(bridge.origin, bridge.key) as second,
+    ):
+        await running_one.ask(bridge.chat("hi"))
+        await play.begun.wait()
+        await first.ask(bridge.chat("something else"))
+        await until(lambda: len(bridge.app[CALL_QUEUE]) == 1)
+        await second.ask(bridge.chat("something else"))
+        await until(lambda: joined_by(bridge, 1))
+        first.vanish()
+        await until(lambda: any(not answer.attended for answer in joinable_in(bridge)))
+        assert len(bridge.app[CALL_QUEUE]) == 1
+        second.vanish()
+        await until(lambda: len(bridge.app[CALL_QUEUE]) == 0, within=5)
+        play.go.set()
+
+
+async def test_the_last_request_of_a_budget_is_joined_by_its_retry(
+    tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path
+) -> None:
+    async with running_bridge(arena, tmp_path, key_options={"day_requests": 1}) as bridge:
+        chat = bridge.chat("hi")
+        async with calling(bridge.origin, bridge.key) as caller:
+            await caller.ask(chat)
+            await play.begun.wait()
+            caller.vanish()
+            await until(lambda: not running(bridge).attended)
+        second = asking(tasks, bridge, chat, **RETRY)
+        await until(lambda: joined_by(bridge, 1) or second.done())
+        play.go.set()
+        assert (await second)[0] == 200
+        assert (await ask(bridge, bridge.chat("another")))[0] == 429
+
+
+@pytest.mark.parametrize("left", ["before", "after"])
+async def test_who_has_joined_is_answered_although_the_daemon_stops(
+    tasks: TaskOwner, bridge: RunningBridge, play: Play, left: str
+) -> None:
+    chat = bridge.chat("hi", stream=True)
+    async with calling(bridge.origin, bridge.key) as caller:
+        await caller.ask(chat)
+        await play.begun.wait()
+        second = asking(tasks, bridge, chat)
+        await until(lambda: running(bridge).joined == 1)
+        if left == "before":
+            caller.vanish()
+            await until(lambda: not running(bridge).attended)
+        bridge.app[DRAIN].begin()
+        if left == "after":
+            answer = running(bridge)
+            caller.vanish()
+            await until(lambda: not answer.attended)
+        play.go.set()
+        status, body = await second
+    assert (status, body.endswith(b"data: [DONE]\n\n")) == (200, True)
 
 
 # The SDK

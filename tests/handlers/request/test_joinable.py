@@ -223,3 +223,13 @@ async def test_all_that_goes_on_ends_with_the_table(table: Table) -> None:
     await table.answers.aclose()
     assert table.tasks[0].cancelled()
     assert table.joins() == set()
+
+
+async def test_once_the_daemon_drains_an_answer_ends_with_the_last_that_has_joined(table: Table) -> None:
+    answer = table.begin()
+    with answer.join():
+        table.answers.close()
+        assert answer.disconnect(), "one who has joined waits"
+        assert not table.tasks[0].cancelled()
+    assert table.tasks[0].cancelled()
+    assert table.timers.set_at == {}

@@ -438,9 +438,9 @@ def test_several_choices_are_told_by_their_index() -> None:
     assert done == b"[DONE]"
     *told, last = [orjson.loads(chunk) for chunk in chunks]
     assert [(each["choices"][0]["index"], each["choices"][0]["delta"].get("content")) for each in told] == [
+        (0, ""),
         (1, ""),
         (1, "two"),
-        (0, ""),
         (0, "one"),
         (1, None),
         (0, None),
