@@ -371,6 +371,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if len(self._headers) >= MAX_HEADERS:
             raise NotHttp("The response has too many headers.")
+        value = value.rstrip(b" \t")  # the parser removes white space before a value only
         self._headers.add(name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
 
     def on_headers_complete(self) -> None:

@@ -44,6 +44,18 @@ async def test_an_interim_response_is_ignored() -> None:
         assert len(exchanges.pool) == 1
 
 
+async def test_white_space_around_a_header_is_not_part_of_its_value() -> None:
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: \t/a b \t \r\nEmpty:  \r\nContent-Length: 0 \r\n\r\n")
+        await reader.read()
+
+    async with towards(peer) as (exchanges, origin):
+        response = await exchanges.request("GET", origin, "/", {})
+        assert dict(response.headers) == {"Location": "/a b", "Empty": "", "Content-Length": "0"}
+        response.release()
+
+
 async def test_a_connection_serves_one_request_after_another() -> None:
     requests: list[bytes] = []
 
