@@ -126,3 +126,15 @@ async def test_a_picture_that_is_too_large_is_not_read_completely(announced: boo
     async with storing(peer) as (store, url):
         with pytest.raises(ProtocolViolated, match="larger than 1000 bytes"):
             await store.get(url, 1000)
+
+
+async def test_the_length_of_a_picture_may_begin_with_any_number_of_zeros() -> None:
+    """Python refuses to read a number of so many digits."""
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %05000d\r\n\r\nhi" % 2)
+        await reader.read()
+
+    async with storing(peer) as (store, url):
+        assert await store.get(url, 1000) == b"hi"
