@@ -85,23 +85,25 @@ async def test(request: web.Request, login: Login) -> web.StreamResponse:
     return await _page(request, login, messages=messages)
 
 
-async def pause(request: web.Request, _: Login) -> web.StreamResponse:
+async def pause(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/accounts/pause: pause or resume an account."""
     form = await read_form(request)
     wanted = form.get("paused") == "yes"
     try:
         await request.app[STATE].update_accounts(partial(set_paused, name=form.get("user", ""), paused=wanted))
-    except ValueError as error:
-        raise web.HTTPNotFound from error
+    except ValueError:
+        return await _page(request, login, error="That account has been removed.", status=404)
     return see_other("/dashboard/accounts")
 
 
 async def rename(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/accounts/rename."""
     form = await read_form(request)
-    label = form.get("label", "").strip()
+    user_id, label = form.get("user", ""), form.get("label", "").strip()
+    if request.app[STATE].pool.get(user_id) is None:
+        return await _page(request, login, error="That account has been removed.", status=404)
     try:
-        await request.app[STATE].update_accounts(partial(renamed, name=form.get("user", ""), label=label))
+        await request.app[STATE].update_accounts(partial(renamed, name=user_id, label=label))
     except ValueError as error:
         return await _page(request, login, error=f"This cannot be the account's label: {error}", status=400)
     return see_other("/dashboard/accounts")

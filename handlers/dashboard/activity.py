@@ -155,9 +155,12 @@ async def activity(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 async def end(request: web.Request, _: Login) -> web.StreamResponse:
-    """POST /dashboard/activity: end an answer with an error to its caller, and close the upstream call."""
+    """POST /dashboard/activity: end an answer with an error to its caller, and close the upstream call.
+
+    The form's URL has the query of the page, to which it leads back.
+    """
     await request.app[INSTANCES].end((await read_form(request)).get("number", ""))
-    return see_other("/dashboard/activity")
+    return see_other(asked_for(request.query, time.time()).address())
 
 
 def _fits(entry: Entry, query: Query) -> bool:

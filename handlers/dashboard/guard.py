@@ -73,7 +73,7 @@ def private(handler: PrivateHandler) -> Handler:
         await _fetch_login(request)
         login = current_login(request)
         if login is None:
-            return _to_login(request)
+            return await _to_login(request)
         mark_authenticated(request)
         request[RECORD].quiet = _is_live(request)
         return await _guarded(request, login, partial(handler, request, login))
@@ -192,10 +192,15 @@ def _secure(request: web.Request) -> bool:
     return is_secure(request, request.app[SETTINGS].config)
 
 
-def _to_login(request: web.Request) -> web.Response:
+async def _to_login(request: web.Request) -> web.Response:
     if request.method in _READING and not _is_live(request):
         return see_other(login_address(request.path_qs))
-    return web.Response(status=401, text="You are not logged in, or your login has ended.")
+    ended = _refused(401, "You are not logged in, or your login has ended.")
+    if _is_live(request):
+        return web.Response(status=ended.status, text=ended.message)
+    await request.app[pages.TEMPLATES].compile()
+    request[RECORD].fail(ended)
+    return await pages.problem(request, None, ended)
 
 
 def login_address(asked: str) -> str:
@@ -232,7 +237,7 @@ async def _require_token(request: web.Request, login: Login) -> None:
     form = await read_form(request) if request.content_type == _FORM_TYPE else {}
     sent = request.headers.get("X-CSRF-Token", form.get("csrf", ""))
     if not csrf_matches(login, sent) or current_login(request) is not login:  # the login may have ended meanwhile
-        raise _refused(403, "This page is out of date, or the request did not come from it. Reload the page.")
+        raise _refused(403, "Nothing was changed: the page was out of date, as after a new login. Open it again.")
 
 
 def _refused(status: int, message: str) -> ApiError:

@@ -128,11 +128,12 @@ async def matching(request: web.Request, _: Login) -> web.StreamResponse:
 async def change(request: web.Request, login: Login) -> web.StreamResponse:
     """POST /dashboard/keys/change: change a key's rights."""
     form = await read_form(request)
+    key_id = form.get("id", "")
+    if not any(key.id == key_id for key in request.app[STATE].keys):
+        return await _page(request, login, error="That key has been revoked.", status=404)
     try:
-        changes = rights(form, get(request.app[STATE].keys, form.get("id", "")))
-        await request.app[STATE].update_keys(
-            lambda known: replace(known, changed(get(known, form.get("id", "")), **changes))
-        )
+        changes = rights(form, get(request.app[STATE].keys, key_id))
+        await request.app[STATE].update_keys(lambda known: replace(known, changed(get(known, key_id), **changes)))
     except ValueError as error:
         return await _page(request, login, error=f"{error}", changed=form, status=400)
     return _back(request)
@@ -165,7 +166,7 @@ def rights(form: Form, key: ApiKey | None = None) -> dict[str, Any]:
         "day_tokens": _limit("tokens a day", form.get("day_tokens", ""), MAX_BUDGET),
         "note": form.get("note", "").strip(),
         "rpm": _limit("requests per minute", form.get("rpm", ""), MAX_RPM),
-        "concurrency": _limit("requests at the same time", form.get("concurrency", ""), MAX_CONCURRENCY),
+        "concurrency": _limit("concurrent requests", form.get("concurrency", ""), MAX_CONCURRENCY),
         "models": _globs(form.get("models", "")),
         "stealth": "stealth" in form,
         "metrics": "metrics" in form,

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from bridge.access.keys import ApiKey, get, replace, rotated
 from bridge.access.logins import Login
+from bridge.errors import not_found
 from bridge.statistics.counts import Bucket, UsageCounts
 from bridge.statistics.spans import DAY, TABLE_DAYS, Span
 from handlers.dashboard import charts
@@ -74,8 +75,8 @@ async def rotate(request: web.Request, login: Login) -> web.StreamResponse:
 
 
 def _find(request: web.Request, key_id: str) -> ApiKey:
-    """The key with this id. Raises HTTPNotFound."""
+    """The key with this id. Raises ApiError (404)."""
     try:
         return get(request.app[STATE].keys, key_id)
     except ValueError as error:
-        raise web.HTTPNotFound from error
+        raise not_found("There is no such key: it may have been revoked.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -135,6 +135,7 @@ async def render(
     It yields to the event loop in between: rendering hundreds of models at once would delay all streams.
     """
     shown: dict[str, Any] = {"path": request.path, "csrf": "", "now": time.time(), "alert": "", "ending": ()}
+    shown |= {"current": _current(request), "sent": request.method == "POST"}
     if login is not None:
         shown |= {"csrf": login.csrf, "alert": await alert_of(request.app), "zone": zone_name(shown["now"])}
         shown["ending"] = ending_soon(request.app, shown["now"])
@@ -147,6 +148,14 @@ async def render(
         await asyncio.sleep(0)
     headers = {ALERT_HEADER: quote(shown["alert"])} if LIVE_HEADER in request.headers else {}
     return web.Response(text=text, content_type="text/html", status=status, headers=headers)
+
+
+def _current(request: web.Request) -> tuple[str, str, str]:
+    """The page of the menu to which the request's path belongs; the Overview for a path of no page."""
+    path = request.path.replace("/dashboard/key/", "/dashboard/keys/", 1)
+    known: Mapping[str, Any] = aiohttp_jinja2.get_env(request.app).globals
+    menu: Sequence[tuple[str, str, str]] = known.get("pages", PAGES)
+    return next((page for page in menu[1:] if f"{path}/".startswith(f"{page[0]}/")), menu[0])
 
 
 async def problem(request: web.Request, login: Login | None, error: ApiError) -> web.Response:

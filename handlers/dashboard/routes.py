@@ -9,7 +9,7 @@ from aiohttp import web
 
 from bridge.access.logins import Logins, SetupCode
 from bridge.access.throttle import Throttle
-from bridge.errors import not_found
+from bridge.errors import ApiError, not_found
 from bridge.state.documents import StateFolder
 from handlers.dashboard import (
     accounts,
@@ -92,16 +92,18 @@ def add_dashboard(app: web.Application, folder: StateFolder) -> None:
 
 
 async def no_page(request: web.Request) -> web.StreamResponse:
-    """Any other path below /dashboard. Raises HTTPMethodNotAllowed for a path of ours that has other methods."""
+    """Any other path below /dashboard, and any other method of a path of ours."""
     own = request.match_info.route.resource
     allowed: set[str] = set()
     for resource in request.app.router.resources():
         if resource is not own:
             allowed |= (await resource.resolve(request))[1]
-    if allowed:
-        raise web.HTTPMethodNotAllowed(request.method, allowed)
-    await request.app[pages.TEMPLATES].compile()
     error = not_found(f"There is no page at {request.path[:200]}.")
+    if allowed:
+        methods = ",".join(sorted(allowed))
+        message = f"{request.method} is not allowed here; allowed: {methods}."
+        error = ApiError(405, "method_not_allowed", message, accepted={"Allow": methods})
+    await request.app[pages.TEMPLATES].compile()
     request[RECORD].fail(error)
     return await pages.problem(request, current_login(request), error)
 

@@ -50,14 +50,14 @@ async def test_a_key_is_made_and_revoked(browser: Browser, bridge: RunningBridge
         assert [key.stealth for key in bridge.state.keys if key.name == "laptop"] == [True]
 
         question = page.get_by_text("Revoke “laptop”?")
-        await tab_to(page, "Revoke")
+        await tab_to(page, "Revoke laptop")
         await page.keyboard.press("Enter")
         await expect(question).to_be_visible()
         await page.keyboard.press("Tab")
         await expect(page.get_by_role("button", name="Yes, revoke")).to_be_focused()
         await page.keyboard.press("Escape")
         await expect(question).to_be_hidden()
-        assert (await page.evaluate(FOCUS))[0] == "Revoke"
+        assert (await page.evaluate(FOCUS))[0] == "Revoke laptop"
         await page.keyboard.press("Enter")
         await tab_to(page, "Yes, revoke")
         await page.keyboard.press("Enter")

@@ -77,5 +77,5 @@ async def test_a_page_that_is_paused_stands_still_until_it_goes_on(page: Page, b
         pass
     async with page.expect_response(lambda answer: answer.url.endswith("/dashboard/activity")):
         await expect(page.get_by_role("row", name="no-such-model")).to_have_count(0)
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Resume").click()
     await expect(page.get_by_role("row", name="no-such-model")).to_be_visible()

@@ -2,6 +2,7 @@
 
 import { copy } from "./copying.js";
 import { fill } from "./morph.js";
+import { post } from "./streaming.js";
 import { clock, localize } from "./times.js";
 
 const LIVE_MILLISECONDS = 2000;
@@ -9,6 +10,10 @@ const LIVE_MILLISECONDS = 2000;
 const HIDDEN_MILLISECONDS = 30000;
 // After this time without an answer, the page says that it is out of date.
 const LOST_MILLISECONDS = 6000;
+
+// The answer to a form is left at the address of its page, so that loading it again does not send the form again.
+const sentFrom = document.querySelector("main").dataset.page;
+if (sentFrom) history.replaceState(null, "", sentFrom + location.search);
 
 // <div data-live="/URL of the part"> is refreshed periodically. A page has at most one.
 const part = document.querySelector("[data-live]");
@@ -55,7 +60,7 @@ function keepFresh(part) {
   pause.hidden = false;
   pause.addEventListener("click", () => {
     paused = !paused;
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Resume" : "Pause";
     since = Date.now();
     redraw();
   });
@@ -112,6 +117,24 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   const { copy: id, text } = button.dataset;
   copy(button, text ?? (id ? document.getElementById(id) : button.closest(".code").querySelector("pre")).textContent);
+});
+
+// A favourite is marked in place, without loading the page again; where that fails, the form says why.
+const stars = document.querySelector("form#star");
+stars?.addEventListener("submit", async (event) => {
+  if (stars.dataset.failed) return;
+  event.preventDefault();
+  const button = event.submitter;
+  try {
+    await post("/dashboard/models/star", new URLSearchParams({ [button.name]: button.value }), stars.elements.csrf.value);
+    const star = button.name === "add";
+    button.name = star ? "remove" : "add";
+    button.textContent = star ? "★" : "☆";
+    button.setAttribute("aria-pressed", String(star));
+  } catch {
+    stars.dataset.failed = "yes";
+    stars.requestSubmit(button);
+  }
 });
 
 // The code examples call the origin of this page.

@@ -253,7 +253,7 @@ async def test_a_guest_is_told_to_sign_in_and_nothing_is_kept(dashboard: Dashboa
     kept = Kept(dashboard)
     page = await paste(dashboard, f"cookie: arena-auth-prod-v1={guest}; cf_clearance={CLEARANCE}\nuser-agent: {AGENT}")
     assert page.status == 400
-    assert page.markup.says("this is a guest's session")
+    assert page.markup.says("This is a guest's session")
     assert page.markup.says("sign in to the site in that window, then copy again")
     assert await kept.unchanged()
 
@@ -268,7 +268,7 @@ async def test_two_accounts_have_two_names(arena: Arena, dashboard: Dashboard) -
     await paste(dashboard, arena.sign_in().cookie_value, "mine")
     page = await paste(dashboard, arena.sign_in("bob@example.org").cookie_value, "mine")
     assert page.status == 400
-    assert page.markup.says("another account is labelled 'mine'")
+    assert page.markup.says("Another account is labelled 'mine'")
     assert labels(dashboard.bridge) == ["mine"]
 
 

@@ -52,8 +52,8 @@ async def test_the_operator_ends_a_stream_and_its_caller_gets_an_error(arena: Ar
     async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
         first = await answer.content.readuntil(b"once")
         (running,) = bridge.app[ACTIVITY].running_newest()
-        page = await dashboard.post("/dashboard/activity", {"number": f"{running.number}"})
-        assert page.location == "/dashboard/activity"
+        page = await dashboard.post("/dashboard/activity?key=test&x=1", {"number": f"{running.number}"})
+        assert page.location == "/dashboard/activity?key=test"
         last = [*frames(first.rpartition(b"data: ")[1] + first.rpartition(b"data: ")[2] + await answer.read())][-1]
     assert json.loads(last)["error"]["code"] == "ended_by_owner"
     await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
@@ -207,7 +207,7 @@ async def test_the_page_of_a_request(arena: Arena, dashboard: Dashboard) -> None
         "1. ada@example.org",
         "2. ada@example.org",
         "new: there was no earlier answer in the request",
-        "chat, whole, 1 message",
+        "chat, not streamed, 1 message",
         "seed",
     ):
         assert page.markup.says(text), text

@@ -201,18 +201,18 @@ async def test_a_revoked_key_is_gone_at_once(dashboard: Dashboard) -> None:
 
 
 WRONG = {
-    "no name": ({"name": " "}, "name: must be"),
-    "a name too long": ({"name": "a" * 65}, "name: must be"),
-    "a name with markup": ({"name": "<b>"}, "name: must be"),
-    "a name that is taken": ({"name": "test"}, "there is already a key named 'test'"),
-    "a limit of nothing": ({"rpm": "0"}, "requests per minute: must be a whole number"),
-    "a limit beyond all": ({"concurrency": "100001"}, "requests at the same time: must be a whole number"),
-    "a limit in words": ({"rpm": "many"}, "requests per minute: must be a whole number"),
-    "an end that is past": ({"expires": "2020-01-01"}, "expires: must be a date that has not passed"),
-    "an end in other words": ({"expires": "soon"}, "expires: must be never, a time from now"),
-    "a budget of nothing": ({"day_tokens": "0"}, "tokens a day: must be a whole number"),
-    "a note of two lines": ({"note": "a\nb"}, "note: must be one line"),
-    "a glob with a line end": ({"models": "gpt\n-*"}, "models: must be"),
+    "no name": ({"name": " "}, "Name: must be"),
+    "a name too long": ({"name": "a" * 65}, "Name: must be"),
+    "a name with markup": ({"name": "<b>"}, "Name: must be"),
+    "a name that is taken": ({"name": "test"}, "There is already a key named 'test'"),
+    "a limit of nothing": ({"rpm": "0"}, "Requests per minute: must be a whole number"),
+    "a limit beyond all": ({"concurrency": "100001"}, "Concurrent requests: must be a whole number"),
+    "a limit in words": ({"rpm": "many"}, "Requests per minute: must be a whole number"),
+    "an end that is past": ({"expires": "2020-01-01"}, "Expires: must be a date that has not passed"),
+    "an end in other words": ({"expires": "soon"}, "Expires: must be never, a time from now"),
+    "a budget of nothing": ({"day_tokens": "0"}, "Tokens a day: must be a whole number"),
+    "a note of two lines": ({"note": "a\nb"}, "Note: must be one line"),
+    "a glob with a line end": ({"models": "gpt\n-*"}, "Models: must be"),
 }
 
 
@@ -228,8 +228,12 @@ async def test_what_cannot_be_is_said_and_not_done(
 
 async def test_changing_a_revoked_key_or_to_invalid_rights_is_refused(dashboard: Dashboard, kept: Kept) -> None:
     (key,) = dashboard.bridge.state.keys
-    for fields in ({"id": "nobody"}, {}, {"id": key.id, "rpm": "-1"}, {"id": key.id, "models": "a\tb"}):
+    for fields in ({"id": key.id, "rpm": "-1"}, {"id": key.id, "models": "a\tb"}):
         assert (await dashboard.post("/dashboard/keys/change", fields)).status == 400
+    for gone in ({"id": "nobody"}, {}):
+        page = await dashboard.post("/dashboard/keys/change", gone)
+        assert page.status == 404
+        assert says(page, "That key has been revoked.")
     assert await kept.unchanged()
 
 
