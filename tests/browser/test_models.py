@@ -58,6 +58,35 @@ async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningB
     await expect(page.get_by_role("searchbox")).to_have_value("gemini")
 
 
+async def test_a_favourite_is_marked_without_loading_the_page_again(page: Page, bridge: RunningBridge) -> None:
+    await page.goto(PAGES["models"])
+    await page.evaluate("window.unchanged = true")
+    button = page.locator("#list tr").last.get_by_role("button", name="Favourite ")
+    for favourite in (True, False):
+        await button.press("Enter")
+        await expect(button).to_have_attribute("aria-pressed", str(favourite).lower())
+        await expect(button).to_be_focused()
+        assert len(bridge.state.admin.favourites) == favourite
+    assert await page.evaluate("window.unchanged")
+    await page.locator("form#star [name=csrf]").evaluate("(input) => { input.value = 'of an earlier login' }")
+    await button.click()
+    await expect(page.get_by_role("alert")).to_contain_text("Nothing was changed")
+    await page.reload()
+    await expect(page.get_by_role("heading", name="Models")).to_be_visible()
+
+
+async def test_a_name_is_copied_where_the_browser_offers_no_clipboard(page: Page) -> None:
+    await page.goto(PAGES["models"])
+    await page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    copy = page.get_by_role("button", name="Copy glm-5.2")
+    await copy.press("Enter")
+    await expect(copy).to_have_text("Copied")
+    await expect(copy).to_be_focused()
+    await page.get_by_role("searchbox").focus()
+    await page.keyboard.press("ControlOrMeta+v")
+    await expect(page.get_by_role("searchbox")).to_have_value("glm-5.2")
+
+
 async def test_a_model_is_tried_in_the_playground(page: Page) -> None:
     await page.goto(PAGES["models"])
     await page.get_by_role("link", name="Try gemini-4-pro-image-preview-2k (nano-mango-pro)").click()

@@ -1,10 +1,11 @@
 // Calls to the daemon, as an API client makes them.
 
-// Why an answer failed or broke off; `reason` is the bridge's word of diagnosis, if there is one.
+// Why an answer failed or broke off; `reason` is the bridge's word of diagnosis, and `status` that of HTTP, if there is one.
 export class Refusal extends Error {
-  constructor(message, reason = null) {
+  constructor(message, reason = null, status = null) {
     super(message);
     this.reason = reason;
+    this.status = status;
   }
 }
 
@@ -12,13 +13,13 @@ export class Refusal extends Error {
 export async function post(path, body, csrf, signal) {
   const types = { string: "text/plain", URLSearchParams: "application/x-www-form-urlencoded" };
   const type = types[typeof body] ?? types[body.constructor.name];
-  const response = await fetch(path, {
+  const response = await connected(fetch(path, {
     method: "POST",
     headers: { "Content-Type": type ?? "application/json", "X-CSRF-Token": csrf },
     body: type ? body : JSON.stringify(body),
     signal,
-  });
-  if (!response.ok) throw new Refusal(await response.text(), response.headers.get("x-bridge-reason"));
+  }));
+  if (!response.ok) throw new Refusal(await response.text(), response.headers.get("x-bridge-reason"), response.status);
   return response;
 }
 
@@ -41,5 +42,14 @@ export async function* events(response) {
 
 async function* pieces(stream) {
   const reader = stream.getReader();
-  for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value;
+  for (let read = await connected(reader.read()); !read.done; read = await connected(reader.read())) yield read.value;
+}
+
+// A connection that failed, of which each browser has words of its own.
+async function connected(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Refusal("No connection to the bridge.");
+  }
 }
