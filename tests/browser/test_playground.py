@@ -9,7 +9,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from typing import Any
 
-from browsing import IN_BROWSER, PAGES
+from browsing import IN_BROWSER, PAGES, PASSWORD
 from pictures import png
 from playwright.async_api import Page, Route, expect
 from programs import need_program
@@ -131,10 +131,53 @@ async def test_an_error_is_shown_and_the_message_not_lost(page: Page, arena: Are
     await expect(page.get_by_label("Message")).to_have_value("hello there")
     await expect(page.get_by_role("article")).to_have_count(0)
 
+    await page.evaluate("{ window.fetched = fetch; window.fetch = async () => { throw new TypeError('gone') }; null }")
+    await say(page, "hello there")
+    await expect(page.get_by_role("alert")).to_have_text("No connection to the bridge.")
+    await expect(page.get_by_label("Message")).to_have_value("hello there")
+    await page.evaluate("{ window.fetch = window.fetched; null }")
+
     arena.faults.arm("challenge")
     await say(page, "hello there")
     await expect(page.get_by_role("alert")).to_contain_text("paste that into Accounts")
     await expect(page.get_by_role("alert").get_by_role("link", name="Open Accounts")).to_be_visible()
+
+
+async def test_a_message_is_not_lost_with_its_page_or_its_login(page: Page) -> None:
+    await page.goto(PAGES["playground"])
+    await page.get_by_label("Message").fill("half a thought")
+    await page.goto(PAGES["overview"])
+    await page.goto(PAGES["playground"])
+    await expect(page.get_by_label("Message")).to_have_value("half a thought")
+    await page.context.clear_cookies()
+    await page.get_by_label("Message").press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("your login has ended")
+    await page.get_by_role("alert").get_by_role("link", name="Log in").click()
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.keyboard.press("Enter")
+    await page.wait_for_url("**/playground")
+    await expect(page.get_by_label("Message")).to_have_value("half a thought")
+    await page.get_by_label("Message").press("Enter")
+    await expect(page.get_by_role("article").last).to_contain_text("first token")
+    await page.reload()
+    await expect(page.get_by_label("Message")).to_have_value("")
+
+
+async def test_an_edit_that_fails_leaves_the_answer_before(page: Page, arena: Arena) -> None:
+    await page.goto(PAGES["playground"])
+    await say(page, "/say a heron")
+    answer = page.get_by_role("article").last
+    await expect(answer).to_contain_text("first token")
+    await page.get_by_role("button", name="Edit the question").click()
+    arena.faults.arm("rejected", message="Not today")
+    await say(page, "/say another")
+    await expect(page.get_by_role("alert")).to_contain_text("Not today")
+    await expect(page.get_by_label("Message")).to_have_value("/say another")
+    await expect(answer).to_contain_text("a heron")
+    await say(page, "/say an egret")  # the question is still being edited
+    await expect(answer).to_contain_text("an egret")
+    await expect(answer).to_contain_text("first token")
+    await expect(page.get_by_role("article")).to_have_count(2)
 
 
 async def test_a_broken_answer_is_marked_and_asked_for_again(page: Page, arena: Arena) -> None:
@@ -393,6 +436,9 @@ async def test_chats_are_kept_in_the_browser(page: Page) -> None:
     await expect(page.get_by_role("article")).to_have_count(4)
     await page.locator("summary", has_text="Chats").click()
     await page.get_by_role("button", name="Forget all").click()
+    await expect(page.get_by_role("button", name="Open the chat")).to_have_count(1)
+    await page.get_by_role("button", name="Yes, forget all chats").click()
+    await expect(page.get_by_role("button", name="Open the chat")).to_have_count(0)
     await page.get_by_label("Keep chats in this browser").uncheck()
     await page.keyboard.press("Escape")
     await say(page, "/say this is not kept")

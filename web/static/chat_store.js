@@ -4,6 +4,7 @@ const CHAT = "lmarena-bridge.chat.";
 const SWITCH = "lmarena-bridge.keep-chats";
 const RECENT = "lmarena-bridge.recent-models";
 const OPEN = "lmarena-bridge.open-chat"; // kept for each tab
+const DRAFT = "lmarena-bridge.draft"; // likewise
 const MAX_CHATS = 100;
 const MAX_RECENT = 5;
 
@@ -65,6 +66,15 @@ export function openChat() {
 
 export function close() {
   attempt(() => sessionStorage.removeItem(OPEN));
+}
+
+// The message that this tab had not sent when its page was left.
+export function draft() {
+  return attempt(() => sessionStorage.getItem(DRAFT)) ?? "";
+}
+
+export function keepDraft(text) {
+  attempt(() => sessionStorage.setItem(DRAFT, text));
 }
 
 export function recentModels() {

@@ -3,6 +3,8 @@
 import { make, makeButton } from "./answer_view.js";
 import * as store from "./chat_store.js";
 
+const SURE = "Yes, forget all chats"; // the label of the button that has been pressed once
+
 export class ChatsMenu {
   #menu;
   #list;
@@ -21,6 +23,7 @@ export class ChatsMenu {
       keep();
     });
     this.#forget.addEventListener("click", () => {
+      if (this.#forget.textContent !== SURE) return (this.#forget.textContent = SURE);
       store.forgetAll();
       store.close();
       this.#show();
@@ -36,7 +39,7 @@ export class ChatsMenu {
     const chats = store.allChats();
     this.#list.replaceChildren(...chats.map((chat) => this.#item(chat)));
     this.#empty.hidden = chats.length > 0;
-    this.#forget.disabled = !chats.length;
+    Object.assign(this.#forget, { disabled: !chats.length, textContent: "Forget all" });
   }
 
   #item(chat) {

@@ -46,6 +46,7 @@ function start() {
     event.preventDefault();
     const said = text.value.trim();
     if (!said || running) return;
+    const [present, replaced] = [chat, edited];
     if (edited) dropLast();
     const turn = new TurnView({ said, pictures: pictures.all }, actions);
     chat.turns.push(turn);
@@ -56,6 +57,12 @@ function start() {
     const refusals = await ask(turn, columns());
     if (!turn.isEmpty) return;
     drop(turn); // there is no answer: put the message back into the field
+    if (replaced && chat === present) {
+      chat.turns.push(replaced);
+      talk.append(replaced.element);
+      actions.edit(replaced);
+      show();
+    }
     text.value = said;
     pictures.all = turn.pictures;
     if (refusals.length) complain(refusals[0]);
@@ -166,7 +173,9 @@ function start() {
   function told(error) {
     const nodes = error.message.split("`").map((part, place) => (place % 2 ? make("code", { textContent: part }) : part));
     const accounts = error instanceof Refusal && form.dataset.accounts.split(" ").includes(error.reason);
-    return accounts ? [...nodes, " ", make("a", { href: "/dashboard/accounts", textContent: "Open Accounts" })] : nodes;
+    if (accounts) nodes.push(" ", make("a", { href: "/dashboard/accounts", textContent: "Open Accounts" }));
+    if (error.status === 401) nodes.push(" ", make("a", { href: location.href, textContent: "Log in" }));
+    return nodes;
   }
 
   // --- the message ---
@@ -222,6 +231,7 @@ function start() {
   function drop(turn) {
     turn.element.remove();
     chat.turns = chat.turns.filter((other) => other !== turn);
+    if (!chat.turns.length) talk.append(nothing);
     show();
   }
 
@@ -285,7 +295,7 @@ function start() {
   // Show a new chat or a saved one.
   function open(kept) {
     stopAll();
-    stopEditing();
+    if (edited) stopEditing();
     complain([]);
     chat = { ...kept, turns: kept.turns.map((turn) => TurnView.restored(turn, actions, render)) };
     talk.replaceChildren(...(chat.turns.length ? chat.turns.map(({ element }) => element) : [nothing]));
@@ -325,4 +335,6 @@ function start() {
   if (before) open(before);
   else if (!chosen && store.recentModels()[0]) pickers[0].value = store.recentModels()[0];
   showChoices();
+  text.value = store.draft();
+  addEventListener("pagehide", () => store.keepDraft(text.value));
 }
