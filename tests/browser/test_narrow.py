@@ -1,9 +1,10 @@
-"""Narrow screens: no page moves sideways, whatever names are like, and what opens stays on the screen."""
+"""Screens of several widths: no page moves sideways, whatever names are like, and what opens stays on the screen."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from browsing import IN_BROWSER, PAGES, log_in, visiting
@@ -11,8 +12,10 @@ from kept_requests import kept
 from playwright.async_api import Browser, Page, expect
 from running import RunningBridge, api_key
 
+from bridge.accounts.enrolment import enrolled
 from bridge.tasks import TaskOwner
 from upstream.arena import Arena, Line, Until
+from upstream.protocol import cookies
 
 pytestmark = IN_BROWSER
 
@@ -71,3 +74,23 @@ async def test_no_page_is_wider_than_the_screen(browser: Browser, arena: Arena, 
         await page.get_by_role("button", name="Make the key").tap()
         await expect(page.locator("#secret")).to_be_visible()
         assert await overhang(page) == 0
+
+
+@pytest.mark.parametrize("width", [840, 1024, 1440])
+async def test_what_opens_on_a_wider_screen_stays_on_it(
+    width: int, page: Page, arena: Arena, bridge: RunningBridge
+) -> None:
+    _, key = api_key(name="K" * 64, models=("g" * 90, "*"), note="N" * 200)
+    await bridge.state.update_keys(lambda keys: (*keys, key))
+    other = cookies.decode(arena.sign_in("an-office-with-a-long-name@example.org").cookie_value)
+    await bridge.state.update_accounts(partial(enrolled, label=None, session=other))
+    await page.set_viewport_size({"width": width, "height": 1000})
+    for address in (PAGES["keys"], f"/dashboard/key/{key.id}", PAGES["accounts"]):
+        await page.goto(address)
+        assert await overhang(page) == 0, address
+        for summary in await page.locator(".ask > summary").all():
+            await summary.press("Enter")
+            box = await page.locator(".ask[open] > .panel").bounding_box()
+            assert box is not None
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= width, (address, await summary.inner_text())
+            await page.keyboard.press("Escape")
