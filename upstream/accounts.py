@@ -120,8 +120,8 @@ class Account:
 class AccountPool:
     """Chooses accounts in turn, and records which of them are expired, on cooldown or barred.
 
-    `clock` gives unix time in seconds. If it is set while the pool exists, cooldowns keep their length by `monotonic`;
-    without `monotonic`, `clock` must never be set.
+    `clock` gives unix time in seconds. If it is set while the pool exists, cooldowns and limits keep their length by
+    `monotonic`; without `monotonic`, `clock` must never be set.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class AccountPool:
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic or clock
-        self._offset = clock() - self._monotonic()  # between the clocks, when the cooldowns' ends were computed
+        self._offset = clock() - self._monotonic()  # between the clocks, to which cooldowns and limits refer
         self._on_change = on_change
         self._replaced: dict[bytes, None] = {}  # digests, the oldest first
         self._accounts: dict[str, Account] = {}
@@ -162,11 +162,13 @@ class AccountPool:
         self._accounts = {account.user_id: _shortened(account, latest) for account in accounts}
 
     def _now(self) -> float:
-        """Unix time. If the clock was set since the last call, the ends of all cooldowns are adjusted first."""
+        """Unix time. If the clock was set since the last call, the times of cooldowns and limits are adjusted first."""
         now = self._clock()
         offset = now - self._monotonic()
         if abs(by := offset - self._offset) > CLOCK_SET_SECONDS:
             self._offset = offset
+            for limits in self._limits.values():
+                limits.update({kind: seen._replace(at=seen.at + by) for kind, seen in limits.items()})
             shifted = {user_id: _shifted(account, by) for user_id, account in self._accounts.items()}
             if shifted != self._accounts:
                 self._accounts = shifted
@@ -284,7 +286,7 @@ class AccountPool:
     def note_limit(self, user_id: str, kind: str, headers: tuple[str, str] | None) -> None:
         """Record the account's limit for a kind of call, a modality or `login`, from `Credentials.limit`."""
         if headers is not None and (limit := read_limit(*headers)) is not None:
-            self._limits.setdefault(user_id, {})[kind] = ReportedLimit(limit, self._clock())
+            self._limits.setdefault(user_id, {})[kind] = ReportedLimit(limit, self._now())
 
     def limits(self, user_id: str) -> Mapping[str, ReportedLimit]:
         """The account's limits as the site last reported them in this run, by the kind of call."""
@@ -299,8 +301,8 @@ class AccountPool:
 
     def requests_left(self, user_id: str, kind: str) -> int | None:
         """How many requests of a kind the account has left by the site's last report; None if that is unknown."""
-        seen = self._limits.get(user_id, {}).get(kind)
-        return None if seen is None else seen.limit.left(self._clock() - seen.at)
+        now, seen = self._now(), self._limits.get(user_id, {}).get(kind)
+        return None if seen is None else seen.limit.left(now - seen.at)
 
     def credentials(self, account: Account, on_rotated: Callable[[], None] = lambda: None) -> Credentials:
         """Credentials with the account's current cookie; each cookie that replaces it becomes the account's.

@@ -139,6 +139,19 @@ def test_a_rest_as_shown_and_saved_follows_the_clock(by: float) -> None:
     assert watched.changes == changes + 1
 
 
+@SET
+def test_a_limit_resets_on_time_although_the_clock_is_set(by: float) -> None:
+    watched = Watched("a")
+    pool, user_id = watched.pool, watched.accounts[0].user_id
+    pool.note_limit(user_id, "chat", ("limit=10, remaining=0, reset=60", ""))
+    watched.ahead += by
+    watched.now += 59.0
+    assert pool.requests_left(user_id, "chat") == 0
+    assert pool.limits(user_id)["chat"].at == pytest.approx(watched.now + watched.ahead - 59.0)
+    watched.now += 1.5
+    assert pool.requests_left(user_id, "chat") == 10
+
+
 def test_a_clock_that_is_set_again_and_again_makes_no_rest_longer() -> None:
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
