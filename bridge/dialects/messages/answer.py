@@ -192,7 +192,7 @@ class MessageCollector:
                     merge_sources(self._sources, sources)
                 case ToolCalls(calls=calls):
                     self._close()
-                    self._content += [_tool_use(call, orjson.loads(call.arguments)) for call in calls]
+                    self._content += [_tool_use(call, orjson.Fragment(call.arguments)) for call in calls]
                 case Stopped(stop=stop):
                     self._stop = stop
         if self._chars > MAX_WHOLE_CHARS:

@@ -233,6 +233,12 @@ def test_a_call_is_told_whole() -> None:
     assert list(blocks_of(events)) == [[{"type": "input_json_delta", "partial_json": CALL.arguments}]]
 
 
+def test_arguments_keep_the_spelling_of_their_numbers() -> None:
+    collector = MessageCollector(HEAD, thinking=False)
+    collector.add([ToolCalls((CALL._replace(arguments='{"id":123456789012345678901234567890,"price":1.50}'),))])
+    assert b'"input":{"id":123456789012345678901234567890,"price":1.50}' in collector.finish("tool_calls", USAGE)
+
+
 def test_a_stream_begins_with_what_the_model_has_before_it() -> None:
     (start,) = events_of(MessageEncoder(HEAD, thinking=False).start())
     assert start["message"]["usage"] == {"input_tokens": 12, "output_tokens": 0}
