@@ -145,6 +145,7 @@ FORMS: dict[str, Callable[[Sequence[Called]], str]] = {
     "XML with a namespace": lambda calls: xml(calls, "ab:"),
     "XML with a namespace for the wrapper alone": lambda calls: xml(calls).replace("function_calls>", "ab:tool_call>"),
     "XML with bars": lambda calls: xml(calls, "｜DSML｜").replace('">', '" string="false">'),
+    "XML with two bars": lambda calls: xml(calls, "｜｜DSML｜｜ ").replace("function_calls>", "calls>"),
     "XML with =": equals,
     "name, then pairs": pairs,
     "bracket marker": lambda calls: f"[TOOL_CALLS]{as_list(calls)}",

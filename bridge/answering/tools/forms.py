@@ -45,10 +45,12 @@ class Form(NamedTuple):
 
 
 #: What models put before the names of XML tags, if anything: a namespace, or a word between bars.
-NAMESPACE: Final = r"(?:[A-Za-z][\w.-]{0,31}:|[|｜]DSML[|｜])?"
+NAMESPACE: Final = r"(?:[A-Za-z][\w.-]{0,31}:|[|｜]{1,2}DSML[|｜]{1,2} ?)?"
+#: The names of the tags around several calls.
+WRAPPERS: Final = "(?:function_calls|tool_calls?|calls)"
 _PREFIX: Final = Run(r"[\w.-]", 32)
 _BAR: Final = "[|｜]"
-_DSML: Final = ("<", Run(_BAR, 1), "DSML", Run(_BAR, 1))
+_DSML: Final = ("<", Run(_BAR, 2), "DSML", Run(_BAR, 2))
 
 _TOOL: Final = rf"[\w.:-]{{1,{MAX_NAME_CHARS}}}"
 
@@ -112,9 +114,7 @@ def _read_wrapper(text: str, start: int, at: int) -> Block | None:
     return Block((), end.end(), "It contains no call.", closed=True)
 
 
-_WRAPPER_END: Final = re.compile(
-    rf"</{NAMESPACE}(?:function_calls|tool_calls?)>|<[|｜]tool[_▁]calls[_▁](?:section[_▁])?end[|｜]>"
-)
+_WRAPPER_END: Final = re.compile(rf"</{NAMESPACE}{WRAPPERS}>|<[|｜]tool[_▁]calls[_▁](?:section[_▁])?end[|｜]>")
 
 _INVOKE: Final = re.compile(rf"<{NAMESPACE}invoke\s+name\s*=\s*(?:\"(?P<name>[^\"\n]*)\"|'(?P<named>[^'\n]*)')[^>\n]*>")
 _INVOKE_END: Final = re.compile(rf"</{NAMESPACE}invoke>")
@@ -256,12 +256,15 @@ FORMS: Final = (
         (
             ("<function_calls>",),
             *product(("<",), (_PREFIX,), (":function_calls>", ":tool_call>", ":tool_calls>")),
-            (*_DSML, "function_calls>"),
-            (*_DSML, "tool_calls>"),
+            *[(*_DSML, space + word) for space in ("", " ") for word in ("function_calls>", "tool_calls>", "calls>")],
         ),
         _read_wrapper,
     ),
-    Form("XML", (("<invoke name=",), ("<", _PREFIX, ":invoke name="), (*_DSML, "invoke name=")), _read_invoke),
+    Form(
+        "XML",
+        (("<invoke name=",), ("<", _PREFIX, ":invoke name="), (*_DSML, "invoke name="), (*_DSML, " invoke name=")),
+        _read_invoke,
+    ),
     Form("function tag", (("<function=",),), _read_function),
     Form("bracket marker", (("[TOOL_CALLS]",),), _read_bracket),
     Form("python tag", (("<|python_tag|>",),), _read_python_tag),

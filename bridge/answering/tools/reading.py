@@ -15,7 +15,7 @@ from bridge.answering.tools.fences import (
     read_info_string,
     read_json_start,
 )
-from bridge.answering.tools.forms import NAMESPACE, at_line_start
+from bridge.answering.tools.forms import NAMESPACE, WRAPPERS, at_line_start
 from bridge.answering.tools.json_values import MAX_MENDED_CHARS, Extent, read_nearly, skip_spaces
 from bridge.answering.tools.offered import InvalidCall, OfferedTools
 from bridge.answering.tools.openings import FoundOpening, Openings, opening_at
@@ -23,7 +23,7 @@ from bridge.answering.tools.parts import Block, calls_in
 
 #: Surplus closing tags between blocks, and markers of the end of a turn.
 _LEFT_OVER: Final = re.compile(
-    rf"(?:\s|</{NAMESPACE}(?:function_calls|tool_calls?)>"
+    rf"(?:\s|</{NAMESPACE}{WRAPPERS}>"
     r"|<[|｜]tool[_▁]calls?[_▁](?:section[_▁])?end[|｜]>|<[|｜](?:eom_id|eot_id|im_end|end▁of▁sentence)[|｜]>)*"
 )
 
