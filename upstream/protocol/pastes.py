@@ -37,12 +37,12 @@ _FENCE: Final = re.compile(r"^[ \t]*`{3,}[\w+-]*[ \t]*\r?$", re.MULTILINE)
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 _NAME: Final = rf"(?:{SESSION_COOKIE}(?:\.[0-9]{{1,2}})?|{CLEARANCE_COOKIE})"
-# A cookie in a header, an assignment, a pair or a table row (TAB), or a name and its value on two lines.
+# A cookie in a header, an assignment, a pair or a table row (TAB or spaces), or a name and its value on two lines.
 _COOKIE: Final = re.compile(
-    rf"""(?<![\w.-])({_NAME})(?:["'][ \t]*,[ \t]*(?=["'])|["']?(?:\t|[ \t]*[=:][ \t]*|[ ]*\r?\n))"""
+    rf"""(?<![\w.-])({_NAME})(?:["'][ \t]*,[ \t]*(?=["'])|["']?(?:\t|[ ]{{2,}}|[ \t]*[=:][ \t]*|[ ]*\r?\n))"""
     rf"""["']?(?!{_NAME}\b)([^\s;,"'`]*)["']?"""
 )
-_CODE_VERIFIER: Final = re.compile(r"""-code-verifier["']?(?:\t|[ \t]*[=:][ \t]*|[ ]*\r?\n)["']?[^\s;,"'`]*""")
+_CODE_VERIFIER: Final = re.compile(r"""-code-verifier["']?(?:\t|[ ]{2,}|[ \t]*[=:][ \t]*|[ ]*\r?\n)["']?[^\s;,"'`]*""")
 _TOKEN: Final = re.compile(rf"{SESSION_PREFIX}[A-Za-z0-9+/_%=-]+")
 _WORD: Final = re.compile(r"[A-Za-z0-9+/_%=-]+")
 # A line break within a value: the next line continues with characters of a value, and is not a `name: value` itself.

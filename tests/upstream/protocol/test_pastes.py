@@ -78,6 +78,7 @@ def forms(value: str, size: int = 3180) -> dict[str, str]:
             f"{name}={piece}" for name, piece in named(cut(quote(value, safe=""), size))
         ),
         "row": rows([(NAME, value)]),
+        "rows whose tabs became spaces": rows(pairs).replace("\t", "    "),
         "rows backwards": rows([*reversed(pairs), ("other", "1")]),
         "cookies.txt": "\n".join(f".arena.example\tTRUE\t/\tTRUE\t1800000001\t{name}\t{text}" for name, text in pairs),
         "header": header(value, size),
