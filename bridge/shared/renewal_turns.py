@@ -29,6 +29,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -149,7 +150,7 @@ class RedisTurns:
         name = f"renewal-{digest(account.user_id).hex()[:32]}"
         lock: int | None = None
         try:
-            while (lock := await self._copies.threads.run(self._copies.try_lock, name)) is None:  # noqa: ASYNC110 — a file
+            while (lock := await self._try_folder_lock(name)) is None:  # noqa: ASYNC110 — a file sets no event
                 await asyncio.sleep(RETRY_SECONDS)
         except StateError as error:  # then no process with this folder takes a turn without Redis
             _logger.warning("%s: without Redis, the login of account %s cannot be renewed", error, account.label)
@@ -158,6 +159,15 @@ class RedisTurns:
         finally:
             if lock is not None:
                 os.close(lock)
+
+    async def _try_folder_lock(self, name: str) -> int | None:
+        """As `StateFolder.try_lock`, in a thread. A lock that is taken after a cancellation is released."""
+        taking = self._copies.threads.submit(self._copies.try_lock, name)
+        try:
+            return await asyncio.wrap_future(taking)
+        except asyncio.CancelledError:
+            taking.add_done_callback(_release)
+            raise
 
     def _is_present(self, account: Account) -> bool:
         """Whether the account still has this cookie."""
@@ -170,6 +180,11 @@ class RedisTurns:
 
 def _lock_command(lock: str, token: str) -> Command:
     return ("SET", lock, token, "NX", "PX", round(LOCK_SECONDS * 1000))
+
+
+def _release(taking: Future[int | None]) -> None:
+    if not taking.cancelled() and taking.exception() is None and (lock := taking.result()) is not None:
+        os.close(lock)
 
 
 def _cookie_id(account: Account) -> str:

@@ -1,8 +1,9 @@
-"""Several processes with the same accounts: no refresh token is used twice, whoever asks, stops or loses Redis."""
+"""Several processes with the same accounts: no refresh token is used twice, whichever calls, stops or loses Redis."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -372,6 +373,33 @@ async def test_after_an_outage_no_process_calls_beside_one_that_began_without_re
     await all_know(session, one, two)
     assert session.refreshes == 1
     assert kept(session)
+
+
+async def test_a_lock_in_the_folder_that_is_taken_after_a_cancellation_is_released(
+    keepers: Keepers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise no process of this folder could renew the login until this one ends."""
+    session = await sign_in(keepers, expires_in=-10.0)
+    one = await keepers.start()
+    folder, begun, go_on = one.process.copies, threading.Event(), threading.Event()
+    try_lock = folder.try_lock
+
+    def slow(name: str) -> int | None:
+        begun.set()
+        go_on.wait()
+        return try_lock(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "try_lock", slow)
+        one.renewals.start_due()
+        await until(begun.is_set)
+        for task in one.tasks:
+            task.cancel()
+        await one.settled()
+        go_on.set()
+    async with asyncio.timeout(20):
+        await (await keepers.start(beside=one)).look()
+    assert session.refreshes == 1
 
 
 async def test_in_an_outage_nobody_renews_what_another_machine_may_renew(keepers: Keepers) -> None:
