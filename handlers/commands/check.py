@@ -173,7 +173,10 @@ def _configuration(config: Config) -> CheckLine:
 
 
 def _state_folder(path: Path) -> CheckLine:
-    if not path.exists():
+    if not os.access(path, os.F_OK):  # nor if it is within another user's folder
+        above = next(each for each in path.parents if os.access(each, os.F_OK))
+        if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
+            return CheckLine(Verdict.BAD, "state folder", f"this user can neither use nor create {path}")
         return CheckLine(Verdict.GOOD, "state folder", f"{path}, which will be created at the first start")
     if not path.is_dir():
         return CheckLine(Verdict.BAD, "state folder", f"{path} is not a folder: set another server.state_dir")

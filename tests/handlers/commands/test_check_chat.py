@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,25 @@ def test_nobody_listens_and_no_key_is_given() -> None:
     assert "Is it running? lmarena-bridge serve" in line.text
     asked = CliRunner().invoke(main, ["check", "--chat"], env={"OPENAI_API_KEY": None})
     assert (asked.exit_code, "an API key is required" in asked.stderr) == (2, True)
+
+
+def test_a_state_folder_that_this_user_cannot_reach_or_create_is_bad(tmp_path: Path) -> None:
+    blocker, hidden = tmp_path / "file", tmp_path / "hidden"
+    blocker.write_text("")
+    hidden.joinpath("state").mkdir(parents=True)
+    hidden.chmod(0)
+    is_root = os.getuid() == 0
+    if is_root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        lines = [check._state_folder(each / "state") for each in (blocker, hidden)]
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)
+        hidden.chmod(0o700)
+    assert [(line.verdict, "this user can neither use nor create" in line.text) for line in lines] == [
+        (Verdict.BAD, True)
+    ] * 2
 
 
 def test_a_disk_that_is_nearly_full_is_worth_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
