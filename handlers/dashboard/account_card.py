@@ -10,7 +10,7 @@ from bridge.accounts.renewals import LOGIN
 from bridge.accounts.status import AccountStatus, Condition, FailedRenewal, judge
 from bridge.activity.moments import displayable
 from bridge.statistics.account_use import AccountUse, HourOfAnswers
-from handlers.dashboard.wording import clock, duration, number, percent
+from handlers.dashboard.wording import duration, number, percent
 from upstream.accounts import Account, Cooldown, ReportedLimit
 
 #: The maximum of the bar that shows the days left.
@@ -36,12 +36,23 @@ class Piece(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """The last 24 hours: pieces to draw, the beginning of each hour's column, and the same in words."""
+    """The last 24 hours: pieces to draw, the beginning of each hour's column, and the same in words.
+
+    `trouble` is the unix time of the last hour in which not all was answered; None without such an hour.
+    """
 
     pieces: Sequence[Piece]
     hours: Sequence[int]
     words: str
+    trouble: int | None
     width: int
+
+
+class SeenLimit(NamedTuple):
+    """A limit that the site reported, in words, and when, in unix time."""
+
+    words: str
+    at: float
 
 
 class Meter(NamedTuple):
@@ -56,7 +67,7 @@ class AccountCard(NamedTuple):
     """One account as the page shows it. Times are unix times; `cooldowns` are pairs of modality and end.
 
     `share` is its share of all attempts of the last 24 hours, None without any. `days` are the days left of a login
-    that cannot be renewed, None for other logins. `limits` are sentences; `meters` have the requests left now.
+    that cannot be renewed, None for other logins. `meters` have the requests left now.
     """
 
     label: str
@@ -71,7 +82,7 @@ class AccountCard(NamedTuple):
     strip: Strip
     share: str | None
     last_cooldown: Cooldown | None
-    limits: Sequence[str]
+    limits: Sequence[SeenLimit]
     meters: Sequence[Meter]
     days: float | None
 
@@ -129,10 +140,9 @@ def _strip(hours: Sequence[tuple[int, HourOfAnswers]]) -> Strip:
         total = total.plus(counts)
     words = f"{number(total.ok)} answered, {number(total.limited)} limited by the site, {number(total.failed)} failed"
     bad = [at for at, counts in hours if counts.limited or counts.failed]
-    if bad:
-        words += f"; the last trouble in the hour from {clock(bad[-1])[:5]}"
     starts = [index * (HOUR_WIDTH + _GAP) for index in range(len(hours))]
-    return Strip(pieces, starts, words if total.total else "no attempts", len(hours) * (HOUR_WIDTH + _GAP) - _GAP)
+    width = len(hours) * (HOUR_WIDTH + _GAP) - _GAP
+    return Strip(pieces, starts, words if total.total else "no attempts", bad[-1] if bad else None, width)
 
 
 def _pieces(x: int, counts: HourOfAnswers, most: int) -> Iterator[Piece]:
@@ -157,7 +167,7 @@ def _shown(last: Cooldown | None) -> Cooldown | None:
     return last and last._replace(at=displayable(last.at))
 
 
-def limits_of(seen: Mapping[str, ReportedLimit]) -> Iterator[str]:
+def limits_of(seen: Mapping[str, ReportedLimit]) -> Iterator[SeenLimit]:
     """Describe the limits that the site reported for an account, by kind of call."""
     for kind, said in seen.items():
         limit = said.limit
@@ -167,7 +177,7 @@ def limits_of(seen: Mapping[str, ReportedLimit]) -> Iterator[str]:
         if limit.remaining is not None:
             text += f", {number(limit.remaining)} left"
             text += f" for the next {duration(limit.reset)}" if limit.reset else ""
-        yield f"{text} (at {clock(said.at)[:5]})"
+        yield SeenLimit(text, said.at)
 
 
 def _meters(seen: Mapping[str, ReportedLimit], now: float) -> Iterator[Meter]:

@@ -81,7 +81,7 @@ async def test(request: web.Request, login: Login) -> web.StreamResponse:
     worst = judge(pool.get(user_id) or account, time.time(), app[CLIENT].clock()).worst
     state = "the site accepts its login" if worst is None else worst.what.replace("`", "")
     messages = [f"“{account.label}”, after {duration(tested.seconds)}: {state}."]
-    messages += [f"Limit of {each}." for each in limits_of(pool.limits(user_id))]
+    messages += [f"Limit of {each.words}." for each in limits_of(pool.limits(user_id))]
     return await _page(request, login, messages=messages)
 
 

@@ -23,7 +23,7 @@ from handlers.dashboard.headline import FAILING_SHARE, situation_of
 from handlers.dashboard.instances import INSTANCES
 from handlers.dashboard.pages import render, template
 from handlers.dashboard.spans import SPANS, named
-from handlers.dashboard.wording import zone_name
+from handlers.dashboard.wording import IN_ACCOUNTS, zone_name
 from handlers.request.appkeys import DRAIN, STATE, STATS
 
 _Ranking: TypeAlias = Sequence[tuple[str, UsageCounts]]
@@ -105,11 +105,13 @@ async def overview(request: web.Request, login: Login) -> web.StreamResponse:
         {
             "situation": situation_of(app, stats, others),
             "advice": ADVICE,
+            "in_accounts": IN_ACCOUNTS,
             "running": app[DRAIN].running + others.answering,
             "accounts": len(app[STATE].pool),
             "usable": len(app[STATE].pool.usable("chat")),
             "span": name,
             "spans": SPANS,
+            "daily": SPANS[name].span.series == "day",
             "failing_share": FAILING_SHARE,
             "seen": seen,
         },

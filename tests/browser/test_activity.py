@@ -163,6 +163,10 @@ async def test_times_are_those_of_the_browser(browser: Browser, bridge: RunningB
             "title", re.compile(f"{there.year}, {there:%H:%M:%S} GMT-[78]")
         )
 
+        await page.goto(PAGES["accounts"])
+        await expect(page.get_by_text("left for the next")).to_contain_text(f"(at {there:%H:%M})")
+        await page.goto(PAGES["activity"])
+
         begins = there - timedelta(hours=1)
         await page.get_by_text("Key, model, account, time").click()
         await page.get_by_label("From", exact=True).fill(f"{begins:%Y-%m-%d %H:%M}")

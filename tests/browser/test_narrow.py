@@ -14,6 +14,7 @@ from running import RunningBridge, api_key
 
 from bridge.accounts.enrolment import enrolled
 from bridge.tasks import TaskOwner
+from handlers.request.appkeys import STATS
 from upstream.arena import Arena, Line, Until
 from upstream.protocol import cookies
 
@@ -84,7 +85,14 @@ async def test_what_opens_on_a_wider_screen_stays_on_it(
     await bridge.state.update_keys(lambda keys: (*keys, key))
     other = cookies.decode(arena.sign_in("an-office-with-a-long-name@example.org").cookie_value)
     await bridge.state.update_accounts(partial(enrolled, label=None, session=other))
+    async with await bridge.post(bridge.chat("hello", model=LONG)) as answer:
+        await answer.read()
+    await bridge.app[STATS].flush()
     await page.set_viewport_size({"width": width, "height": 1000})
+    await page.goto(PAGES["overview"])
+    await page.locator("#models-numbers summary").click()
+    numbers = page.get_by_role("region", name="Top models as numbers")
+    assert await numbers.evaluate("(region) => region.scrollWidth - region.clientWidth") == 0
     for address in (PAGES["keys"], f"/dashboard/key/{key.id}", PAGES["accounts"]):
         await page.goto(address)
         assert await overhang(page) == 0, address
