@@ -90,6 +90,8 @@ def set_ignored_header(record: RequestRecord, model: str, names: Sequence[str]) 
 
     `model` is as requested: a fallback replaces the one before it. Types of tools may be any text.
     """
+    if not (names or record.ignored):  # as for most requests
+        return
     record.ignored[model] = names
     listed = printable(", ".join(dict.fromkeys(chain.from_iterable(record.ignored.values()))))
     record.headers.pop(IGNORED, None)
