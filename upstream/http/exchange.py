@@ -20,7 +20,7 @@ from yarl import URL
 
 from upstream.http.connection import READ_BYTES, Connection, Head, close_all
 from upstream.http.connector import Connector, Reach
-from upstream.http.exchange_types import NoAnswerInTime
+from upstream.http.exchange_types import NoAnswerInTime, NotSent
 from upstream.http.pool import Lease, Pool
 from upstream.http.proxies import DIRECT, Proxies
 from upstream.http.resolver import NameResolver, Resolver
@@ -127,6 +127,9 @@ class PooledExchanges:
         `on_head` gets the headers up to `OUTLIVE_SECONDS` after the caller was cancelled or the deadline has passed.
         """
         lease = await self.pool.acquire(origin)
+        if monotonic() >= deadline:  # the site would do work whose result nobody awaits
+            lease.release()
+            raise NotSent("connecting took too long")
         lease.connection.on_head = on_head
         try:
             host = origin.partition("://")[2]

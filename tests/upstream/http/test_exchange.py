@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 
 import pytest
 from peer import OK, read, towards
 
 from upstream.http.connection import HELD_BYTES
 from upstream.http.exchange import encode_head
-from upstream.http.exchange_types import ConnectionBroke, HttpError, NotHttp
+from upstream.http.exchange_types import ConnectionBroke, HttpError, NotHttp, NotSent
 
 
 def test_a_request_is_encoded_exactly() -> None:
@@ -111,6 +112,25 @@ async def test_a_cancelled_request_leaves_no_connection() -> None:
             waiting.cancel()
         assert len(exchanges.pool) == 0
         assert exchanges.pool.busy == 0
+
+
+async def test_a_request_is_not_sent_after_its_deadline() -> None:
+    requests = 0
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        while await reader.readuntil(b"\r\n\r\n"):
+            requests += 1
+            writer.write(OK)
+
+    async with towards(peer, connections=1) as (exchanges, origin), asyncio.timeout(5):
+        first = await exchanges.request("GET", origin, "/", {})
+        late = asyncio.gather(exchanges.request("GET", origin, "/", {}, None, monotonic() + 0.05))
+        await asyncio.sleep(0.1)
+        assert await read(first) == b"hi"
+        with pytest.raises(NotSent, match="took too long"):
+            await late
+        assert (requests, len(exchanges.pool)) == (1, 1)
 
 
 async def test_a_missing_response_is_a_broken_connection() -> None:
