@@ -1,4 +1,4 @@
-"""An arena and a bridge for whoever asks; how much Hypothesis tries; and whether a test may skip.
+"""Fixtures for an arena and a bridge; how many examples Hypothesis tries; and whether a test may skip.
 
 `make test` runs forty examples a property, `make test-slow` three thousand. With LMARENA_BRIDGE_NO_SKIP in the
 environment, as in CI, a skip is a failure: there every program that a test needs is expected. Only data that is no part

@@ -174,7 +174,7 @@ class Attack:
         return [sharing.link for each in self.several.bridges if (sharing := each.app[SHARING]) is not None]
 
     async def judge(self, name: str) -> None:
-        """Use the bridges, connected as they are and connected anew; note what goes wrong under this name."""
+        """Use the bridges, over their present connections and over new ones; note what goes wrong under this name."""
         self.trouble.found.clear()
         wrong = [*await self.use(), *await self.reconnect(), *await self.use(), *self.trouble.found]
         if wrong:

@@ -63,7 +63,7 @@ PATIENCE_SECONDS: Final = 60.0
 ASKED_BEFORE_SECONDS: Final = 10.0
 #: Seconds within which a daemon must stop: it lets answers go on for three of them.
 STOP_SECONDS: Final = 15.0
-#: The daemon is looked at this often in all.
+#: How often the daemon is measured during the whole run.
 MOST_SAMPLES: Final = 240
 DAEMON: Final = ROOT / "tests/attacks/soak_daemon.py"
 

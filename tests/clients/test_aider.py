@@ -18,7 +18,7 @@ KNOWN = "It greets an otter."
 
 
 async def aider(served: Served, *messages: str, model: str = MODEL) -> FinishedProgram:
-    """Let aider carry out what is asked of greet.py, in one session."""
+    """Let aider make the requested changes to greet.py, in one session."""
     command = [str(installed("aider", "bin/aider")), "--model", f"openai/{model}", "--edit-format", "whole"]
     switches = ["--no-git", "--yes-always", "--no-check-update", "--no-show-release-notes", "--no-show-model-warnings"]
     more = ["--no-pretty", "--no-fancy-input", "--no-suggest-shell-commands", "--no-detect-urls", "--map-tokens", "0"]

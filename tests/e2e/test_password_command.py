@@ -1,4 +1,4 @@
-"""`lmarena-bridge password`: from a terminal or a pipe, weak ones refused, and the password nowhere to be seen."""
+"""`lmarena-bridge password`: from a terminal or a pipe, weak passwords are refused, and the password is never shown."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def typed(command: list[str], *answers: tuple[bytes, bytes]) -> tuple[int, str]:
         stdout=theirs,
         stderr=theirs,
         cwd=CHECKOUT,
-        start_new_session=True,  # so that the terminal of whoever runs the tests is not asked
+        start_new_session=True,  # so that it does not prompt on the terminal in which the tests run
         preexec_fn=at_terminal,
     )
     os.close(theirs)

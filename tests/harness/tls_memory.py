@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from upstream.http.tls_buffers import BUFFER_BYTES
 
-#: What an end of a connection may take in all, in bytes: twice its read buffer. asyncio itself would take 256 KiB.
+#: The most memory of one end of a connection, in bytes: twice its read buffer. asyncio itself would take 256 KiB.
 END_BYTES = 2 * BUFFER_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Budgets: exact within a day, begun anew at midnight UTC, and shared by processes that save to one document."""
+"""Budgets: exact within a day, reset at midnight UTC, and shared by processes that save to one document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong passwords cost time, by address and in all; whoever waits as told may try; the owner is never locked out."""
+"""Wrong passwords cost time, per address and overall; after the wait a client may try; owners are never locked out."""
 
 from __future__ import annotations
 

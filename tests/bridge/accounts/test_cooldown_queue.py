@@ -14,7 +14,7 @@ from bridge.accounts.cooldown_queue import CooldownQueue, Phase, Waiter
 
 
 class Site:
-    """A site that takes some calls at a time; each waiter that is let go is written down."""
+    """A site that takes some calls at a time, and a list of the waiters in the order in which they were woken."""
 
     def __init__(self) -> None:
         self.clock = Clock()

@@ -56,7 +56,7 @@ async def test_without_redis_the_last_value_is_read_and_nothing_is_changed(redis
 
 
 async def test_a_change_that_changes_nothing_is_no_version(redis: Redis) -> None:
-    """Else two processes that merge each other's versions would do so for ever."""
+    """Otherwise two processes that merge each other's versions would do so forever."""
     process, other = await redis.process(), await redis.process()
     words, seen = process.documents.open(WORDS), other.documents.open(WORDS)
     heard = asyncio.Event()

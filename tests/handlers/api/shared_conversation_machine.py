@@ -91,7 +91,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
             heard = [asyncio.Event() for _ in self.bridges]
             for each, event in zip(self.bridges, heard, strict=True):
                 link_of(each).on_news("settled", partial(hear, event))
-            while not all(event.is_set() for event in heard):  # whoever is connecting misses it
+            while not all(event.is_set() for event in heard):  # a process that is connecting misses it
                 await self.link.call(self.link.publish_command("settled", "now"))  # behind all other news
                 await asyncio.sleep(0.01)
         await until(lambda: known_to(self.bridges[0]) == known_to(self.bridges[1]), within=PATIENCE)

@@ -58,7 +58,7 @@ CHANGES: Final[list[Callable[[Json], Json]]] = [
 
 
 class CallingWitness(Witness):
-    """Its models say something and call a tool or two, each time with texts that stand nowhere else."""
+    """Its models write a text and call one or two tools, each time with texts that occur nowhere else."""
 
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)

@@ -382,7 +382,7 @@ async def test_the_next_turn_may_come_with_the_end_of_the_last(bridge: RunningBr
 
 @pytest.fixture
 async def lasting_key(tmp_path: Path) -> str:
-    """A key that is there whoever runs over the state folder."""
+    """A key that exists in every daemon that uses the state folder."""
     folder = StateFolder(tmp_path / "state")
     folder.prepare()
     secret, key = api_key()

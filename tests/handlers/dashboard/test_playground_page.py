@@ -1,4 +1,4 @@
-"""The playground: the API's own answers for whoever is logged in, under a key that nobody has."""
+"""The playground: the API's own answers for users who are logged in, under a key that nobody else has."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ async def test_no_error_of_a_page_is_logged_as_ok(dashboard: Dashboard, request_
         assert line["reason"] == ("rate_limited" if line["status"] == 429 else "rejected")
 
 
-async def test_a_limit_says_how_long_to_whoever_reads_it(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_limit_tells_its_reader_how_long_it_lasts(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("rate_limited", retry_after="18")
     for _ in range(2):
         async with await bridge.post(bridge.chat("hi")) as answer:

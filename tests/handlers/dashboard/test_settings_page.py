@@ -51,7 +51,7 @@ class Configured:
         return self.bridge.app[SETTINGS].config
 
     def write(self, text: str) -> None:
-        """Write the file anew, as one that its writer has long left alone."""
+        """Write the file again, with a modification time that is long past."""
         self.file.write_text(text)
         now = time.time() - 10
         os.utime(self.file, (now, now))

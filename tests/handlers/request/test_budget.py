@@ -1,4 +1,4 @@
-"""The cap on large bodies: nobody overtakes, nothing is lost, and whoever leaves makes room."""
+"""The cap on large bodies: no request overtakes another, no memory is lost, and a caller that leaves makes room."""
 
 from __future__ import annotations
 

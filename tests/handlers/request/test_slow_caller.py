@@ -24,7 +24,7 @@ from handlers.request.writing import CallerWriter
 from upstream.arena import Arena, Line, Step, Turn
 
 MEGABYTE = 1_000_000
-#: A delta of a character that stands nowhere else in a stream.
+#: A delta of a character that occurs nowhere else in a stream.
 DELTA = "~" * 4000
 #: What the kernel may hold of an unread answer: little, so that the bridge feels it soon.
 RECEIVE_BYTES = 4096

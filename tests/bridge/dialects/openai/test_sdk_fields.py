@@ -199,7 +199,7 @@ def test_no_field_is_dropped_in_silence(step: Step) -> None:
 
 
 def is_noticed(path: str, found: ChatCompletionRequest | ApiError, otherwise: ChatCompletionRequest | ApiError) -> bool:
-    """Whether a field is refused by its name, or its object's; or named as ignored so; or changes what is asked."""
+    """Whether a field is refused or listed as ignored under its own name or its object's, or changes the request."""
     if isinstance(found, ApiError):
         param = (found.param or "?").removesuffix(".type")
         return path.startswith(param) or param.startswith(path)

@@ -57,7 +57,7 @@ def test_all_together_stay_within_their_bytes() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"max_responses": 6}, {"max_bytes": 6 * stored(100, text="x" * 1000).size}])
-def test_whoever_has_the_most_loses_the_oldest(bounds: dict[str, int]) -> None:
+def test_the_key_with_the_most_responses_loses_its_oldest(bounds: dict[str, int]) -> None:
     kept = StoredResponses(**bounds)
     for number, owner in enumerate(["quiet", "quiet", *["greedy"] * 50, "third", *["greedy"] * 50], 100):
         kept.put(id_of(number), stored(number, owner=owner, text="x" * 1000))
