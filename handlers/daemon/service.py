@@ -215,12 +215,17 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
     if certificate is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+
+    def refuse() -> str:  # OpenSSL would ask for the passphrase on the terminal
+        what = "is encrypted, and a daemon cannot ask for its passphrase: openssl pkey -in KEY -out NEW removes it"
+        raise ConfigError(Problem(str(config.server.tls_key), "server.tls_key", what))
+
     try:
         for path in filter(None, (certificate, config.server.tls_key)):
             if found := kind(path.stat().st_mode):  # OpenSSL could block on it, or read it forever
                 what = f"it and tls_key must be regular files; this is {found}"
                 raise ConfigError(Problem(str(path), "server.tls_cert", what))
-        context.load_cert_chain(certificate, config.server.tls_key)
+        context.load_cert_chain(certificate, config.server.tls_key, refuse)
     except OSError as error:  # includes ssl.SSLError
         what = f"it and tls_key are not a readable certificate and its key: {error.strerror or error}"
         raise ConfigError(Problem(str(certificate), "server.tls_cert", what)) from error

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from commands import COMMAND, arun, run, spawn
+from certificates import server_context
+from commands import COMMAND, SECONDS, arun, run, spawn
 from running import RunningBridge
 
 from upstream.arena import Arena
@@ -131,6 +133,16 @@ def test_a_certificate_that_is_no_file_exits_78(place: Callable[[Path], object],
     served = run("serve")
     assert served.exit_code == 78
     assert f"must be regular files; this is {said}" in served.stderr
+
+
+def test_a_key_with_a_passphrase_exits_78_and_nothing_is_asked(tmp_path: Path) -> None:
+    tmp_path.joinpath("bridge.toml").write_text('[server]\ntls_cert = "cert.pem"\ntls_key = "locked.pem"\n')
+    server_context(tmp_path)
+    key = ("pkey", "-in", "key.pem", "-aes128", "-passout", "pass:abcd", "-out", "locked.pem")
+    subprocess.run(["openssl", *key], check=True, cwd=tmp_path, capture_output=True)
+    served = subprocess.run([*COMMAND, "serve"], capture_output=True, text=True, timeout=SECONDS)
+    assert served.returncode == 78
+    assert served.stderr.startswith(f"Error: {tmp_path / 'locked.pem'}: server.tls_key: is encrypted")
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EDQUOT", "EIO", "EACCES"])
