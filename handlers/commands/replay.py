@@ -35,8 +35,10 @@ def replay(file: Path, in_time: bool, as_json: bool) -> None:
         played = asyncio.run(_played(recording, in_time=in_time))
     except NotARecording as error:
         raise click.ClickException(f"{file} is not a recording that can be replayed: {error}") from error
-    except (OSError, NotReadable) as error:
-        raise click.ClickException(f"{file} cannot be read: {error}") from error
+    except NotReadable as error:
+        raise click.ClickException(f"{file} {error}") from error
+    except OSError as error:
+        raise click.ClickException(f"{file} cannot be read: {error.strerror}") from error
     differences = differences_of(recording, played)
     if as_json:
         print_json(
