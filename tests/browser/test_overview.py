@@ -21,14 +21,14 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
     await page.goto(PAGES["overview"])
     await page.evaluate("window.unchanged = true")
     chart = page.get_by_role("img", name="Requests in the last 2 hours")
-    await expect(tile(page, "Requests")).to_have_text("0in 2 hours")
+    await expect(tile(page, "Requests")).to_have_text("0in the last 2 hours")
     await expect(page.get_by_role("img", name="no requests in the last 2 hours")).to_be_visible()
 
     for model in (bridge.model(), bridge.model(), "no-such-model"):
         async with await bridge.post(bridge.chat("hello", model=model)) as answer:
             await answer.read()
     await bridge.app[STATS].flush()  # as it does every few seconds
-    await expect(tile(page, "Requests")).to_have_text("3in 2 hours")
+    await expect(tile(page, "Requests")).to_have_text("3in the last 2 hours")
     await expect(tile(page, "Failed")).to_contain_text("0 %")
     await expect(tile(page, "Refused here")).to_contain_text("1")
     await expect(chart).to_have_accessible_name("Requests in the last 2 hours: 2 answered, 0 failed, 1 refused.")

@@ -87,7 +87,7 @@ async def test_a_span_of_time(span: str, words: str, dashboard: Dashboard) -> No
     current = [attributes for _, attributes in page.markup.elements if attributes.get("aria-current") == "true"]
     assert [attributes["id"] for attributes in current] == [f"span-{span}"]
     assert f"Requests in the last {words}: 3 answered" in page.text
-    assert page.markup.text.count(f"in {words}") == 5, "the tile, both rankings, how requests ended, APIs: one span"
+    assert page.markup.text.count(f"in the last {words}") == 5, "tile, rankings, endings, APIs: one span"
     assert f'data-live="/dashboard?span={span}"' in page.text
 
 
