@@ -1,4 +1,4 @@
-"""Ends of keys as people write them."""
+"""Expiry dates of keys as people write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits: an exact sliding window, slots that always come back, headers that clients can act on."""
+"""Limits: an exact sliding window, slots that are always released, and headers that clients can act on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bridge.access.limits import Admission, Limiter, LimitExceeded, Window
 
 
 class Clock:
-    """A monotonic clock that moves when told."""
+    """A monotonic clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -60,7 +60,7 @@ def test_a_window_decides_as_the_naive_model_does(rpm: int, now: float, waits: l
             assert (got.remaining, got.retry_after, got.reset_seconds) == (free - 1, 0.0, 60.0)
         else:
             assert 0 < got.retry_after <= got.reset_seconds + 1e-6 <= 60.0 + 2e-6
-            # Whoever waits as told is admitted; a copy, so that the history goes on as it was.
+            # A client that waits for `retry_after` is admitted; tried on a copy, which leaves the history unchanged.
             later = Window()
             for time in taken:
                 later.admit(rpm, time)

@@ -1,4 +1,4 @@
-"""A login is found by its id alone, ends by time, by its owner or by a new password, and there are never too many."""
+"""A login is found by its id alone; it ends by time, by logout or by a new password; and their number is bounded."""
 
 from __future__ import annotations
 

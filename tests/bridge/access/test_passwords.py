@@ -1,4 +1,4 @@
-"""Which passwords are taken, and that only a slow, salted hash of one can be kept."""
+"""Which passwords are accepted, and that a password is kept only as a slow, salted hash."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_a_good_password_is_taken_in_any_script(password: str) -> None:
     ],
 )
 def test_random_passwords_are_taken(alphabet: str, length: int) -> None:
-    chance = random.Random(1)  # the same ones each time: one in thousands is a row of keys, and refused
+    chance = random.Random(1)  # a fixed seed: one password in thousands is a row of keys, which is refused
     for _ in range(1000):
         check("".join(chance.choices(alphabet, k=length)))
 

@@ -1,4 +1,4 @@
-"""Wrong passwords cost time, per address and overall; after the wait a client may try; owners are never locked out."""
+"""Wrong passwords impose a wait, per address and overall; after it a client may try; owners are never locked out."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def throttle(clock: Clock) -> Throttle:
 
 
 def fail(throttle: Throttle, clock: Clock, address: str, times: int) -> None:
-    """Fail as fast as it is allowed."""
+    """Fail this many times, each time as soon as the throttle allows it."""
     for _ in range(times):
         clock.now += throttle.wait(address)
         throttle.attempt(address)
 
 
 def strangers(throttle: Throttle, clock: Clock, times: int) -> None:
-    """Fail from ever another address."""
+    """Fail once from each of this many addresses."""
     for number in range(times):
         fail(throttle, clock, f"10.0.{number // 256}.{number % 256}", 1)
 
@@ -149,7 +149,7 @@ def test_who_counts_as_one(throttle: Throttle, clock: Clock, address: str, other
 
 
 def test_of_many_addresses_the_one_that_failed_longest_ago_is_forgotten(throttle: Throttle, clock: Clock) -> None:
-    throttle.succeeded(HOME)  # so that its own failures alone make it wait
+    throttle.succeeded(HOME)  # an address that was let in waits for its own failures only
     fail(throttle, clock, HOME, 14)
     strangers(throttle, clock, MAX_ADDRESSES - 1)
     fail(throttle, clock, HOME, 1)

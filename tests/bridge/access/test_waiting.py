@@ -1,6 +1,6 @@
-"""docs/behaviour.md, "Limits": who waits is served by key in turn and then by arrival, and nobody starves.
+"""docs/behaviour.md, "Limits": waiting calls are served by key in turn, those of a key by arrival, and none starves.
 
-The queue is played on a manual clock: callers arrive, calls end when their time is over, and callers leave.
+The queue is simulated on a manual clock: callers arrive, calls end when their time is over, and callers leave.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from bridge.access.round_robin import RoundRobin
 from bridge.access.waiting import Call, CallQueue, Phase
 
 FOREVER = 1e9
-#: Requests a minute that no test makes.
+#: More requests a minute than any test makes.
 RPM = 1_000_000
-#: Concurrent calls of a key that no test makes.
+#: More concurrent calls of a key than any test makes.
 MANY = 1_000
 
 
 class Arrival(NamedTuple):
-    """A caller: how long after the last one it comes, with which key, and how long its call takes; times in seconds.
+    """A caller: the seconds since the previous arrival, its key, and the seconds that its call takes.
 
-    `patience` is how long it waits before it leaves.
+    `patience` is the number of seconds that it waits before it leaves.
     """
 
     after: float
@@ -41,7 +41,7 @@ class Arrival(NamedTuple):
 
 
 class Played:
-    """Plays arrivals to the end, and checks after each event what must hold all the time."""
+    """Simulates arrivals to the end, and checks the invariants after each event."""
 
     def __init__(self, *, concurrency: int, streams: int, max_waiting: int = 100_000) -> None:
         self.clock = Clock()
@@ -53,8 +53,8 @@ class Played:
         self._streams = streams
         self._events: list[tuple[float, int, Call]] = []  # a call's end, or the time at which a caller leaves
         self._seconds: dict[Call, float] = {}
-        self._waiting: dict[str, OrderedDict[Call, None]] = {}  # by key, the first that came first
-        self._passed: dict[str, set[str]] = {}  # by key that waits and could be served: who was, since it was itself
+        self._waiting: dict[str, OrderedDict[Call, None]] = {}  # by key, in order of arrival
+        self._passed: dict[str, set[str]] = {}  # by eligible waiting key: the keys served since its own last turn
 
     def play(self, arrivals: Sequence[Arrival]) -> None:
         for each in arrivals:
@@ -113,7 +113,7 @@ class Played:
         return sum(map(len, self._waiting.values()))
 
     def _may_be_served(self) -> list[str]:
-        """The keys of which one waits that could be served."""
+        """The keys that have a waiting call which could be served now."""
         if (limiter := self.limiter).running >= self._streams:
             return []
         return [key for key, row in self._waiting.items() if row and limiter.running_of(key) < self._concurrency]
@@ -167,7 +167,7 @@ def check_played(arrivals: list[Arrival], concurrency: int, streams: int) -> Non
 @a_share(of=20)
 @given(st.integers(0, 500), st.integers(0, 30), st.integers(1, 5))
 def test_a_key_waits_for_at_most_one_of_another_for_each_of_its_own(others: int, before: int, streams: int) -> None:
-    """However many of one key wait, another key's single request is the next, or the one after that."""
+    """However many requests of one key wait, another key's single request is served first or second."""
     played = Played(concurrency=MANY, streams=streams)
     for _ in range(streams + others):
         played.arrive(Arrival(0.0, "busy", 10.0))
@@ -200,7 +200,7 @@ def test_who_cannot_be_served_in_time_is_refused_at_once_and_told_when() -> None
     played.until(played.clock.now + 15)  # two have ended, two run for another 5 s
     waiting = [played.enter("a", 15.0) for _ in range(4)]
     with pytest.raises(LimitExceeded) as refused:
-        played.enter("a", 15.0)  # four are before it, which is at least 20 s
+        played.enter("a", 15.0)  # four are ahead of it: a wait of at least 20 s
     assert (refused.value.kind, refused.value.limit, refused.value.retry_after) == ("concurrency", 2, 25.0)
     assert played.limiter.peek("a", RPM).remaining == RPM - 8, "a refused request uses up nothing"
     assert played.enter("b", 0.1).phase is Phase.SERVED

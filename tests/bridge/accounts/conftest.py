@@ -1,4 +1,4 @@
-"""Fixtures of the tests of renewals."""
+"""Fixtures for the renewal tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from upstream.arena import Arena
 
 @pytest.fixture
 def clock(arena: Arena) -> Clock:
-    """The site's time, moved by the test."""
+    """The site's clock, which the test moves."""
     clock = arena.clock = Clock()
     clock.now = 1_800_000_000.0
     return clock

@@ -1,4 +1,4 @@
-"""How an account is: one judgement, the worst first, and whether a chat can be asked of it."""
+"""The status of an account: its findings, the worst first, and whether the account can take a chat."""
 
 from __future__ import annotations
 

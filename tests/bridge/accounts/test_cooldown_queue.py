@@ -1,4 +1,4 @@
-"""Waiting for accounts that rest, played on a manual clock."""
+"""Waiting for resting accounts, simulated on a manual clock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.accounts.cooldown_queue import CooldownQueue, Phase, Waiter
 
 
 class Site:
-    """A site that takes some calls at a time, and a list of the waiters in the order in which they were woken."""
+    """A cooldown queue on a manual clock, and a list of its waiters in the order in which they were woken."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -59,7 +59,7 @@ def test_a_rest_of_no_time_is_not_tried_again_at_once() -> None:
     site.queue.rate_limited(waiter, 0)
     site.queue.serve("chat")
     assert (waiter.phase, site.queue.seconds_left("chat")) == (Phase.WAITING, 1)
-    site.queue.end_cooldown("chat")  # another account can be asked
+    site.queue.end_cooldown("chat")  # another account has become usable
     assert waiter.phase is Phase.TRYING
 
 
@@ -77,7 +77,7 @@ def test_modalities_wait_apart() -> None:
 
 
 class Event(NamedTuple):
-    """What happens next: a caller comes, or one that tries (or waits) has an end."""
+    """The next event: a caller arrives, time passes, or one that tries or waits ends."""
 
     kind: str
     key: str

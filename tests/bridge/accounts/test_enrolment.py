@@ -1,4 +1,4 @@
-"""An account that is added, and one that is renewed: what it keeps of before, and what is forgotten."""
+"""Renewing an account: what it keeps, and what is reset."""
 
 from __future__ import annotations
 

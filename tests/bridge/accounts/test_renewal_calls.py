@@ -1,4 +1,4 @@
-"""One renewal at a time for each login, and its new cookie on the disk before anybody uses it."""
+"""Each login has at most one renewal at a time, and its new cookie is on disk before any request uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from upstream.protocol.ids import Uuid7Source
 
 
 async def begin_evaluation(keeping: Keeping, session: Session) -> str:
-    """Ask something with the account; return the id of what the site keeps of it."""
+    """Start an evaluation with the account and return its id."""
     asker = Asker(keeping.arena, keeping.client, session)
     asker.new_id = Uuid7Source(keeping.clock)
     call = asker.create()
@@ -63,7 +63,7 @@ async def test_requests_wait_for_a_renewal_for_connect_timeout_at_most(
         arena.faults.arm("no_headers", on="me", release=release)
         account = bridge.account(session)
         async with asyncio.timeout(10):
-            for _ in range(100):  # one after the other: they wait for the same call, not each from its own beginning
+            for _ in range(100):  # in sequence: the timeout counts from the start of the shared call
                 assert await bridge.renewals.fresh(account) == account
         assert await bridge.renewals.is_alive(account) is None
         assert bridge.renewals.unready() == {session.user_id}
@@ -130,7 +130,7 @@ async def test_a_cookie_that_could_not_be_saved_is_saved_later(
     (session,) = sign_in(arena, expires_in=-10.0)
     async with keeping(arena, folder, clock, session) as bridge:
         blocked = folder.path / ".accounts.json.tmp"
-        blocked.mkdir()  # nothing can be written there
+        blocked.mkdir()  # a folder in the place of the temporary file makes every save fail
         fresh = await bridge.renewals.fresh(bridge.account(session))
         assert fresh.session.value == session.cookie_value
         for _ in range(3):
@@ -157,7 +157,7 @@ async def test_shutdown_lets_a_running_renewal_finish_and_starts_none(
         release.set()
         await ending
         assert not tuple(bridge.tasks)
-        assert len(bridge.reads) == CONCURRENT_CALLS  # the others were waiting, and have spent nothing
+        assert len(bridge.reads) == CONCURRENT_CALLS  # the waiting renewals have not used their tokens
         assert sum(session.refreshes for session in sessions) == CONCURRENT_CALLS
     for session in sessions:
         assert kept(session)
@@ -192,5 +192,5 @@ async def test_shutdown_does_not_wait_for_unfinished_bodies(
         bridge.renewals.start_due()
         await until(lambda: len(bridge.reads) == 1)
         await bridge.renewals.finish()
-        assert len(bridge.tasks) == 1  # its owner ends it
+        assert len(bridge.tasks) == 1  # left to the owner of the tasks
     assert kept(session)

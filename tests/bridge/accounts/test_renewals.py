@@ -1,4 +1,4 @@
-"""Renewals over time: a day, outages, many accounts, clocks that are set."""
+"""Renewals over time: a day, outages, many accounts, and changes of the clock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_a_day_of_tokens_of_an_hour(arena: Arena, folder: StateFolder, clo
             assert await is_current(bridge, session)
             assert not bridge.account(session).expired
             assert bridge.renewals.failing(session.user_id) is None
-        # Each hour: after 30 minutes (`refresh_minutes`), 40, 53 and 58, when the site renews.
+        # Four calls an hour: after 30 minutes (`refresh_minutes`), 40, 53 and 58; the site renews at the last one.
         assert Counter(call.account for call in bridge.reads).most_common()[0][1] <= 4 * 26
         assert len(bridge.reads) <= 3 * 4 * 26
 
@@ -63,11 +63,11 @@ async def test_forty_minutes_without_a_renewal_lose_no_login(
 ) -> None:
     sessions = sign_in(arena, 3)
     async with keeping(arena, folder, clock, *sessions) as bridge:
-        await bridge.run(1.6 * HOUR)  # the trouble will begin before the second renewal, and outlast the token
+        await bridge.run(1.6 * HOUR)  # the fault begins before the second renewal and outlasts the token
         before = len(bridge.reads)
         arena.faults.arm(fault, None, on="me", **parameters)
         with monkeypatch.context() as patch:
-            if fault == "no_headers":  # only now: nothing is answered, however slow the machine is
+            if fault == "no_headers":  # for this fault only: a real call on a slow machine may take longer
                 patch.setattr("bridge.accounts.renewals.CALL_SECONDS", 0.05)
             await bridge.run(40 * 60)
         assert [session.refreshes for session in sessions] == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""What a renewal shows a login to be: alive, dead, revived, barred; and the site of 2025."""
+"""What a renewal finds a login to be (alive, dead, revived, barred), and the site as it was in 2025."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_pasted_cookie_revives_a_dead_login_at_once(arena: Arena, folder
 
 
 def pasted(session: Session, found: tuple[Account, ...]) -> tuple[Account, ...]:
-    """What a command makes of the accounts when a cookie is pasted."""
+    """Return the accounts as a command stores them when this session's cookie is pasted."""
     new = cookies.decode(session.cookie_value)
     return tuple(
         replace(each, session=new, expired=False, bar=None) if each.user_id == session.user_id else each
@@ -108,7 +108,7 @@ async def test_a_cookie_pasted_while_the_old_one_is_renewed_is_kept_and_checked_
         await bridge.state.flush()
         await bridge.state.update_accounts(lambda found: found)
         bridge.renewals.start_due()
-        await until(lambda: len(bridge.reads) == 2 and bridge.reads[1].done.is_set())  # though the old one's hangs
+        await until(lambda: len(bridge.reads) == 2 and bridge.reads[1].done.is_set())  # the old cookie's call hangs
         assert bridge.reads[1].session is new
         release.set()
         await bridge.settled()
@@ -144,7 +144,7 @@ async def test_asking_whether_a_login_is_alive(arena: Arena, folder: StateFolder
         assert len(bridge.reads) == 2
         arena.faults.arm("server_error", None, on="me")
         assert [await bridge.renewals.is_alive(account) for _ in range(20)] == [None] * 20
-        assert len(bridge.reads) == 3  # not again before five seconds have passed
+        assert len(bridge.reads) == 3  # one call in five seconds
         clock.now += 5
         assert await bridge.renewals.is_alive(account) is None
         assert len(bridge.reads) == 4
@@ -157,7 +157,7 @@ async def test_asking_whether_a_login_is_alive(arena: Arena, folder: StateFolder
         assert len(bridge.reads) == 5
         again = arena.sign_in(session.email)
         await bridge.state.update_accounts(partial(pasted, again))
-        assert await bridge.renewals.is_alive(account) is True  # another cookie: try that
+        assert await bridge.renewals.is_alive(account) is True  # the account has a new cookie to try
         assert len(bridge.reads) == 5
 
 
@@ -181,7 +181,7 @@ async def test_the_site_of_2025_is_kept_alive_by_its_page(folder: StateFolder, c
     (session,) = sign_in(arena, expires_in=7 * DAY)
     async with keeping(arena, folder, clock, session) as bridge:
         await bridge.look()
-        # No `/api/me`, no `/text/direct`; from then on it is known where the page is.
+        # Neither `/api/me` nor `/text/direct` exists; the bridge then remembers where the page is.
         assert [call.kind for call in arena.calls if call.session is session] == ["unknown", "unknown", "page"]
         arena.calls.clear()
         clock.now += HOUR / 2

@@ -1,4 +1,4 @@
-"""Calls with an account whose cookie is replaced again and again take turns; all others do not wait."""
+"""Calls with an account whose cookie is often replaced take turns; calls with other accounts do not wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.tasks import TaskOwner
 
 
 class Calls:
-    """Calls with accounts; how many of each are being sent at the same time, and were at most."""
+    """Sends calls with accounts, and counts the concurrent ones of each: the current number and the highest."""
 
     def __init__(self, rotations: Rotations) -> None:
         self.rotations = rotations
@@ -37,7 +37,7 @@ def clock() -> Clock:
 
 async def test_only_an_account_that_was_overtaken_makes_its_calls_take_turns(clock: Clock) -> None:
     calls = Calls(Rotations(clock))
-    calls.rotations.rotated("once")  # which happens every hour
+    calls.rotations.rotated("once")  # as happens to every account each hour
     calls.rotations.overtaken("often")
     await asyncio.gather(*(calls.send(user_id) for user_id in ("often", "once") for _ in range(20)))
     assert calls.most == {"often": 1, "once": 20}

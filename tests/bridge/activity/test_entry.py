@@ -1,4 +1,4 @@
-"""A kept request is read as it was written, whatever its texts; a line that is not one is refused."""
+"""A stored request is read back as it was written, whatever its texts; any other line is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/behaviour.md, "Conversations": why a request continued a conversation or not is explained in words."""
+"""docs/behaviour.md, "Conversations": why a request did or did not continue a conversation is explained in words."""
 
 from __future__ import annotations
 

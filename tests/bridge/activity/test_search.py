@@ -1,4 +1,4 @@
-"""A search finds what a plain filter finds, whatever was appended or dropped in between, and holds nobody up."""
+"""A search finds what a plain filter finds, whatever was appended or dropped in between, and does not block others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ queries = st.builds(
 
 
 def plain(entries: list[Entry], query: Query) -> tuple[list[Entry], Counter[str]]:
-    """What a query means."""
+    """Answer a query by filtering all entries: the reference for a search."""
 
     def matches(entry: Entry) -> bool:
         text = "\n".join((entry.id, entry.asked, entry.model, entry.key, entry.client, entry.code, entry.message))
@@ -176,7 +176,7 @@ def test_what_others_do_to_the_files_does_no_harm(change: Callable[[StateFolder]
     assert searches.find(Query(words=("gpt",))).entries[0].id == ended(999).id
 
 
-#: A busy machine gives a second of the processor's time so much less work than an idle one.
+#: How many times less work a second of CPU time does on a busy machine than on an idle one.
 BUSY = 5
 
 
@@ -196,7 +196,7 @@ def test_a_search_over_all_that_is_kept_takes_less_than_a_second_and_lets_others
     searching = time.pthread_getcpuclockid(threading.get_ident())
 
     def watch() -> None:
-        """Note how long the search works between two turns of this thread, as the event loop would have to wait."""
+        """Record the longest CPU time of the search between two turns of this thread: the event loop's worst wait."""
         nonlocal longest
         before = time.clock_gettime(searching)
         while not done.is_set():

@@ -1,4 +1,4 @@
-"""Ended requests outlive a stop, and a kill but for the last batch; they stay within their bound; a disk may refuse."""
+"""Ended requests survive a stop, and a kill except for the last batch; their size is bounded; the disk may fail."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def store_of(folder: StateFolder, clock: Clock | None = None, keep: Retention = 
 
 
 def kept(folder: StateFolder) -> list[str]:
-    """The ids of all that is kept, the newest first."""
+    """The ids of all stored requests, the newest first."""
     return [entry.id for entry in Searches(folder).find(Query(), size=10**6).entries]
 
 
@@ -115,7 +115,7 @@ async def test_processes_that_share_a_folder_append_to_the_same_files(folder: St
     assert len(files(folder)) > 1
 
 
-# --- a disk that refuses ---
+# --- disk errors ---
 
 
 async def test_a_folder_that_is_gone_is_said_once_and_nothing_is_lost_meanwhile(
@@ -164,7 +164,7 @@ async def test_what_waits_for_a_disk_is_bounded(
     monkeypatch.setattr(module, "MAX_WAITING", 10)
     assert MAX_WAITING > 10
     store = store_of(folder)
-    (folder.path / "activity").touch()  # no folder
+    (folder.path / "activity").touch()  # a file in the folder's place
     for number in range(25):
         store.add(ended(number))
         await store.flush()
@@ -214,7 +214,7 @@ async def test_long_requests_that_wait_for_a_disk_are_bounded_in_all(
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100_000)
     store = store_of(folder)
-    (folder.path / "activity").touch()  # no folder
+    (folder.path / "activity").touch()  # a file in the folder's place
     for number in range(20):
         store.add(ended(number, prompt="\N{OTTER}" * 4000))
         await store.flush()
@@ -239,7 +239,7 @@ async def test_what_comes_while_a_disk_hangs_is_bounded(folder: StateFolder, mon
 async def test_a_small_disk_is_left_to_logins(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Requests are kept in a quarter of it, and never in its last megabytes."""
+    """Requests may take a quarter of the disk, but never its last megabytes."""
     real = os.statvfs
     disk = {"f_frsize": 4096, "f_blocks": 64, "f_bavail": LEFT_BYTES // 4096}
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(**disk) if "activity" in str(path) else real(path))
