@@ -1,4 +1,4 @@
-"""What the server takes of aiohttp beyond its documentation: all in one file, and looked for when the daemon starts."""
+"""aiohttp's undocumented parts that the server uses: they are confined to one file, and checked at startup."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def test_the_daemon_says_so_and_does_not_start(tmp_path: Path) -> None:
 #: Files that may use private names of a library, and which ones; None is any.
 MAY: dict[str, set[str] | None] = {
     "handlers/request/aiohttp_internals.py": None,
-    "bridge/answering/conversations.py": {"_Hash"},  # of the type stubs of hashlib: it has no other name
+    "bridge/answering/conversations.py": {"_Hash"},  # from hashlib's type stubs, which have no public name for it
 }
-#: What namedtuple has under such names, and documents.
+#: Names of namedtuple that begin with an underscore but are documented.
 NAMED_TUPLE = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
 
 
 def private_names(nodes: Sequence[ast.AST]) -> Iterator[tuple[int, str]]:
-    """Where private attributes are used, those of modules and those in strings too."""
+    """Yield the names, with their lines, that may be private: attributes, names in strings, modules and imports."""
     for node in nodes:
         match node:
             case ast.Attribute(attr=name, lineno=line):
@@ -101,7 +101,7 @@ def private_names(nodes: Sequence[ast.AST]) -> Iterator[tuple[int, str]]:
 
 
 def own_names(nodes: Sequence[ast.AST]) -> Iterator[str]:
-    """What a file defines itself: functions, fields, and attributes of `self` and of what it makes."""
+    """Yield the names that a file defines itself: functions, classes, variables, and attributes of `self`."""
     for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):

@@ -1,6 +1,6 @@
 """Whatever is sent, the answer is OpenAI's error object or a closed connection, and the next caller is served.
 
-docs/reliability.md, "Bad requests", sums the raw cases up.
+docs/reliability.md, "Bad requests", summarizes the raw HTTP cases.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ERROR_FIELDS = {"message", "type", "param", "code"}
 
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge that still answers a good request when the test is over, and holds nothing."""
+    """A bridge that must still answer a good request after the test, and hold no calls."""
     async with running_bridge(arena, tmp_path / "state") as bridge:
         yield bridge
         answer = await bridge.post(bridge.chat("/say still here"))
@@ -40,14 +40,14 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 
 async def send(bridge: RunningBridge, body: bytes, **headers: str) -> aiohttp.ClientResponse:
-    """POST a chat of so many bytes."""
+    """POST these bytes as a chat."""
     return await bridge.http.post(
         f"{bridge.base_url}/chat/completions", data=io.BytesIO(body), headers={**bridge.headers, **headers}
     )
 
 
 async def error_of(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The error object of an answer, which has all that every answer has."""
+    """Return the error object of an answer, after checking the headers that every answer has."""
     assert answer.content_type == "application/json"
     assert answer.headers["x-request-id"]
     assert answer.headers["Server"] == "lmarena-bridge"
@@ -107,8 +107,8 @@ async def test_a_gzipped_body_is_read(bridge: RunningBridge) -> None:
 
 
 async def test_decoding_takes_no_thread_that_logins_and_files_need(bridge: RunningBridge) -> None:
-    """Nor do many compressed bodies decode at the same time: each may take 32 MiB and more."""
-    assert (await bridge.post(bridge.chat("/say hello"))).status == 200  # the list of models is read
+    """Compressed bodies are also decoded one at a time, since each may take 32 MiB or more."""
+    assert (await bridge.post(bridge.chat("/say hello"))).status == 200  # reads the list of models
     busy = ThreadPoolExecutor(1)
     asyncio.get_running_loop().set_default_executor(busy)
     body, done = gzip.compress(json.dumps(bridge.chat("/say hello")).encode()), threading.Event()
@@ -144,7 +144,7 @@ async def test_a_broken_gzip_is_the_callers_fault(
 
 
 async def in_chunks(size: int) -> AsyncIterator[bytes]:
-    """A body that does not say how long it is."""
+    """A body without a declared length, which is sent in chunks."""
     for _ in range(size // 65536):
         yield b" " * 65536
 
@@ -299,7 +299,7 @@ CANARY = b"canary-bytes"
 
 
 class Raw(NamedTuple):
-    """One answer on a bare socket."""
+    """An answer, read from a raw socket."""
 
     status: int
     head: bytes
@@ -317,7 +317,7 @@ def authorization(bridge: RunningBridge) -> bytes:
 
 @asynccontextmanager
 async def connected(bridge: RunningBridge) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of one's own."""
+    """Open a separate connection."""
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
@@ -334,13 +334,13 @@ async def read_answer(reader: asyncio.StreamReader) -> Raw:
 
 
 async def exchange(bridge: RunningBridge, sent: bytes) -> Raw:
-    """Send bytes on a connection of their own; read one answer."""
+    """Send bytes on a separate connection, and read one answer."""
     async with connected(bridge) as (reader, writer):
         writer.write(sent)
         return await read_answer(reader)
 
 
-#: What is sent, with KEY for a good Authorization header; each holds the canary wherever it can.
+#: Raw requests and the status of the refusal. KEY stands for a good Authorization header; most contain the canary.
 REFUSED = {
     "length and chunks": (CHAT + b"KEYContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     "two lengths": (CHAT + b"KEYContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400),
@@ -397,7 +397,7 @@ async def test_broken_http_is_refused_and_never_quoted(
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
-#: What comes where the next chunk should begin, or its end, or the trailers.
+#: What is sent in place of the next chunk, of its end, or of the trailers.
 BROKEN_CHUNKS = {
     "no size": b"canary-bytes\r\n",
     "no end": b"1\r\n{canary-bytes\r\n",
@@ -412,7 +412,7 @@ BROKEN_CHUNKS = {
 async def test_a_chunk_that_breaks_behind_good_ones(
     broken: bytes, bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whoever reads the body is told at once; `body_timeout` is not waited for."""
+    """The handler that reads the body gets the error at once, without waiting for `body_timeout`."""
     async with connected(bridge) as (reader, writer):
         writer.write(CHAT + authorization(bridge) + b"Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n")
         await reader.readuntil(b"100 Continue\r\n\r\n")  # the handler waits for the body

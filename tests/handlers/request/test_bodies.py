@@ -1,4 +1,4 @@
-"""Codings of a body, and bodies that are not quite JSON in UTF-8, as clients really send them."""
+"""Content codings of bodies, and bodies that are almost JSON in UTF-8, as real clients send them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE = "http://localhost:3000"
 
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge that still answers when the test is over, and holds nothing."""
+    """A bridge that must still answer after the test, and hold no calls."""
     overrides = {"server": {"cors_origins": [PAGE], "max_body_bytes": MIB}}
     async with running_bridge(arena, tmp_path / "state", overrides) as bridge:
         yield bridge
@@ -36,13 +36,13 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 
 def shown(arena: Arena) -> str:
-    """What the model was shown last."""
+    """The user's message in the last call to the site."""
     body: dict[str, Any] = json.loads(arena.calls[-1].body)
     return str(body["userMessage"]["content"])
 
 
 def raw_deflate(data: bytes) -> bytes:
-    """Deflate without zlib's frame, as some clients take the coding's name."""
+    """Compress to raw deflate data without zlib's header, which some clients send as "deflate"."""
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return compressor.compress(data) + compressor.flush()
 

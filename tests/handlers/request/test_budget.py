@@ -15,12 +15,12 @@ from bridge.errors import ApiError, error_headers
 from bridge.tasks import TaskOwner
 from handlers.request.budget import UNCOUNTED_BYTES, ByteBudget, Hold
 
-MB = UNCOUNTED_BYTES + 1  # the smallest that counts
-TURNS = 5  # of the loop, until everyone has gone as far as they can
+MB = UNCOUNTED_BYTES + 1  # the smallest size that counts
+TURNS = 5  # of the loop, after which no task can get any further
 
 
 class Crowd:
-    """Whoever asks a budget of so many times the smallest that counts, each by name; `holds` are those who got in."""
+    """Named requests for multiples of MB from one budget; `holds` has those that have been admitted."""
 
     def __init__(self, tasks: TaskOwner, total: int) -> None:
         self.budget = ByteBudget(total * MB)
@@ -50,7 +50,7 @@ class Crowd:
         await asyncio.wait([self._asking[name]], timeout=5)
 
     async def is_whole(self) -> None:
-        """When all have left, everything is there again: one may hold it all at once."""
+        """Let all requests leave, and check that a single one can then hold the whole budget."""
         await self.leave(*self._leave)
         await asyncio.wait_for(asyncio.gather(*self._asking.values(), return_exceptions=True), 5)
         assert not self.holds
@@ -88,7 +88,7 @@ async def test_requests_wait_in_order_when_the_budget_is_exhausted() -> None:
     async with crowd(4) as them:
         await them.ask("a", 3)
         await them.ask("b", 2)
-        await them.ask("c", 1)  # there would be room
+        await them.ask("c", 1)  # would fit
         assert them.order == ["a"]
         await them.leave("a")
         assert them.order == ["a", "b", "c"]
@@ -141,7 +141,7 @@ async def test_a_request_that_waited_too_long_gets_503() -> None:
         error = them.failed["b"]
         assert (error.status, error.code) == (503, "overloaded")
         assert error_headers(error)["Retry-After"] == "1"
-        assert list(them.holds) == ["a", "c"]  # who stood behind fits
+        assert list(them.holds) == ["a", "c"]  # the next in the queue fits
         await them.is_whole()
 
 
@@ -182,7 +182,7 @@ async def test_a_holder_that_is_cancelled_makes_room() -> None:
 
 
 class Shares:
-    """Requests of some owners, each of so many times the smallest that counts; `inside` are those who got in."""
+    """Requests of several owners for multiples of MB; `inside` has the owners of those that have been admitted."""
 
     def __init__(self, tasks: TaskOwner, total: int) -> None:
         self.budget = ByteBudget(total * MB)
@@ -203,7 +203,7 @@ class Shares:
                 self.inside.remove(owner)
 
 
-#: What one key announces and never sends, in a budget of 16.
+#: Sizes of the bodies that one key announces and never sends, in a budget of 16.
 HOGS: dict[str, tuple[int, ...]] = {
     "eight of the largest": (2,) * 8,
     "many small ones": (1,) * 50,
@@ -234,7 +234,7 @@ async def test_two_that_announce_all_leave_some() -> None:
 
 
 async def test_a_request_does_not_stand_in_its_own_way() -> None:
-    """One that holds much may hold more: what it fetches."""
+    """A request that already holds much may still reserve memory for what it fetches."""
     budget = ByteBudget(16 * MB)
     async with asyncio.timeout(10), budget.hold("a", 6 * MB, timeout=60) as hold:
         await hold.extend(10 * MB)
@@ -286,7 +286,7 @@ def test_never_more_than_there_is_and_first_come_first_served(deeds: list[int | 
                 held = sum(sizes[name] for name in them.holds if name not in released)
                 waiting = [name for name in sizes if name not in them.order and name not in gone]
                 assert held <= total
-                assert not waiting or held + sizes[waiting[0]] > total  # the first does not wait for nothing
+                assert not waiting or held + sizes[waiting[0]] > total  # the first in line does not fit yet
                 assert them.order == sorted(them.order, key=int)
             await them.is_whole()
 

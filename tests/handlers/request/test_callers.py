@@ -1,4 +1,4 @@
-"""Who calls: what a trusted proxy says is believed, hop by hop, and nothing that anybody else says."""
+"""The caller's address and scheme: forwarded headers are believed from trusted proxies only, hop by hop."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def is_stranger(address: IPv4Address | IPv6Address) -> bool:
 def test_no_stranger_is_ever_believed(peer: IPv4Address | IPv6Address, sent: list[str]) -> None:
     alone = nearest_untrusted(str(peer), [], PROXIES)
     assert nearest_untrusted(str(peer), sent, PROXIES) == alone
-    assert nearest_untrusted("10.0.0.1", [*sent, str(peer)], PROXIES) == alone  # what it sent, through a proxy
+    assert nearest_untrusted("10.0.0.1", [*sent, str(peer)], PROXIES) == alone  # the same headers, through a proxy
     assert came_over_tls(str(peer), sent, PROXIES, direct=False) is False
 
 
@@ -111,7 +111,7 @@ def test_no_stranger_is_ever_believed(peer: IPv4Address | IPv6Address, sent: lis
 
 @asynccontextmanager
 async def serving(config: Config) -> AsyncIterator[web.ServerRunner]:
-    """A server that answers with what it thinks of its caller."""
+    """A server that answers with its caller's address and whether the request is secure."""
 
     async def answer(request: web.BaseRequest) -> web.Response:
         return web.Response(text=f"{caller_address(request, config)} {is_secure(request, config)}")

@@ -1,4 +1,4 @@
-"""Undoing a body's coding: whatever was packed comes out again, and what is broken or endless is refused."""
+"""Decoding compressed bodies: packed data is restored, and broken or endless data is refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     "zstd": zstd.compress,
 }
 LIMIT = 1024 * 1024
-#: Longer than any step of decoding, packed and unpacked.
+#: Longer than one step of decoding, both packed and unpacked.
 LONG = random.Random(1).randbytes(300_000) + b" " * 500_000
 
 

@@ -15,7 +15,7 @@ PAGE = "http://localhost:3000"
 DESKTOP = "app://obsidian.md"
 STRANGER = "https://evil.example"
 
-#: What a page may send whether or not it asks for it.
+#: Headers that a page may send whether or not its preflight asks for them.
 ALWAYS_ALLOWED = {
     "authorization",
     "x-api-key",
@@ -92,7 +92,7 @@ async def test_an_allowed_page_may_read_answers_streams_and_errors(bridge: Runni
 @pytest.mark.parametrize("origin", [STRANGER, "null", ""])
 async def test_a_strangers_page_may_read_nothing(origin: str, bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat("hi"), headers={"Origin": origin})
-    assert answer.status == 200  # it showed a key; the browser is who keeps the answer from the page
+    assert answer.status == 200  # its key is valid; keeping the answer from the page is up to the browser
     assert "Access-Control-Allow-Origin" not in answer.headers
     assert answer.headers["Vary"] == "Origin"
 

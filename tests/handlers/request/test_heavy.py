@@ -1,4 +1,4 @@
-"""Heavy work on bodies: one call at a time, and nobody waits for all of another's."""
+"""Heavy work on bodies: one call at a time, and no owner waits for more than one call of another."""
 
 from __future__ import annotations
 

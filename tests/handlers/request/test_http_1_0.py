@@ -17,17 +17,17 @@ from upstream.arena import Arena, Line, Pause, Step
 
 STOP = Line("ad", {"finishReason": "stop"})
 FAILED = Line("a3", "The model is tired")
-#: How long upstream is silent, and after how long of that the bridge says that it lives, in seconds.
+#: How long upstream is silent, and the interval of the bridge's keep-alive comments, in seconds.
 SILENCE, KEEPALIVE = 0.25, 0.05
 
 
 @asynccontextmanager
 async def connected(bridge: RunningBridge) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of one's own; a test that waits for long has failed."""
+    """Open a connection, with a timeout for the whole test."""
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
-        async with asyncio.timeout(10):  # far below the 130 s for which a connection is kept
+        async with asyncio.timeout(10):  # far below the 130 s for which idle connections are kept
             yield reader, writer
     finally:
         writer.transport.abort()
@@ -49,7 +49,7 @@ def request(bridge: RunningBridge, target: str, *fields: str, body: object = Non
 
 @pytest.fixture
 async def lively(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge that soon says that it lives."""
+    """A bridge that soon sends keep-alive comments."""
     overrides = {"stream": {"keepalive_seconds": KEEPALIVE}}
     async with running_bridge(arena, tmp_path / "state", overrides) as bridge:
         yield bridge
@@ -78,7 +78,7 @@ async def test_a_stream_ends_with_its_connection(
         writer.write(request(lively, "/v1/chat/completions", *fields, body=lively.chat("hi", stream=True)))
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         if head.startswith(b"http/1.0 502 ") and end == b"}\n\n":
-            return  # the failure came before the first comment: the next test is about that
+            return  # the failure came before the first comment, as in the next test
         body = await reader.read()
     assert head.startswith(b"http/1.0 200 ")
     assert b"keep-alive" not in head
@@ -110,7 +110,7 @@ async def test_an_answer_with_a_length_keeps_the_connection_where_that_is_asked(
             assert b"connection: keep-alive" in head
             await reader.readexactly(int(head.split(b"content-length: ")[1].split(b"\r\n")[0]))
         writer.write(request(bridge, target))
-        await reader.read()  # which ends
+        await reader.read()  # returns once the connection is closed
 
 
 async def test_a_whole_answer_keeps_the_connection_where_that_is_asked(bridge: RunningBridge) -> None:

@@ -1,4 +1,4 @@
-"""Who joins an answer, for how long it is kept, and how much of it: the table, by a manual clock."""
+"""The table of joinable answers, with a manual clock: who joins, and how much of an answer is kept for how long."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NONE, FIRST, RETRY = RetryMark.NONE, RetryMark.FIRST, RetryMark.RETRY
 
 
 class Timers:
-    """Timers that expire when a test says how late it is."""
+    """Timers that expire when a test advances the clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -40,7 +40,7 @@ class Timers:
 
 
 class Table:
-    """A table, and the answers that have begun there; each has a future in place of its task."""
+    """A table of joinable answers, each with a future in place of its task."""
 
     def __init__(self) -> None:
         self.timers = Timers()
@@ -58,7 +58,7 @@ class Table:
         return True
 
     def joins(self, *, identity: RequestIdentity = IDENTITY, config: Config = CONFIG) -> set[RetryMark]:
-        """Which marks of a request make it join."""
+        """The retry marks with which a request would join."""
         return {mark for mark in RetryMark if self.answers.find(identity, mark, config) is not None}
 
 
@@ -68,7 +68,7 @@ def table() -> Table:
 
 
 def end(answer: JoinableAnswer, *, received: bool = True) -> None:
-    """Its last part has been written, if its caller was still there."""
+    """Complete an answer; `received` says whether its caller was there to receive the end."""
     answer.add(b"end")
     answer.complete()
     answer.received = answer.received or received

@@ -1,4 +1,4 @@
-"""What is kept of a request that has ended: how it was asked, each attempt, how it went; and over a restart."""
+"""The entries of requests that have ended: the request, each attempt and the outcome; they survive a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The caller leaves at any moment: the upstream call ends, nothing stays held, no task goes on, no error is logged."""
+"""Callers that disconnect at any moment: the upstream call ends, and no slot, task or logged error remains."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SECONDS = 1.0
 
 @dataclass
 class Play:
-    """An answer of some lines and then silence; its events tell how far it has come."""
+    """An answer of some lines, followed by silence; its events report the progress."""
 
     lines: tuple[str, ...] = ()
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     said: asyncio.Event = field(default_factory=asyncio.Event)
 
     def script(self, _: Turn) -> AsyncIterator[Step]:
-        """What the arena plays."""
+        """Play the answer, as the arena's script."""
         self.begun.set()
         return self._steps()
 
@@ -45,7 +45,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Moment:
-    """When the caller leaves: `comes` returns when it is there."""
+    """A moment at which the caller leaves; `comes` returns when it has been reached."""
 
     name: str
     comes: Callable[[Caller, Play], Awaitable[object]]
@@ -100,13 +100,13 @@ async def test_nothing_outlives_a_caller(
         await caller.ask(bridge.chat("hello", stream=moment.stream))
         async with asyncio.timeout(SECONDS):
             await moment.comes(caller, play)
-        assert bridge.calls_held == 2  # a slot of the key's, and an account
+        assert bridge.calls_held == 2  # one for the key, and one for the account
         leave(caller)
         line = await request_log.line(SECONDS)
         await asyncio.wait_for(arena.chats[-1].closed.wait(), SECONDS)
     check_gone(line)
     await check_nothing_left(bridge, before, caplog)
-    assert len(arena.chats) == 2  # the first one and this: no further attempt
+    assert len(arena.chats) == 2  # the fixture's and this one, without another attempt
 
 
 @LEAVING
@@ -163,7 +163,7 @@ async def test_nothing_outlives_a_caller_that_leaves_while_its_tokens_are_counte
 async def test_a_caller_that_leaves_once_it_has_the_whole_answer_was_answered(
     arena: Arena, tmp_path: Path, request_log: RequestLog, leave: Callable[[Caller], None], join_repeats: bool
 ) -> None:
-    """As nginx does after each answer. The end of upstream's transport comes a packet later, and is waited for."""
+    """As nginx does after each answer. Upstream's response ends a packet later, and the bridge waits for its end."""
     end = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -177,7 +177,7 @@ async def test_a_caller_that_leaves_once_it_has_the_whole_answer_was_answered(
             await caller.ask(bridge.chat("hello", stream=True))
             await caller.sees(b"data: [DONE]\n\n\r\n0\r\n\r\n")
             leave(caller)
-        await asyncio.sleep(0.1)  # it has been noticed
+        await asyncio.sleep(0.1)  # time for the bridge to notice
         end.set()
         line = await request_log.line(SECONDS)
         assert (line["status"], line["reason"], line["tokens_out"]) == (200, "ok", 1)
@@ -186,14 +186,14 @@ async def test_a_caller_that_leaves_once_it_has_the_whole_answer_was_answered(
 
 
 def check_gone(line: dict[str, object]) -> None:
-    """The request's line says that nobody is to blame."""
+    """Check that the request's log line says that the caller left, without an error code."""
     assert (line["status"], line["reason"], line.get("code")) == (499, "client_gone", None)
 
 
 async def check_nothing_left(
     bridge: RunningBridge, before: set[asyncio.Task[object]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No slot, no account, no task, no complaint."""
+    """Check that no slot, account or task is still in use, and that no error was logged."""
     if new := asyncio.all_tasks() - before:
         _, left = await asyncio.wait(new, timeout=SECONDS)
         assert left == set()

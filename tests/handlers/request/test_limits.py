@@ -1,6 +1,4 @@
-"""docs/behaviour.md, "Errors": a key over its rpm or concurrency, a daemon that is full; and what the
-headers say of it.
-"""
+"""docs/behaviour.md, "Errors": a key over its rpm or concurrency, a full daemon, and the headers about limits."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 
 class Holding:
-    """A model that says its first word and goes on when it is released."""
+    """A model that sends the beginning of its answer, and the rest when it is released."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Semaphore(0)
@@ -41,7 +39,7 @@ class Holding:
 
 @asynccontextmanager
 async def occupied(bridge: RunningBridge, calls: int) -> AsyncIterator[None]:
-    """So many calls under way, which come to a good end."""
+    """Keep this many calls running within the context; afterwards they must succeed."""
     model = bridge.arena.script = Holding()
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(bridge.post(bridge.chat(f"{PROMPT} {at}"))) for at in range(calls)]
@@ -66,7 +64,7 @@ async def test_over_the_rpm(stream: bool, arena: Arena, tmp_path: Path) -> None:
         assert "2 requests in a minute" in error["message"]
         assert answer.headers["x-bridge-reason"] == "rate_limited"
         assert 58 <= int(answer.headers["Retry-After"]) <= 60
-        assert answer.headers["x-should-retry"] == "false"  # above 20 s an SDK should rather give up
+        assert answer.headers["x-should-retry"] == "false"  # above 20 s, an SDK had better give up
         assert limits_told(answer.headers)[:2] == ("2", "0")
         assert len(arena.chats) == 2
 

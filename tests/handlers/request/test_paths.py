@@ -1,4 +1,4 @@
-"""Misspelled paths: which ones are served, and what a 404 says of the others."""
+"""Misspelled paths: which ones are served, and what a 404 says about the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from handlers.request.paths import hint, served_path
 
 
 async def status_of(bridge: RunningBridge, target: str, body: str | None = None) -> int:
-    """Ask for a target exactly as it is spelled, which no client library would."""
+    """Request a target exactly as it is spelled; client libraries would normalize it."""
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     with closing(writer):

@@ -1,4 +1,4 @@
-"""docs/behaviour.md, "Waiting": with `limits.queue_seconds` a request waits for a place, by key in turn."""
+"""docs/behaviour.md, "Waiting": with `limits.queue_seconds`, requests wait for a slot, and the keys take turns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 
 class Held:
-    """A model whose answers go on as they are released, in the order in which they were asked for."""
+    """A model whose answers pause until the test releases them; `next` returns them in order of arrival."""
 
     def __init__(self, arena: Arena) -> None:
         self.asked: asyncio.Queue[tuple[str, asyncio.Event]] = asyncio.Queue()
@@ -43,7 +43,7 @@ class Held:
         yield STOP
 
     async def next(self) -> tuple[str, asyncio.Event]:
-        """What the site is asked next, and the event that lets it go on."""
+        """Return the next prompt that reaches the site, and the event that releases its answer."""
         async with asyncio.timeout(30):
             return await self.asked.get()
 
@@ -55,13 +55,13 @@ def model(arena: Arena) -> Held:
 
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge whose key may ask for one answer at a time, and wait for it."""
+    """A bridge whose key may have one running request, while others wait."""
     async with running_bridge(arena, tmp_path / "state", LONG, key_options={"concurrency": 1}) as bridge:
         yield bridge
 
 
 async def wait_in(bridge: RunningBridge, number: int) -> None:
-    """Wait until so many requests wait."""
+    """Wait until the queue has this many requests."""
     await until(lambda: len(bridge.app[CALL_QUEUE]) == number, within=30)
 
 
@@ -212,7 +212,7 @@ async def test_several_answers_to_one_request_wait_once(bridge: RunningBridge, m
 @streamed_and_not
 async def test_a_rest_of_all_accounts_is_waited_for(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", LONG) as bridge:
-        for seconds in ("1", "0"):  # 0 is tried again after one
+        for seconds in ("1", "0"):  # with 0, the bridge tries again after a second
             arena.faults.arm("rate_limited", retry_after=seconds)
             async with asyncio.TaskGroup() as group:
                 asked = [group.create_task(ask(bridge, f"/say answer {number}", stream=stream)) for number in range(3)]

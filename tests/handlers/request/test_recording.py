@@ -1,4 +1,4 @@
-"""A recorded request: both sides are in its file; one that is not recorded goes its usual way."""
+"""Recording: the file of a recorded request has both sides, and requests that are not recorded are unaffected."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def test_recordings_share_the_names_of_the_models(tmp_path: Path) -> None:
         first, second = (bridge.app[RECORDER].kept(f"call-{number}") for number in range(2))
     assert first is not None
     assert second is not None
-    assert first.public_names  # 32 KiB where the site lists 320 models, which the size of a recording does not include
+    assert first.public_names  # 32 KiB for 320 models, which do not count towards the size of a recording
     assert first.public_names is second.public_names
 
 
@@ -146,7 +146,7 @@ async def test_a_recorded_body_counts_while_its_request_runs(leaves: bool, tmp_p
             body = io.BytesIO(json.dumps({**bridge.chat("hello"), "ignored": "x" * size}).encode())
             asking = tasks.spawn(bridge.post(body, headers={"x-bridge-join": "false"}), name="ask")
             async with asyncio.timeout(20):
-                while not arena.chats:  # noqa: ASYNC110 — nothing tells of it
+                while not arena.chats:  # noqa: ASYNC110 — there is no event for it
                     await asyncio.sleep(0.01)
             assert TOTAL_BYTES - budget.free >= size
             if leaves:
@@ -155,9 +155,9 @@ async def test_a_recorded_body_counts_while_its_request_runs(leaves: bool, tmp_p
                 go_on.set()
                 await (await asking).read()
             async with asyncio.timeout(20):
-                while budget.free != TOTAL_BYTES or bridge.calls_held:  # noqa: ASYNC110 — nothing tells of it
+                while budget.free != TOTAL_BYTES or bridge.calls_held:  # noqa: ASYNC110 — there is no event for it
                     await asyncio.sleep(0.01)
-        # It is too large to be kept.
+        # The recording is too large to be kept.
         assert not [each for each in gc.get_objects() if isinstance(each, Material) and len(each.body) >= size]
 
 

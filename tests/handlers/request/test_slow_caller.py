@@ -26,25 +26,25 @@ from upstream.arena import Arena, Line, Step, Turn
 MEGABYTE = 1_000_000
 #: A delta of a character that occurs nowhere else in a stream.
 DELTA = "~" * 4000
-#: What the kernel may hold of an unread answer: little, so that the bridge feels it soon.
+#: The caller's receive buffer: small, so that the bridge soon notices when an answer is not read.
 RECEIVE_BYTES = 4096
 
 
 def speaking(size: int) -> Iterator[Step]:
-    """An answer of so many characters."""
+    """An answer of `size` characters."""
     for _ in range(size // len(DELTA)):
         yield Line("a0", DELTA)
     yield Line("ad", {"finishReason": "stop"})
 
 
 def chat(*, stream: bool) -> dict[str, object]:
-    """A request whose answer the arena's script decides."""
+    """A request that the arena's script answers."""
     return {"model": "glm-5.2", "messages": [{"role": "user", "content": "speak"}], "stream": stream}
 
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon that is a process of its own, so that its memory is its own too."""
+    """A daemon in a separate process, so that its memory can be measured."""
 
     origin: str
     key: str
@@ -72,7 +72,7 @@ async def running_daemon(arena: Arena, path: Path, overrides: Overrides | None =
 
 
 async def test_a_slow_caller_fills_no_memory(arena: Arena, tmp_path: Path) -> None:
-    """40 MB at 4 MB/s, of which the daemon never holds much."""
+    """An answer of 40 MB is read at 4 MB/s, and the daemon never holds much of it."""
     size, per_second = 40 * MEGABYTE, 4 * MEGABYTE
     arena.script = lambda _: speaking(size)
     async with (
@@ -127,7 +127,7 @@ async def test_callers_that_never_read_fill_no_memory(arena: Arena, tmp_path: Pa
 async def test_a_caller_that_never_reads_is_cut_off(
     arena: Arena, tmp_path: Path, request_log: RequestLog, stream: bool
 ) -> None:
-    """Within a few times `write_timeout`: it counts from the last progress, and the kernel takes the first part."""
+    """It takes longer than `write_timeout`, which counts from the last progress: the kernel buffers the first part."""
     arena.script = lambda _: speaking(12 * MEGABYTE)
     async with (
         running_bridge(arena, tmp_path, {"server": {"write_timeout": 0.2}}) as bridge,
@@ -141,7 +141,7 @@ async def test_a_caller_that_never_reads_is_cut_off(
 
 
 async def test_the_end_of_a_body_is_not_waited_for_either() -> None:
-    """All has been written, and nothing is left but its end, when the caller is seen not to read."""
+    """All data has been written, so that only writing the end of the body can show that the caller does not read."""
     ended = asyncio.Event()
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -175,7 +175,7 @@ async def test_the_end_of_a_body_is_not_waited_for_either() -> None:
 
 
 async def reads_to_the_end(caller: Caller) -> bool:
-    """Whether what is left to read ends as a body does, rather than with the connection."""
+    """Whether the rest of the answer has the end of a body, rather than being cut off."""
     try:
         return (await caller.reader.read(-1)).endswith((b"0\r\n\r\n", b"}"))
     except ConnectionResetError:

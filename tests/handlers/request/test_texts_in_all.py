@@ -1,4 +1,4 @@
-"""Texts below what a picture takes count too: all callers' together are bounded, and small ones cost nothing."""
+"""Bodies without pictures count towards the memory budget too, except for those below the smallest size."""
 
 from __future__ import annotations
 
