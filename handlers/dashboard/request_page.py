@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from dataclasses import replace
 from typing import Final
 
 from aiohttp import web
@@ -42,7 +44,7 @@ async def request_page(request: web.Request, login: Login) -> web.StreamResponse
     shown = {
         "entry": entry,
         "running": running,
-        "bars": bars_of(entry),
+        "bars": bars_of(entry if running is None else replace(entry, seconds=time.time() - entry.at)),
         "width": WIDTH,
         "advice": advice_for(entry),
         "conversation": conversation_of(entry),

@@ -95,7 +95,7 @@ async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) 
 
 #: Label → what is written there, and what is said about it.
 WRONG = {
-    "Name": ("<b>", "name"),
+    "Name": ("<b>", "Name: must be"),
     "Requests per minute": ("0", "from 1 to 1\u202f000\u202f000"),
     "Concurrent requests": ("many", "a whole number"),
 }
@@ -116,6 +116,11 @@ async def test_the_rights_of_a_key_are_changed(page: Page, bridge: RunningBridge
     row = page.get_by_role("row", name="laptop")
     await row.get_by_text("Change", exact=True).click()
     await row.get_by_label("Only these models").fill("claude-*")
+    await row.get_by_label("Requests per minute").fill("none")
+    await row.get_by_role("button", name="Save").click()
+    await expect(row.get_by_role("alert")).to_contain_text("Requests per minute: must be a whole number")
+    await expect(row.get_by_role("alert")).to_be_in_viewport()
+    await row.get_by_label("Requests per minute").fill("7")
     await row.get_by_role("button", name="Save").click()
     await expect(row).to_contain_text("claude-*")
     assert await ask(bridge, secret) == (403, "model_not_allowed")

@@ -61,7 +61,9 @@ async def test_nothing_is_called_well_while_the_daemon_is_gone(browser: Browser,
         await expect(page.get_by_role("alert")).to_contain_text("No connection to the bridge since ")
         await expect(page).to_have_title(f"(!) No connection · {name.title()} · LMArena Bridge")
         assert await icon(page) == "icon-alert.svg"
-        assert "well" not in await page.get_by_role("main").inner_text()
+        text = await page.get_by_role("main").inner_text()
+        assert "well" not in text
+        assert "nothing for you to do" not in text
         await context.set_offline(False)
         await page.clock.run_for(4000)
         await expect(page.get_by_role("alert")).to_be_hidden()

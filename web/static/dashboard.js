@@ -77,6 +77,7 @@ function lose(part, heard) {
     part.classList.add("stale");
     const heading = part.querySelector("h1");
     if (heading) heading.textContent = "No connection to the bridge";
+    part.querySelector(".lead")?.remove(); // it explains the former headline
     warn("No connection");
   }
 }

@@ -18,6 +18,7 @@ from leaving import nobody_returns
 from running import RunningBridge, running_bridge
 
 from bridge.activity.store import UNAUTHENTICATED_ENTRIES
+from handlers.dashboard.timeline import WIDTH
 from handlers.request.appkeys import ACTIVITY, STATS
 from upstream.arena import Arena, Line, Step, Turn, Until
 
@@ -236,8 +237,11 @@ async def test_the_page_of_a_request_that_runs(arena: Arena, dashboard: Dashboar
     async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
         address = f"/dashboard/activity/{answer.headers['x-request-id']}"
         await answer.content.readuntil(b"once")
+        await asyncio.sleep(0.5)
         page = await dashboard.get(address)
         assert page.markup.says("running")
+        *_, bar = (found for tag, found in page.markup.elements if tag == "rect" and found["class"] == "bar")
+        assert float(bar["width"]) > WIDTH / 2, "the answer is most of what there has been"
         assert f'data-live="{address}"' in page.text
         (running,) = bridge.app[ACTIVITY].running_newest()
         await dashboard.post("/dashboard/activity", {"number": f"{running.number}"})
