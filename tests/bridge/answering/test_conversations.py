@@ -38,7 +38,7 @@ THIRD = [*SECOND, assistant("Fine."), user("And?")]
 
 
 class Table:
-    """A table, and how the relay uses it. All accounts are usable but those in `resting`."""
+    """A table of conversations, used as the relay does. All accounts are usable except those in `resting`."""
 
     def __init__(self, capacity: int = 100) -> None:
         self.conversations = Conversations(capacity)
@@ -49,7 +49,7 @@ class Table:
         return self.conversations.take(key, model, messages, lambda user_id: user_id not in self.resting)
 
     def answer(self, turn: Turn, text: str, account: str = ACCOUNT) -> str:
-        """Let the turn come to a complete answer; return its evaluation's id."""
+        """Finish the turn with a complete answer and return its evaluation's id."""
         taken = turn.evaluation
         id_ = taken.id if taken else next(self._ids)
         self.conversations.put(Evaluation(id_, account, f"answer-{id_}", turn.asked, turn.answered(text)))
@@ -58,11 +58,11 @@ class Table:
         return id_
 
     def talk(self, messages: list[Message], text: str) -> str:
-        """A whole turn."""
+        """Run a whole turn and return its evaluation's id."""
         return self.answer(self.take(messages), text)
 
     def where(self, messages: list[Message], key: str = KEY, model: str = MODEL) -> tuple[str, str, str | None]:
-        """What a request would be, and why, and to which evaluation; the table stays as it is."""
+        """Return what a request would be, why, and which evaluation it would continue; the table stays unchanged."""
         turn = self.take(messages, key, model)
         if turn.evaluation is None:
             return turn.kind, turn.why, None
@@ -169,7 +169,7 @@ def test_an_edited_answer_is_another(table: Table, given: str, returned: str) ->
 
 @pytest.mark.parametrize("text", ["\n" * 10**6, "<think>" * 10**5, "<think></think>" * 10**5, "\n[1]: x" * 10**5])
 def test_comparing_takes_time_in_proportion_to_the_text(text: str) -> None:
-    """A search for patterns would take the square of it: hours, for these."""
+    """A search with patterns would take quadratic time: hours, for these texts."""
     for edge in ("", "a"):
         assert len(without_footnotes(comparable(edge + text + edge))) <= len(text) + 2
 
@@ -255,7 +255,7 @@ def test_nothing_is_left_of_what_has_gone() -> None:
     assert not conversations._busy
 
 
-# Over restarts
+# Restarts
 
 
 async def test_a_clean_stop_keeps_the_table(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ histories = st.lists(any_message, min_size=1, max_size=4)
 
 
 def compared(messages: list[Message]) -> list[Message]:
-    """The messages without what does not count: ids are numbered, arguments spelled alike."""
+    """Return the messages without the differences that do not count: ids are numbered, arguments spelled alike."""
     ids: dict[str | None, str] = {}
     found = []
     for message in messages:
@@ -339,7 +339,7 @@ def compared(messages: list[Message]) -> list[Message]:
         for call in message.tool_calls:
             number = f"call {len(ids)}"
             ids[call.id or number] = number
-            arguments = call.arguments  # a custom tool's are any text, another's JSON
+            arguments = call.arguments  # free text for a custom tool, otherwise JSON
             if call.kind != "custom":
                 arguments = call.arguments.strip() or "{}"
             calls.append(call._replace(id=number, arguments=arguments))
@@ -356,7 +356,7 @@ def compared(messages: list[Message]) -> list[Message]:
 @a_share(of=10)
 @given(histories, histories)
 def test_different_histories_share_no_digest(one: list[Message], other: list[Message]) -> None:
-    """Different is what a model would be shown differently."""
+    """Histories are different if a model would be shown different prompts."""
     table = Table()
     assume(prompt(compared(one)) != prompt(compared(other)))
     turns = table.take(one), table.take(other)
@@ -369,7 +369,7 @@ def test_different_histories_share_no_digest(one: list[Message], other: list[Mes
 def test_a_follow_up_has_exactly_the_history_of_its_request(
     seen: list[Message], answer: str, question: str, at: int, edited: Message
 ) -> None:
-    """What the model has seen, and the last turn, are the request's messages; with one of them edited they are not."""
+    """A request is a follow-up exactly if its earlier messages are equal and its last one can be sent alone."""
     table = Table()
     id_ = table.talk(seen, answer)
     messages = [*seen, assistant(answer), user(question)]

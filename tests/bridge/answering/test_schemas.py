@@ -1,4 +1,4 @@
-"""JSON Schema: what is invalid is named by its path, what does not fit too, and no schema takes hours."""
+"""JSON Schema: invalid schemas and values are reported with their path, and no check takes hours."""
 
 from __future__ import annotations
 
@@ -160,11 +160,11 @@ def test_an_invalid_schema_is_an_error() -> None:
 
 
 def test_patterns_do_not_run_away() -> None:
-    """Python's own `re` would take longer than the universe has."""
+    """Python's own `re` would take longer than the age of the universe."""
     assert first_misfit({"pattern": "^(?=a)(a+)+$"}, "a" * 200 + "!") is not None
 
 
-#: Matches each of which stays within its bound, and is repeated.
+#: Patterns of which each match stays within its bound, but which are matched many times.
 BACK = {"not": {"pattern": r"(?=(a+))a*b\1"}}
 STATES = {"pattern": "[ab]*a[ab]{900}c"}
 

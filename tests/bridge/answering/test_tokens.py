@@ -1,6 +1,6 @@
-"""The estimate of tokens: near o200k_base, and the same however the text was cut.
+"""The token estimate is close to o200k_base and does not depend on how the text is cut.
 
-The samples are not those that the weights were fitted on.
+The weights were fitted on other samples than these.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ MIXES = {
 @pytest.fixture(scope="module")
 def o200k() -> Callable[[str], int]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # it reads its table by an old way of importlib
+        warnings.simplefilter("ignore", DeprecationWarning)  # it loads its table with a deprecated API of importlib
         encoding = import_module("bpe_openai").get_encoding("o200k_base")
     return lambda text: len(encoding.encode_ordinary(text))
 

@@ -1,4 +1,4 @@
-"""Conversations with tools: an agent's turns are follow-ups, whatever its client spells in another way."""
+"""Conversations with tools: an agent's turns are follow-ups, even if its client spells the history differently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def result(text: str, call_id: str | None, name: str | None = None) -> Message:
 
 @dataclass
 class Table:
-    """A table, and how the relay uses it."""
+    """A table of conversations, used as the relay does."""
 
     conversations: Conversations = field(default_factory=lambda: Conversations(1000))
     _ids: Any = field(default_factory=lambda: count(1))
@@ -42,7 +42,7 @@ class Table:
         return self.conversations.take("key", "model", join_answers(tuple(messages)), lambda _: True, told)
 
     def talk(self, messages: list[Message], text: str, *calls: ToolCall, told: str = TOLD) -> str:
-        """A whole turn, answered by a text and calls."""
+        """Run a whole turn, answered by a text and calls; return its evaluation's id."""
         turn = self.take(messages, told)
         id_ = turn.evaluation.id if turn.evaluation else f"evaluation-{next(self._ids)}"
         answered = turn.answered(text, calls)
@@ -52,7 +52,7 @@ class Table:
         return id_
 
     def where(self, messages: list[Message], told: str = TOLD) -> tuple[str, str]:
-        """What a request would be, and why; the table stays as it is."""
+        """Return what a request would be and why; the table stays unchanged."""
         turn = self.take(messages, told)
         if turn.evaluation:
             self.conversations.release(turn.evaluation)
@@ -114,7 +114,7 @@ def spelled(**other: Any) -> Message:
     return assistant("Let me see.", LOOK._replace(**other), GO)
 
 
-#: What clients change between two turns.
+#: Changes that clients make between two turns.
 SAME: dict[str, list[Message]] = {
     "white space in arguments": [spelled(arguments='{"at":"it","n":3}'), *RESULTS],
     "the order of arguments": [spelled(arguments='{"n": 3, "at": "it"}'), *RESULTS],
@@ -285,9 +285,9 @@ FORMAT: dict[str, tuple[Any, Any]] = {
     "strict": (False, True),
     "description": ("", "A form."),
 }
-#: What neither a prompt nor a digest has: it says how an answer is checked.
+#: Fields in neither the prompt nor the digest: they only say how an answer is checked.
 NOT_SHOWN = {("Tool", "checkable"), ("JsonFormat", "strict")}
-#: What a prompt shows and a digest leaves out: ids are labels, and a result counts by the call that it answers.
+#: Fields that only the prompt shows: ids are labels, and a result counts by the call that it answers.
 LABELS = {("ToolCall", "id"), ("Message", "tool_call_id")}
 
 
@@ -297,7 +297,7 @@ def test_the_table_names_every_field() -> None:
 
 
 def histories(kind: str, field: str) -> list[tuple[list[Message], str]]:
-    """Two requests that differ in one field."""
+    """Return requests that differ in one field only."""
     if kind == "ToolCall":
         calls = [LOOK._replace(**{field: value}) for value in CALL[field]]
         return [([user("hi"), assistant("", call), user("so?")], "") for call in calls]
@@ -336,7 +336,7 @@ def test_what_is_shown_is_in_the_digest_and_nothing_else(kind: str, name: str) -
 
 
 def test_a_results_id_is_a_label() -> None:
-    """It is shown as the client spelled it; which call it answers is what counts."""
+    """The id is shown as the client spelled it; what counts is the call that the result answers."""
     one = [user("hi"), assistant("", LOOK), result("blue", "call_1")]
     other = [user("hi"), assistant("", LOOK._replace(id="x")), result("blue", "x")]
     assert prompt(one).replace("call_1", "x") == prompt(other)

@@ -1,4 +1,4 @@
-"""A list of messages as one prompt: every text verbatim, all of them in order, nothing else but headings."""
+"""Messages as one prompt: every text verbatim and in order, with nothing added but headings."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ any_message = st.one_of(
 @a_share(of=4)
 @given(st.lists(any_message, max_size=6))
 def test_all_texts_stand_verbatim_and_in_order(messages: list[Message]) -> None:
-    """Names too, and arguments as they were spelled where they are JSON."""
+    """This includes names and arguments of calls; arguments that are JSON keep their spelling."""
     written, at = prompt(messages), 0
     for message in messages:
         for text in (message.text, *map(call_block, message.tool_calls)):

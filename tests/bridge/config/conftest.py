@@ -1,4 +1,4 @@
-"""A folder without a configuration."""
+"""A fixture that runs a test in a folder without a configuration."""
 
 from __future__ import annotations
 

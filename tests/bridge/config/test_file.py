@@ -1,5 +1,5 @@
-"""bridge.toml in bad moments: whatever is in its place, reading ends at once and says what it is; and what a daemon
-reads again is believed only if it is whole."""
+"""Faults of bridge.toml: whatever is in its place, reading ends at once and reports it; and a daemon that reads the
+file again accepts it only if it is complete."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_number_of_reported_problems_is_bounded(path: Path) -> None:
     assert lines[-1].endswith(f"{10_000 - MAX_PROBLEMS:,} more problems")
 
 
-# --- what is no file ---
+# --- paths that are not files ---
 
 
 PLACED: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -105,7 +105,7 @@ def test_dev_null_is_an_empty_file() -> None:
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[Path, int]]:
-    """A pipe's name, as the shell's <(…) has it, and the end to write to."""
+    """The path of a pipe, as the shell's <(…) passes it, and the descriptor of its writing end."""
     reading, writing = os.pipe()
     yield Path(f"/dev/fd/{reading}"), writing
     os.close(reading)
@@ -142,7 +142,7 @@ def test_a_disk_that_refuses_for_now_is_no_bad_configuration(
         load(path, {})
 
 
-# --- read again ---
+# --- reloading ---
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def source(path: Path) -> ConfigSource:
 
 
 def put(path: Path, text: str) -> None:
-    """Put a text there, as it was long ago: nobody is writing it."""
+    """Write a file with an old modification time, so that it does not look as if it were being written."""
     path.write_text(text)
     os.utime(path, (0, 0))
 
@@ -223,7 +223,7 @@ def test_what_was_found_once_is_read_again(path: Path, monkeypatch: pytest.Monke
 def test_a_file_that_is_being_written_is_waited_for(
     path: Path, source: ConfigSource, monkeypatch: pytest.MonkeyPatch, cuts: int
 ) -> None:
-    """Another text, of which no beginning could be told from a whole one, comes in pieces."""
+    """The new text arrives in pieces, and each of its beginnings could pass for a complete file."""
     text = "[limits]\nrpm = 8\nconcurrency = 8\nstreams = 800\n[server]\nport = 9000\n"
     lines = text.splitlines(keepends=True)[:cuts]
     path.write_text("".join(lines))

@@ -1,4 +1,4 @@
-"""What is wrong in a configuration, and where: each problem is named, all at once, without a secret."""
+"""Problems in a configuration: all are reported at once, each with its place and without a secret."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def test_any_value_of_a_key_is_read_or_reported(name: str, value: object) -> Non
     section, key = name.split(".")
     told = []
     try:
-        hash(Config.read({section: {key: value}}))  # whose values cannot be changed, either
+        hash(Config.read({section: {key: value}}))  # hashable, since its values are immutable too
     except ConfigError as error:
         told = [problem.key for problem in error.problems]
     assert all(where == "server.tls_key" or where.startswith(name) for where in told)
@@ -222,7 +222,7 @@ def test_every_range_admits_its_ends_and_no_more(name: str) -> None:
         return
     low, high = int(bounds[3]), int(bounds[4])
     smallest = low if bounds[2] == "from" else 0.001
-    for value in (smallest, high) if name != "server.workers" else (1,):  # more needs Redis
+    for value in (smallest, high) if name != "server.workers" else (1,):  # more workers need Redis
         assert getattr(getattr(load(write(f"[{section}]\n{key} = {value}"), {}), section), key) == value
     for value in (low - 1 if bounds[2] == "from" else low, high + 1):
         assert name in complaint(f"[{section}]\n{key} = {value}")

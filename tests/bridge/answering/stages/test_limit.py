@@ -1,4 +1,4 @@
-"""An answer has at most so many tokens, exactly as usage counts them."""
+"""An answer has at most the allowed number of tokens, exactly as usage counts them."""
 
 from __future__ import annotations
 

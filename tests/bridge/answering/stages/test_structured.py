@@ -1,4 +1,4 @@
-"""An answer that is to be JSON: nothing but JSON reaches the caller, and only JSON that fits."""
+"""Answers that must be JSON: the caller receives nothing but JSON, and only JSON that fits."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_json_that_is_nearly_right_is_mended(text: str, value: object) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_raw_control_characters_in_strings_are_escaped(streamed: bool) -> None:
-    """Models write them; what the SDKs parse JSON with refuses them."""
+    """Models write them, but the JSON parsers of the SDKs refuse them."""
     text = '{\n\t"name": "A\nd\\\\\ta\\"\r\n", "tags":\n[1]}'
     escaped = '{\n\t"name": "A\\nd\\\\\\ta\\"\\r\\n", "tags":\n[1]}'
     assert json.loads(escaped) == {"name": 'A\nd\\\ta"\r\n', "tags": [1]}
@@ -220,9 +220,9 @@ def test_what_a_stream_has_told_of_its_json_is_counted_while_it_is_kept() -> Non
 @pytest.mark.parametrize("piece", [" ", "\n", "\n ", "`", "`` ", '\\"', "{", "```\n"])
 @pytest.mark.parametrize("streamed", [True, False])
 def test_an_answer_that_repeats_itself_is_read_in_time(before: str, piece: str, streamed: bool) -> None:
-    """Models that are to write JSON are known for white space without end; the search would hold all threads."""
+    """Models that write JSON are known to repeat white space endlessly; a slow search would block all threads."""
     stage = JsonStage(JsonFormat(SCHEMA), streamed=streamed)
     began = time.thread_time()
     stage.feed([text_delta(before + piece * (20_000 // len(piece)))])
     stage.conclude(cut=False, may_ask=True)
-    assert time.thread_time() - began < 2  # 0.2 at most on a machine of 2026; the square took 5
+    assert time.thread_time() - began < 2  # 0.2 at most on a machine of 2026; a quadratic search took 5

@@ -1,4 +1,4 @@
-"""How many blocks an answer may have, and how long reading them may take, whatever stands in them."""
+"""Limits on the number of blocks in an answer and on the time to read them, whatever they contain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.answering.tools.budget import MAX_BLOCKS, MAX_MENDED_IN_ALL
 from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.reading import Reading, read
 
-#: What reading may take in seconds of CPU; it takes 0.4 at most on a machine of 2026.
+#: The longest that reading may take, in seconds of CPU; it takes 0.4 at most on a machine of 2026.
 LONGEST = 4.0
 
 
@@ -42,7 +42,7 @@ def test_more_blocks_than_any_answer_has_call_nothing() -> None:
     assert reading.wrong[0].startswith("There are too many calls")
 
 
-#: Blocks that are not as they should be, and so are looked for to the end of the answer.
+#: Malformed blocks, whose ends are searched for to the end of the answer.
 BAD = {
     "not closed": '<|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{"city":"Paris"}\n',
     "no JSON": "<tool_call>\n{{{\n</tool_call>\n",
@@ -53,7 +53,7 @@ BAD = {
     "a parameter without an end": '<invoke name="get_weather"><parameter name="city">Paris\n',
     "a fence without an end": "```\n<tool_call>\n",
 }
-#: What is read again and again where the strings in it are looked for at each of their marks.
+#: Text that is read repeatedly if a string is searched for at each of its quotation marks.
 LONG_STRINGS = {
     "escaped quotation marks": '\\"',
     "escaped single ones": "\\'",
@@ -76,7 +76,7 @@ def test_a_long_string_without_an_end_is_read_in_time(before: str, quote: str, p
     read_within_bounds(text + piece * (50_000 // len(piece)))
 
 
-#: Blocks that stop at a place where white space may stand.
+#: Blocks that break off where white space is allowed.
 STOPPED = {
     "a name in brackets": "[TOOL_CALLS]get_weather",
     "an id in brackets": "[TOOL_CALLS]get_weather[CALL_ID] a",
@@ -111,4 +111,4 @@ def test_a_large_schema_is_prepared_once() -> None:
     began = time.thread_time()
     reading = read(f"{block([('get_weather', {'city': 'Paris'})])}\n" * 700, 0, OfferedTools(tools))
     assert len(reading.calls) == 700
-    assert time.thread_time() - began < 1.5  # 4 ms for each would be twice that
+    assert time.thread_time() - began < 1.5  # preparing it for each call takes 4 ms, in total twice as long

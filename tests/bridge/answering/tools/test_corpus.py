@@ -1,4 +1,4 @@
-"""A thousand tools with schemas of many shapes, each called rightly in a random form: read back equal, all of them."""
+"""A thousand tools with schemas of many shapes, each called in a random form: every call is read back equal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXTS = (
 
 
 class Maker:
-    """Makes schemas, and values that fit them, from a seed."""
+    """A seeded generator of schemas, and of values that fit them."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -50,7 +50,7 @@ class Maker:
         return "p" + "".join(self.random.choices(chars, k=self.random.randrange(1, 12)))
 
     def schema(self, depth: int, defs: dict[str, Any]) -> tuple[dict[str, Any], Callable[[], Any]]:
-        """Make a schema, and what makes a value that fits it."""
+        """Make a schema, and a function that makes values for it."""
         simple: list[Callable[[], tuple[dict[str, Any], Callable[[], Any]]]] = [
             lambda: ({"type": "string"}, lambda: self.random.choice(TEXTS)),
             lambda: (
@@ -120,7 +120,7 @@ class Maker:
         return {"$ref": f"#/$defs/{name}"}, make
 
     def tool(self, number: int) -> tuple[Tool, Callable[[], dict[str, Any]]]:
-        """Make a tool, and what makes arguments for it; one in fifty has a hundred parameters."""
+        """Make a tool, and a function that makes arguments for it; one tool in fifty has a hundred parameters."""
         defs: dict[str, Any] = {}
         size = 100 if number % 50 == 0 else self.random.randrange(1, 8)
         schema, make = self._object(0 if size == 100 else 3, defs, size)

@@ -1,4 +1,4 @@
-"""Each form in which models write calls is read as the one asked for: whole, byte by byte, over any cut."""
+"""Each form in which models write calls is read: whole, byte by byte, and cut at any places."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_form_is_read_without_text_before_it(form: str) -> None:
 def test_each_form_is_read_byte_by_byte(form: str) -> None:
     answer = read(list(BEFORE + FORMS[form](CALLS)))
     assert_read(answer)
-    assert "".join(answer.deltas) == "Let me look."  # before the answer has ended
+    assert "".join(answer.deltas) == "Let me look."  # streamed before the answer has ended
 
 
 @every_form
@@ -76,7 +76,7 @@ def test_one_call_is_read_in_each_form(form: str) -> None:
     assert answer.called == READ[:1]
 
 
-# The texts of two forms are made by replacing what would stand in these arguments too.
+# Two forms are left out: their texts are made by replacements that would change these arguments too.
 @pytest.mark.parametrize("form", sorted(FORMS.keys() - {"nearly right JSON", "closing tag missing at the end"}))
 def test_a_call_is_read_whose_arguments_hold_a_closing_tag_and_a_marker(form: str) -> None:
     text = "a </tool_call> <tool_call> ``` </x> [TOOL_CALLS] b"
@@ -163,7 +163,7 @@ def test_json_with_a_long_string_is_mended_around_it(json_text: str) -> None:
 
 
 def test_a_long_string_in_single_quotation_marks_is_read() -> None:
-    """As Python writes it, which models fall back into."""
+    """Models sometimes write a Python dictionary in place of JSON."""
     text = repr({"name": "get_weather", "arguments": {"city": LONG + '"'}})
     assert "'print(\"it\\'s fine\")" in text
     ((_, arguments),) = read(f"<tool_call>\n{text}\n</tool_call>").called
@@ -180,7 +180,7 @@ def test_what_is_too_long_to_be_mended_is_said(city: str) -> None:
 
 @pytest.mark.parametrize("arguments", ['{"n": 1e999}', "{'n': 1e999}", '{"n": [-1e999,]}'])
 def test_a_number_that_is_too_large_for_a_float_is_not_passed_on(arguments: str) -> None:
-    """Written again it would be `Infinity`, which is not JSON."""
+    """Serialized again, it would become `Infinity`, which is not JSON."""
     text = f'<tool_call>{{"name": "now", "arguments": {arguments}}}</tool_call>'
     answer = read(text)
     assert (answer.called, answer.text) == ([], text)
@@ -190,7 +190,7 @@ def test_a_number_that_is_too_large_for_a_float_is_not_passed_on(arguments: str)
 
 
 def test_half_a_character_is_replaced() -> None:
-    """As in texts: many JSON parsers refuse a lone surrogate, even escaped."""
+    """Many JSON parsers refuse a lone surrogate, even an escaped one."""
     text = '<tool_call>{"name": "now", "arguments": {"a": "\\ud83d", "b": "\\ud83d\\ude00"}}</tool_call>'
     assert read(text).called == [("now", '{"a":"\ufffd","b":"😀"}')]
 
@@ -258,7 +258,7 @@ def test_values_in_xml_are_read_by_the_schemas_type() -> None:
         "unknown": "a &amp; b",
         "number or string": 12,
         "word or number": "twelve",
-        "version": "1.10",  # a number would lose the nought
+        "version": "1.10",  # as a number it would lose its last zero
         "whole or string": "1.5",
         "listed or number": "12",
         "listed": 1,
@@ -312,14 +312,14 @@ def test_an_answer_that_is_cut_in_a_block_calls_nothing(form: str) -> None:
     for end in range(len(text)):
         answer = read(f"{BEFORE}{text[:end]}", finish="length")
         assert answer.finish in ("length", "tool_calls")
-        if answer.calls:  # what was cut off is no part of a call
+        if answer.calls:  # only calls that are complete
             assert answer.called in (READ[:1], READ)
         assert answer.text.startswith("Let me look.")
 
 
 @every_form
 def test_text_before_a_call_is_hardly_delayed(form: str) -> None:
-    """What may be a marker waits, and white space, and nothing else: never more than the longest marker is behind."""
+    """Only a possible marker and white space are held back, and never more than the length of the longest marker."""
     text = "Plain words before it, (a) < b, <b>, c[1] {x} and `code`: a<|b, [x], </x>.\n" * 2
     stage = ToolsStage(offering())
     sent = come = ""

@@ -1,4 +1,4 @@
-"""What a model is told about tools and the form of its answer: the whole wording, once, and what changes it."""
+"""The instructions to a model about tools and the form of its answer: the whole wording, and the parts that vary."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_nothing_is_asked_for() -> None:
 
 
 def rules(**choice: Any) -> list[str]:
-    """The last lines of what is said about two tools."""
+    """Return the rules in the instructions for two tools, from the third on."""
     tools = Tools((WEATHER, PATCH), **({"allowed": BOTH} | choice))
     return [line for line in instructions(tools, None).split("\n") if line.startswith("- ")][2:]
 

@@ -1,4 +1,4 @@
-"""JSON that is nearly right: strings are set aside while the rest is mended, and come back as they were."""
+"""JSON that is nearly right: strings are set aside while the rest is mended, and are put back unchanged."""
 
 from __future__ import annotations
 

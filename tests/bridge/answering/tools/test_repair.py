@@ -1,4 +1,4 @@
-"""One repair turn for calls that cannot be read, do not fit, or are missing; and what becomes of it."""
+"""One repair turn for calls that cannot be read, do not fit, or are missing; and its outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is no call stays text: nothing lost, nothing doubled, nothing later than it must be."""
+"""Text that is not a call stays text: none is lost, doubled, or delayed longer than necessary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bridge.answering.tools.call_buffer import CallBuffer
 from bridge.answering.tools.offered import OfferedTools
 from bridge.answering.tools.stage import ToolsStage
 
-#: Pieces of text that markers, fences, calls and prose about them are made of.
+#: Fragments of markers, fences, calls, and prose about them.
 FRAGMENTS = (
     "<",
     "<tool",
@@ -83,7 +83,7 @@ def test_text_without_markers_passes_delta_for_delta(pieces: list[str]) -> None:
             assert passed[0] is event
         come += piece
         sent += "".join([getattr(each, "text", "") for each in passed])
-        assert sent == come.rstrip()  # white space waits for what follows it
+        assert sent == come.rstrip()  # trailing white space is held back until more text comes
     rest = stage.conclude(cut=False, may_ask=True)
     assert sent + "".join([getattr(each, "text", "") for each in rest]) == come
     assert stage.prompt is None
@@ -155,7 +155,7 @@ def test_text_that_merely_speaks_of_calls_stays_text(text: str) -> None:
 
 
 def adversarial() -> dict[str, dict[str, str]]:
-    """Three hundred texts that show each form of call, in each way in which prose shows code."""
+    """Return hundreds of texts that quote each form of call in the ways in which prose quotes code."""
     calls = [("get_weather", {"city": "Paris"})]
     shown = {
         "in a fence": "To call a tool, the model writes:\n\n```\n{}\n```\n\nThat is all.",
@@ -178,7 +178,7 @@ def adversarial() -> dict[str, dict[str, str]]:
         for way, frame in shown.items():
             one_line = " ".join(written.split("\n"))
             if "fence" in form and (("in a" in way and "fence" in way) or way == "in a list"):
-                continue  # a fence in a fence of as many marks ends the outer one
+                continue  # a fence within a fence of the same length ends the outer one
             if form.startswith("bare JSON in a fence") or "`" in one_line:
                 continue
             multi = "fence" in way or way == "in a list"
@@ -211,7 +211,7 @@ def test_an_arbitrary_text_is_no_call(text: str) -> None:
 
 
 def test_json_is_followed_without_reading_it_again_and_again() -> None:
-    """200 KB of arguments in small deltas take no time to speak of: it does not grow with the square."""
+    """Reading 200 KB of arguments in small deltas takes linear time."""
     buffer = CallBuffer(OfferedTools(offering()))
     pieces = ['{"name": "get_weather", "arguments": {"city": "', *["x" * 20] * 10_000, '"}}']
     began = time.process_time()
@@ -234,4 +234,4 @@ def test_text_that_repeats_itself_takes_no_time_that_grows_with_its_square(piece
     began = time.process_time()
     for pieces in ([text], cut_at(text, range(0, len(text), 50))):
         assert not read(pieces).calls
-    assert time.process_time() - began < 20  # a second, mostly; its square would be minutes
+    assert time.process_time() - began < 20  # usually one second; quadratic time would be minutes

@@ -1,4 +1,4 @@
-"""What looking through text for calls takes of one turn of the loop, whatever a model or a site writes."""
+"""How long a search for calls holds the event loop, whatever a model or a site writes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tool_forms import offering
 from bridge.answering.tools.call_buffer import CallBuffer
 from bridge.answering.tools.offered import OfferedTools
 
-#: What one read from the site may bring, and what a model that repeats itself sends in small deltas.
+#: The characters in one read from the site, in a repetitive answer, and in each of its small deltas.
 READ_CHARS, MANY_CHARS, SMALL_CHARS = 32 * 1024, 16 * 1024, 8
-#: Seconds of CPU; on a machine of 2026 they are some 0.03 and 0.05.
+#: Limits in seconds of CPU; a machine of 2026 takes about 0.03 and 0.05.
 ONE_READ, SMALL_DELTAS = 0.15, 0.5
 
-#: What may begin something again and again, and each time is none in the end; what stands before NUL comes once.
+#: Text that begins a construct again and again without completing it; the part before a NUL is written once.
 TEXTS = {
     "marks of a fence": "`",
     "tildes": "~",
@@ -40,13 +40,13 @@ TEXTS = {
 
 
 def repeated(text: str, chars: int) -> str:
-    """What is behind NUL (or all) again and again, behind what is before it."""
+    """Repeat the text, or only its part after a NUL behind the part before it, up to this many characters."""
     before, _, piece = text.rpartition("\0")
     return (before + piece * (chars // len(piece) + 1))[:chars]
 
 
 def seconds(pieces: list[str]) -> float:
-    """The CPU time of a thread in which they are taken."""
+    """Return the CPU seconds that it takes to push the pieces."""
     buffer = CallBuffer(OfferedTools(offering()))
     began = time.thread_time()
     for piece in pieces:
