@@ -56,7 +56,7 @@ def main(
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    gc.disable()  # a pause of the load generator would count as the subject's
+    gc.disable()  # a pause for garbage collection here would be counted as the subject's latency
     if profile is not None:
         asyncio.run(_profile(SCENARIOS[profile]))
         return

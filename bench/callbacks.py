@@ -2,8 +2,9 @@
 
     python -m bench.callbacks OUT -m MODULE ARGUMENT…
 
-Runs the module as `python -m` does, and writes the ten longest to OUT at its end, as a JSON array of [seconds, name].
-SIGUSR2 discards those so far. Only the CPU time of the loop's thread counts, so other load does not matter.
+Runs the module like `python -m`, and on exit writes the ten longest callbacks to OUT, as a JSON array of
+[seconds, name]. SIGUSR2 discards those recorded so far. Only the CPU time of the loop's thread counts, so other load
+does not matter.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Longest:
         gc.callbacks.append(self._collect)
 
     def forget(self) -> None:
-        """Discard the callbacks so far."""
+        """Discard the callbacks recorded so far."""
         self._kept.clear()
 
     def write(self, path: Path) -> None:

@@ -19,9 +19,10 @@ _LITELLM: Final = "litellm"
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """One figure of a sample; `targets` are by scenario.
+    """One figure that is computed from a sample; `targets` maps the names of scenarios to targets.
 
-    `added`: the value without a proxy is subtracted. `of_load`: invalid if fewer streams were open than intended.
+    `added`: the value without a proxy is subtracted. `of_load`: the figure is invalid if fewer streams were open than
+    intended.
     """
 
     name: str
@@ -75,7 +76,7 @@ _LATE: Final = _Measure(
     {"hold-2000": Target(at_most=100, unit="ms")},
     of_load=True,
 )
-#: The ratio of LiteLLM's CPU time to the bridge's that is expected, by scenario.
+#: The expected ratio of LiteLLM's CPU time to the bridge's, by scenario.
 _LITELLM_TARGETS: Final = dict.fromkeys(("burst", "natural", "short", "history"), Target(at_least=15))
 
 
@@ -95,7 +96,7 @@ def needs_direct(scenario: Scenario) -> bool:
 
 
 def compared(scenarios: Sequence[Scenario], subjects: Sequence[Subject], samples: Samples, rounds: int) -> Section:
-    """Make the table. The first subject is the one without a proxy, the second a pipe; one is the bridge."""
+    """Make the table. The first subject must be the one without a proxy, the second a pipe; one must be the bridge."""
     names = [subject.name for subject in subjects]
     rows = [_row(scenario, measure, names, samples) for scenario in scenarios for measure in _measures(scenario)]
     notes = [f"medians of {rounds} interleaved rounds; (×): ratio to {names[1]}"]

@@ -1,4 +1,4 @@
-"""Compares the front APIs: what the same chat costs through each of them, beside chat completions."""
+"""Compares the bridge's APIs: the cost of the same chat through each of them, relative to chat completions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bench.scenarios import Play, Scenario
 from bench.subjects import Subject, our_bridge
 from bench.upstream import TEXT
 
-#: In the order in which they are measured in each round; the first is what the others are compared with.
+#: The API with which the others are compared.
 _CHAT: Final = "chat"
 _TARGET: Final = Target(at_most=1.3)
 
-#: Many deltas in one read, deltas one by one, and requests that are hardly more than themselves.
+#: Many deltas in one read, deltas one by one, and requests with short answers, which measure the fixed cost.
 _SCENARIOS: Final = (
     Scenario("burst", "5 streams of 20,000 deltas at once, one after another", "delta", Play(20_000, 0), 5, 1),
     Scenario("paced", "100 streams of 200 deltas, 10 ms apart", "delta", Play(200, 0.01), 100, 100, spread=1),
@@ -28,7 +28,7 @@ _SCENARIOS: Final = (
 
 
 def _subjects() -> dict[str, Subject]:
-    """The bridge, asked through each API. The end of a Responses stream repeats its text: its deltas alone count."""
+    """The bridge, called through each API. A Responses stream repeats its text at the end; only deltas are counted."""
     ours = our_bridge()
     return {
         _CHAT: ours,
@@ -39,7 +39,7 @@ def _subjects() -> dict[str, Subject]:
 
 
 async def spoken(rounds: int, upstream_port: int, say: Callable[[str], None]) -> Section:
-    """Measure each API in each scenario, in rounds that alternate between them."""
+    """Measure each API in each scenario, in rounds that alternate between the APIs."""
     samples: dict[tuple[str, str], list[Sample]] = defaultdict(list)
     for scenario in _SCENARIOS:
         for at in range(rounds):

@@ -19,7 +19,8 @@ from bridge.answering.conversations import CAPACITY
 _ROUNDS: Final = 3
 #: Enough requests to span a few saves of the statistics.
 _REQUESTS: Final = Scenario("growth", "", "request", Play(20, 0), 2000, 8)
-#: Tools of a large agent, with so many bytes of schemas in all; the arguments of one that writes a large file.
+#: The tools of a large agent: their number, the total size of their schemas in bytes, and the size in bytes of the
+#: arguments of a call that writes a large file.
 _TOOLS: Final = 128
 _SCHEMAS: Final = 100_000
 _ARGUMENTS: Final = 200_000
@@ -33,7 +34,7 @@ class _Point:
     size: str
     scenario: Scenario = _REQUESTS
     stored: StoredState = StoredState()  # noqa: RUF009 — frozen
-    target: Target | None = None  # of its cost, beside the smallest's
+    target: Target | None = None  # for the ratio of its cost to that of the smallest size
 
 
 def _points() -> Iterator[_Point]:

@@ -3,10 +3,11 @@
     python -m bench.least [--beside TREE]… [--slices N] [SCENARIO]…
 
 Each tree's daemon answers many short slices of a scenario, in turn with the others. Other programs can only add to a
-slice's CPU time (caches, switches), so the least of many is steady to a few in a hundred, where a mean is not.
+slice's CPU time (caches, switches), so the minimum of many slices is stable to within a few percent, unlike
+their mean.
 
-Counting instructions (valgrind) serves less: a daemon that runs thirty times as slowly does its work of every few
-seconds, such as saving statistics, thirty times as often for a request.
+Counting instructions with valgrind is less useful: it makes the daemon thirty times slower, so that periodic work, such
+as saving statistics, is done thirty times as often per request.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from bench.report import Section
 from bench.scenarios import SCENARIOS, Play, Scenario
 from bench.subjects import our_bridge
 
-#: How many streams a slice has: some 20 ms of CPU time.
+#: How many streams a slice has; they take about 20 ms of CPU time.
 _STREAMS: Final = {"short": 64, "alone": 30, "history": 10, "history-whole": 10, "natural": 10}
 _SCENARIOS: Final = {
     name: replace(SCENARIOS[name], streams=streams, at_once=min(SCENARIOS[name].at_once, streams))
@@ -74,7 +75,7 @@ async def _row(scenario: Scenario, daemons: Sequence[Warm], slices: int) -> list
 
 
 def _later(requests: Callable[[int], bytes], first: int, number: int) -> bytes:
-    """A request with a number of its own, so that no slice repeats a chat of another: the bridge would continue it."""
+    """A request with a unique number, so that no slice repeats a chat of an earlier one, which would be continued."""
     return requests(first + number)
 
 

@@ -21,7 +21,7 @@ class Lost(Exception):
 
 @dataclass(slots=True)
 class Tally:
-    """The results of one run: seconds from each request to its first delta, and from sending each delta to receipt."""
+    """The results of one run: seconds from a request to its first delta, and from sending a delta to receiving it."""
 
     deltas: int = 0
     ttfts: list[float] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Tally:
 async def run(port: int, requests: Requests, scenario: Scenario, mark: bytes = TEXT) -> Tally:
     """Run a scenario against the server on `port`. Raises Lost.
 
-    `mark` stands once in each delta of an answer, and nowhere else.
+    `mark` occurs exactly once in each delta of an answer, and nowhere else.
     """
     tally = Tally()
     work = map(requests, range(scenario.streams))
@@ -39,7 +39,7 @@ async def run(port: int, requests: Requests, scenario: Scenario, mark: bytes = T
         async with asyncio.TaskGroup() as group:
             for at in range(scenario.at_once):
                 group.create_task(_work(port, work, tally, mark, scenario.spread * at / scenario.at_once))
-    except ExceptionGroup as errors:  # anything else than a lost delta or connection is a bug here
+    except ExceptionGroup as errors:  # anything but a lost delta or connection is a bug in the benchmark
         _, others = errors.split((Lost, OSError))
         raise others or Lost(str(errors.exceptions[0])) from errors
     if tally.deltas != scenario.streams * scenario.play.deltas:
@@ -125,7 +125,7 @@ class _Body:
         self._rest = b""
         self._in_body = False
         self._chunked = False
-        self._left = 0  # bytes of the current chunk with its line end, or of the body
+        self._left = 0  # unread bytes of the current chunk with its line end, or of the body
         self._last = False
         self.ended = False
 

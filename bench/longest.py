@@ -36,7 +36,7 @@ class _Case:
     about: str
     run: Callable[[Warm], Awaitable[object]]
     stored: StoredState = USED
-    milliseconds: float = _MILLISECONDS  # the most that a callback may take
+    milliseconds: float = _MILLISECONDS  # the longest that a callback may take
 
 
 def _of(scenario: Scenario, stored: StoredState = USED, milliseconds: float = _MILLISECONDS) -> _Case:
@@ -97,7 +97,7 @@ _CASES: Final = (
 
 
 async def longest(scenarios: Sequence[Scenario], upstream_port: int, say: Callable[[str], None]) -> Section:
-    """Measure the scenarios, and if they are all of them, the heavy cases too."""
+    """Measure the given scenarios and, if these are all that exist, the heavy cases too."""
     cases = [_of(scenario) for scenario in scenarios]
     if len(cases) == len(SCENARIOS):
         cases += _CASES
@@ -128,7 +128,7 @@ async def _longest_of(case: _Case, upstream_port: int) -> tuple[float, str]:
 
 @asynccontextmanager
 async def _timed(out: Path, stored: StoredState, upstream_port: int) -> AsyncIterator[Warm]:
-    """A bridge whose callbacks are timed from now until it ends."""
+    """A bridge whose callbacks are timed from now until it exits."""
     runner = (sys.executable, "-m", "bench.callbacks", str(out))
     async with warm(our_bridge(runner=runner, stored=stored), upstream_port) as bridge:
         for process in bridge.running.processes:

@@ -22,7 +22,8 @@ from bench.subjects import Subject, running
 class Sample:
     """One measurement of `scenario`.
 
-    The subject's CPU time (seconds), its memory growth and peak (bytes); sorted times (seconds).
+    `cpu` is the subject's CPU time; `memory` and `peak` are the growth and the peak of its memory, in bytes. Times are
+    in seconds; `ttfts` and `lateness` are sorted.
     """
 
     scenario: Scenario

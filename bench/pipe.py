@@ -49,5 +49,5 @@ def main(port: int, upstream_port: int, loop: asyncio.AbstractEventLoop) -> None
 
 
 if __name__ == "__main__":
-    library = import_module(sys.argv[3]) if len(sys.argv) > 3 else asyncio  # uvloop is only where LiteLLM is
+    library = import_module(sys.argv[3]) if len(sys.argv) > 3 else asyncio  # uvloop is only in LiteLLM's environment
     main(int(sys.argv[1]), int(sys.argv[2]), library.new_event_loop())

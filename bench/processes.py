@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-#: How long a program may take to listen, and to end, in seconds.
+#: How long a program may take to start listening, and to exit, in seconds.
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 20.0
 
@@ -30,7 +30,7 @@ class Running:
     processes: tuple[psutil.Process, ...]
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, from the process's CPU clock: /proc has a resolution of 10 ms only."""
+        """User and system time so far, from the process's CPU clock: /proc has a resolution of only 10 ms."""
         return sum(time.clock_gettime(~process.pid << 3 | 2) for process in self.processes)  # clock_getcpuclockid(3)
 
     def peak_bytes(self) -> int:

@@ -24,7 +24,7 @@ _WAYS: Final = ("direct", "through SOCKS")
 
 
 async def proxied(rounds: int, upstream_port: int, say: Callable[[str], None]) -> Section:
-    """Measure both ways in turn. Raises Skipped without microsocks."""
+    """Measure the direct way and the way through the proxy in turn. Raises Skipped without microsocks."""
     program = shutil.which("microsocks")
     if program is None:
         raise Skipped("microsocks is not installed")

@@ -1,4 +1,4 @@
-"""Measures what a recording costs the streams that are recorded: the same daemon in turn with it and without."""
+"""Measures the cost of recording streams: one daemon alternates between recording and not recording."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from bench.report import Section, Target
 from bench.scenarios import Play, Scenario
 from bench.subjects import Place, Subject, our_bridge
 
-#: How often a round of `make bench` is repeated: many short rounds, since what is to be seen is small.
+#: How often a round of `make bench` is repeated: many short rounds, since the difference to be measured is small.
 _TIMES: Final = 5
-#: A delta takes 27 bytes in the site's stream, with what frames it: the rounds of either are 10 MB and more.
+#: A delta takes 27 bytes of the site's stream, framing included: all rounds of a scenario amount to 10 MB or more.
 _SCENARIOS: Final = (
     Scenario("one by one", "20 streams of 500 deltas, 10 ms apart", "delta", Play(500, 0.01), 20, 20, spread=0.5),
     Scenario("at once", "2 streams of 50,000 deltas, one after another", "delta", Play(50_000, 0), 2, 1),
 )
 _TARGET: Final = Target(at_most=2, unit="%")
-#: What is kept of ended calls while they are recorded; more than a round's calls take.
+#: The value of `keep_mb` while recording: more than the calls of a round take up.
 _KEEP_MB: Final = 2000
 _RELOADED: Final = "was reloaded"
 _RELOAD_SECONDS: Final = 20.0
 
 
 async def recorded(rounds: int, upstream_port: int, say: Callable[[str], None]) -> Section:
-    """Measure each scenario in rounds; which of the two comes first changes from round to round."""
+    """Measure each scenario with recording and without; which of the two is first alternates between rounds."""
     costs: dict[tuple[str, bool], list[float]] = defaultdict(list)
     for scenario in _SCENARIOS:
         daemon = _Daemon()
@@ -40,9 +40,9 @@ async def recorded(rounds: int, upstream_port: int, say: Callable[[str], None]) 
                 say(f"recorded, {scenario.name}, round {at}: {scenario.about}")
                 for records in (True, False) if at % 2 else (False, True):
                     await daemon.record(bridge, _KEEP_MB if records else 0)
-                    run = replace(scenario, name=f"{scenario.name} {at} {records}")  # a prompt that nobody has sent
+                    run = replace(scenario, name=f"{scenario.name} {at} {records}")  # prompts that were not sent before
                     cost = (await bridge.measure(run)).cpu
-                    if at:  # the first one warms up
+                    if at:  # the first round is a warm-up
                         costs[scenario.name, records].append(cost)
     notes = [
         f"CPU time of the daemon in {rounds * _TIMES} rounds, in which one daemon records all calls and none in turn",
@@ -53,14 +53,14 @@ async def recorded(rounds: int, upstream_port: int, say: Callable[[str], None]) 
 
 
 class _Daemon:
-    """The bridge, which can be told while it runs whether it keeps what it records."""
+    """The bridge, whose recording can be switched on and off while it runs."""
 
     def __init__(self) -> None:
         self._config = Path()
         self._text = ""
 
     def subject(self) -> Subject:
-        """The subject that it is; `our_bridge`, whose configuration is kept."""
+        """The subject: `our_bridge`, whose configuration file is remembered so that `record` can change it."""
         ours = our_bridge()
 
         async def command(place: Place) -> Sequence[str]:
@@ -72,7 +72,7 @@ class _Daemon:
         return replace(ours, command=command)
 
     async def record(self, bridge: Warm, keep_mb: int) -> None:
-        """Let it keep so much of the calls from now on; wait until it says that it has read that."""
+        """Set `keep_mb` in the configuration, and wait until the daemon logs that it was reloaded."""
         log = self._config.with_name("log")
         before = log.read_text().count(_RELOADED)
         self._config.write_text(f"{self._text}[recording]\nkeep_mb = {keep_mb}\n")

@@ -31,7 +31,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One table, its header first, and notes on it."""
+    """A table, whose first row is the header, and notes on it."""
 
     title: str
     table: Sequence[Sequence[str]]

@@ -82,7 +82,7 @@ def _pictures(scenario: Scenario) -> Sequence[str]:
     """Data URLs with the start of a JPEG, the number, and incompressible data."""
     rests = (
         shake_128(b"%d" % at).digest(scenario.picture_bytes - 9) for at in range(scenario.pictures)
-    )  # the start is 3 bytes, the number stands for 6
+    )  # the start of the JPEG is 3 bytes; the number, read as base64, is 6
     return [f"data:image/jpeg;base64,/9j/{_NUMBER.decode()}{b64encode(rest).decode()}" for rest in rests]
 
 
@@ -91,7 +91,7 @@ def _tools(scenario: Scenario) -> list[dict[str, object]]:
 
 
 def _tool(number: int, schema_bytes: int) -> dict[str, object]:
-    """A tool whose schema has about so many bytes: a parameter for every hundred of them."""
+    """A tool whose schema has about `schema_bytes` bytes: one parameter for every hundred bytes."""
     parameter = {"type": "string", "description": "What it is to be done with, in a few words of English."}
     schema = {
         "type": "object",

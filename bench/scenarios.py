@@ -13,8 +13,8 @@ _PLAY: Final = re.compile(rb"play (\d+) deltas ([\d.]+) s apart( in a call)?(?: 
 class Play:
     """Upstream's answer: the number of deltas, sent all at once or `interval` seconds apart.
 
-    If `called`, they are an argument of a call of the request's first tool, sent all at once. What is sent at once has
-    an HTTP chunk for each delta, or chunks of `chunk` bytes that end anywhere in a line.
+    If `called`, the deltas are an argument of a call of the request's first tool, sent all at once. An answer sent at
+    once has one HTTP chunk for each delta, or chunks of `chunk` bytes, which may end in the middle of a line.
     """
 
     deltas: int
@@ -56,8 +56,8 @@ class Scenario:
     pictures: int = 0  # of each request
     picture_bytes: int = 0
     tools: int = 0  # of each request
-    schema_bytes: int = 0  # of each tool, about
-    tools_as_text: bool = False  # the tools stand in the last message instead
+    schema_bytes: int = 0  # of each tool, approximately
+    tools_as_text: bool = False  # the tools are text in the last message instead
     streamed: bool = True
     few: int = 0
     times: int = 1

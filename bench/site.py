@@ -32,7 +32,7 @@ def catalog() -> bytes:
 
 @lru_cache
 def page() -> bytes:
-    """The page with the models, without what the bridge does not read."""
+    """The page with the models, reduced to what the bridge reads."""
     flight = orjson.dumps({"initialModels": _models(), "initialModelAId": MODEL_ID}).decode()
     return b'<html><script src="%b"></script><script>self.__next_f.push([1,%b])</script></html>' % (
         _SCRIPT.encode(),
@@ -74,7 +74,7 @@ def response(content_type: str, body: bytes) -> bytes:
 
 
 def serve(request: bytes | bytearray, origin: str) -> bytes | None:
-    """Answer a call other than for a stream; None for a stream. The storage is at the site's own origin."""
+    """Answer a call that is not for a stream; return None for a stream. The storage is at the site's own origin."""
     if request.startswith(b"GET /_next/"):
         return response("text/javascript", _script())
     if request.startswith(b"GET /nextjs-api/model-catalog "):

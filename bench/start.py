@@ -23,14 +23,14 @@ from bench.subjects import Place, Subject, our_bridge
 _STORED: Final = StoredState(models=True, conversations=1000)
 _READY: Final = b"LMArena Bridge is ready on "
 _START_SECONDS: Final = 60.0
-#: How long to wait for the first reading of the models, and then how long to measure idleness, in seconds.
+#: How long to wait until the models have been read, and then how long to measure the idle bridge, in seconds.
 _SETTLING_SECONDS: Final = 1.5
 _IDLE_SECONDS: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """Seconds from exec to ready, the CPU time of that, and the CPU time per second without traffic afterwards."""
+    """Seconds from exec to ready, the CPU time until then, and the CPU time per second without traffic afterwards."""
 
     ready: float
     cpu: float

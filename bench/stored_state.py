@@ -1,4 +1,4 @@
-"""Creates state folders as they are after more or less use."""
+"""Creates state folders as the bridge leaves them after light or heavy use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DAYS: Final = 730
 class StoredState:
     """The content of a state folder: API keys, models, conversations, and whether there are two years of statistics.
 
-    `password` is the dashboard's. There are always one key and one account, which every request needs.
+    `password` is the dashboard's. There is always a key and an account, which every request needs.
     """
 
     keys: int = 1
@@ -65,7 +65,7 @@ class StoredState:
             await stats_document(state, time.time).save(_two_years(now))
 
 
-#: A bridge in ordinary use, and one whose every table is full.
+#: A bridge in ordinary use, and one in which every table is full.
 USED: Final = StoredState(keys=100, models=True, conversations=1000, statistics=True)
 FULL: Final = StoredState(keys=10_000, models=True, conversations=CAPACITY, statistics=True)
 

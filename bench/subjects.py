@@ -45,10 +45,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """`command` prepares the folder and returns the command line; without it the load goes directly to upstream.
+    """A measured program: `command` prepares its folder and returns its command line; without it, upstream itself.
 
     A subject is started again for every measurement. A `slow` one gets fewer requests, and is started once for all
-    rounds of a scenario. `mark` stands once in each delta that it sends.
+    rounds of a scenario. `mark` occurs exactly once in each delta that it sends.
     """
 
     name: str
@@ -73,7 +73,7 @@ def pipe() -> Subject:
 
 
 def pipe_on_uvloop() -> Subject:
-    """The same pipe on uvloop, the stricter baseline; LiteLLM's environment has both."""
+    """The same pipe on uvloop, the stricter baseline, run in LiteLLM's environment, which has aiohttp and uvloop."""
     python = _LITELLM / "bin" / "python"
     if not python.is_file():
         raise Skipped(f"uvloop comes with LiteLLM, which is not installed in {_LITELLM.name}: `make bench` does that")
@@ -94,7 +94,7 @@ def our_bridge(
 ) -> Subject:
     """The bridge as `serve` runs it, from this or another source tree; `runner` precedes `-m bridge`.
 
-    `proxy` is the URL of the one through which it reaches the site.
+    `proxy` is the URL of the proxy through which it reaches the site.
     """
 
     async def command(place: Place) -> Sequence[str]:
@@ -143,7 +143,7 @@ def nginx() -> Subject:
 
 
 def litellm() -> Subject:
-    """LiteLLM's proxy with one worker; upstream sends it the same deltas as OpenAI's frames."""
+    """LiteLLM's proxy with one worker; upstream sends it the same deltas in OpenAI's frames."""
     program = _LITELLM / "bin" / "litellm"
     if not program.is_file():
         raise Skipped(f"LiteLLM is not installed in {_LITELLM.name}: `make bench` does that")

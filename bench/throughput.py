@@ -1,7 +1,7 @@
-"""How many short requests a second one worker answers, and two: with a load and a site that cost next to nothing.
+"""Measures how many short requests per second one worker answers, and how many two workers answer.
 
-Two processors are all that two workers need where everything else is light. So wrk makes the requests, nginx is the
-site, with answers that are part of its configuration, and Redis is on a unix socket.
+Everything but the workers uses as little CPU time as possible, so that two processors suffice for two workers: wrk
+makes the requests, nginx plays the site with an answer in its configuration, and Redis is on a unix socket.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from bench.upstream import answer
 from bench.workers import redis_server, with_children, with_redis
 
 _SHORT: Final = SCENARIOS["short"]
-#: Connections of the load: enough that none of two workers is without a request.
+#: Connections of the load generator: enough that neither of two workers is ever without a request.
 _AT_ONCE: Final = 64
 _SECONDS: Final = 10
 _WARM_UP_SECONDS: Final = 3
@@ -43,7 +43,7 @@ _WORKERS: Final = (1, 2)
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """One measurement: requests, its length, and the CPU time of each part, in seconds; `each` has the workers'."""
+    """The number of requests, the duration and the CPU time of each part, in seconds; `each` has one per worker."""
 
     requests: int
     seconds: float
@@ -76,7 +76,7 @@ async def _measured(workers: int, wrk: str, light: Running) -> _Sample:
     async with redis_server() as (socket, process), running(with_redis(workers, socket), light.port) as bridge:
         redis = Running(0, (process,))
         await _all_ready(bridge.port, workers)
-        await load.run(bridge.port, our_bridge().requests(WARM_UP), WARM_UP)  # which sees that whole answers come
+        await load.run(bridge.port, our_bridge().requests(WARM_UP), WARM_UP)  # fails unless answers are complete
         await _load(wrk, bridge.port, _WARM_UP_SECONDS, 10_000_000)
         parent, *children = (Running(0, (each,)) for each in with_children(bridge.processes[0]))
         parts = (parent, redis, light, *children)
@@ -90,7 +90,7 @@ async def _measured(workers: int, wrk: str, light: Running) -> _Sample:
 
 
 async def _all_ready(port: int, workers: int) -> None:
-    """Wait until all workers serve: the cost of a request does not include their start. Raises TimeoutError."""
+    """Wait until all workers serve, so that their start is not measured as a cost of requests. Raises TimeoutError."""
     headers = {"Authorization": f"Bearer {KEY}"}
     async with asyncio.timeout(_READY_SECONDS), aiohttp.ClientSession(headers=headers) as http:
         ready = 0
@@ -101,9 +101,9 @@ async def _all_ready(port: int, workers: int) -> None:
 
 
 async def _load(wrk: str, port: int, seconds: int, first: int) -> int:
-    """Make requests, numbered from `first`, for so many seconds; return how many were answered. Raises Lost."""
+    """Make requests, numbered from `first`, for a number of seconds; return how many were answered. Raises Lost."""
     request = our_bridge().requests(_SHORT)(98_765_432).decode()
-    text = orjson.dumps(request.replace("%", "%%").replace("98765432", "%08d")).decode()  # a string of Lua's too
+    text = orjson.dumps(request.replace("%", "%%").replace("98765432", "%08d")).decode()  # also a Lua string
     with tempfile.NamedTemporaryFile("w", prefix="bench-", suffix=".lua") as script:
         script.write(
             f"local text, at = {text}, {first}\nfunction request() at = at + 1; return string.format(text, at) end\n"
@@ -138,7 +138,7 @@ async def _load(wrk: str, port: int, seconds: int, first: int) -> int:
 
 @asynccontextmanager
 async def _nginx(folder: Path) -> AsyncIterator[Running]:
-    """Run the site: what the bridge reads when it starts, and one answer to whatever is asked."""
+    """Run the site: it serves what the bridge reads when it starts, and the same answer to every prompt."""
     program = _program("nginx")
     (folder / "catalog").write_bytes(site.catalog())
     (folder / "page").write_bytes(site.page())
@@ -173,7 +173,7 @@ def _program(name: str) -> str:
 
 
 def _of_children() -> float:
-    """CPU time of processes that have ended: of wrk, where no other has meanwhile."""
+    """CPU time of ended child processes; the difference of two calls is wrk's if no other child ended in between."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

@@ -46,7 +46,7 @@ def _chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-#: What stands before and behind the deltas of a call of the first tool (bench/requests.py), escaped for JSON.
+#: The text before and after the deltas of a call of the first tool (bench/requests.py), escaped for JSON.
 _CALL: Final = (
     rb"<tool_call>\n{\"name\": \"tool_0\", \"arguments\": {\"parameter_0\": \"",
     rb"\"}}\n</tool_call>",
@@ -59,8 +59,8 @@ def answer(play: Play) -> bytes:
 
 
 def _pieces(lines: _Lines, play: Play) -> Sequence[bytes]:
-    """The body, a piece for each delta."""
-    texts = [b"%b%d " % (TEXT, at % 10) for at in range(play.deltas)]  # LiteLLM gives up when all are the same
+    """The body of an answer, with one piece for each delta."""
+    texts = [b"%b%d " % (TEXT, at % 10) for at in range(play.deltas)]  # LiteLLM aborts a stream of equal deltas
     if play.called:
         texts = [_CALL[0], *texts, _CALL[1]]
     return [*(lines.before + text + lines.after for text in texts), lines.end]
@@ -68,7 +68,7 @@ def _pieces(lines: _Lines, play: Play) -> Sequence[bytes]:
 
 @lru_cache
 def _whole(lines: _Lines, play: Play) -> bytes:
-    """Build an answer that comes at once; a chunk for each delta, as a server writes them, if `play` does not say."""
+    """Build an answer that is sent at once: in chunks of `play.chunk` bytes or, as servers do, one for each delta."""
     pieces = _pieces(lines, play)
     if play.chunk:
         body = b"".join(pieces)
@@ -85,7 +85,7 @@ class Upstream(asyncio.Protocol):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._received = bytearray()
-        self._missing = 0  # bytes of the body that has begun
+        self._missing = 0  # bytes of the current body that have yet to arrive
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""

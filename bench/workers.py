@@ -1,4 +1,4 @@
-"""Measures what shared state costs and what a second worker brings: files, Redis, and Redis with two workers."""
+"""Measures the cost of shared state and the gain of a second worker: files, Redis, and Redis with two workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bench.stored_state import StoredState
 from bench.subjects import BRIDGE, Place, Skipped, Subject, our_bridge, running
 from bridge.state.documents import StateFolder
 
-#: By name: whether the state is in Redis, and how many workers there are.
+#: The number of workers that share Redis, by name; 0 means one process with its state in files.
 _WAYS: Final = {"files": 0, "redis": 1, "redis, 2 workers": 2}
 _SCENARIOS: Final = (SCENARIOS["short"], SCENARIOS["alone"])
 _START_SECONDS: Final = 20.0
@@ -33,7 +33,7 @@ _START_SECONDS: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """One measurement: its length and the CPU time of each part, in seconds; `ttft` is the median."""
+    """The duration and the CPU time of each part, in seconds; `ttft` is the median time to the first delta."""
 
     seconds: float
     cpu: float
@@ -43,14 +43,14 @@ class _Sample:
 
 
 async def shared(rounds: int, upstream_port: int, say: Callable[[str], None]) -> Section:
-    """Measure the ways in turn. Raises Skipped without redis-server."""
+    """Measure each of `_WAYS` in turn. Raises Skipped without redis-server."""
     samples: dict[tuple[str, str], list[_Sample]] = defaultdict(list)
     for at in range(rounds):
         for way, workers in _WAYS.items():
             say(f"workers, round {at + 1}: {way}")
             async with redis_server() as (redis, server), running(with_redis(workers, redis), upstream_port) as started:
                 await load.run(started.port, our_bridge().requests(WARM_UP), WARM_UP)
-                bridge = Running(started.port, with_children(started.processes[0]))  # the workers have come by now
+                bridge = Running(started.port, with_children(started.processes[0]))  # the workers have started by now
                 for scenario in _SCENARIOS:
                     samples[scenario.name, way].append(await _measure(scenario, bridge, Running(0, (server,))))
     return Section("Redis, and a second worker", list(_rows(samples)), _notes(rounds))
@@ -112,7 +112,7 @@ async def redis_server() -> AsyncIterator[tuple[Path, psutil.Process]]:
 
 
 def with_children(process: psutil.Process) -> tuple[psutil.Process, ...]:
-    """A process and all that it has started."""
+    """A process and all its descendants."""
     return (process, *process.children(recursive=True))
 
 
