@@ -25,6 +25,6 @@ async def asker(arena: Arena) -> AsyncIterator[Asker]:
 
 @pytest.fixture
 async def impatient(arena: Arena) -> AsyncIterator[Asker]:
-    """One that gives a silent answer up soon: for what must fail so, since a busy machine may be silent as long."""
+    """An asker with a short idle timeout, only for tests in which it must expire: a busy machine may exceed it too."""
     async with connected(arena.origin, idle_timeout=0.2) as arena_client:
         yield Asker(arena, arena_client, arena.sign_in())

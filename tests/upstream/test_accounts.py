@@ -1,4 +1,4 @@
-"""The pool of accounts: its choice, and its record of upstream's answers."""
+"""The pool of accounts: which one it chooses, and what it records of upstream's answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Watched:
 
     def __init__(self, *labels: str) -> None:
         self.now = 1_000_000.0
-        self.ahead = 0.0  # of the wall clock, which may be set, before the monotonic clock
+        self.ahead = 0.0  # how far the wall clock, which may be set, is ahead of the monotonic clock
         self.changes = 0
         self.pool = AccountPool(lambda: self.now + self.ahead, self._changed, lambda: self.now)
         arena = Arena()
@@ -176,7 +176,7 @@ def test_a_rest_that_is_learned_after_the_clock_was_set_is_as_long_as_it_says(by
 
 @pytest.mark.parametrize("back", [0.0, 90.0, 18_000.0, 9e5])
 def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None:
-    """The file has the time at which it was written: a clock with an earlier time was set back since."""
+    """The file contains the time at which it was written; a clock with an earlier time has been set back since."""
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
     (saved,) = watched.pool
@@ -185,7 +185,7 @@ def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None
     other.pool.load([saved], saved_at=watched.now)
     (account,) = other.pool
     assert account.cooldown_left("chat", other.now) == pytest.approx(60.0)
-    other.pool.load([saved], saved_at=other.now - 30.0)  # the time since then counts
+    other.pool.load([saved], saved_at=other.now - 30.0)  # the time since the file was saved counts
     (account,) = other.pool
     assert account.cooldowns == {"chat": min(saved.cooldowns["chat"], other.now + MAX_COOLDOWN_SECONDS)}
 

@@ -1,4 +1,4 @@
-"""An answer that is passed on as it arrives: nothing is lost, repeated or reordered, with any kind of end."""
+"""An answer that is passed on as it arrives: nothing is lost, repeated or reordered, however the answer ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from upstream.protocol.events import Event, Failure, Finish, Images, TextDeltas
 
 FINISH = Line("ad", {"finishReason": "stop"})
 HEARTBEAT = Line("a2", [{"type": "heartbeat"}])
-#: A heartbeat, then a pause much shorter than `SHORT_SECONDS`, which four of them exceed.
+#: A heartbeat, and a pause much shorter than `SHORT_SECONDS`; four such pauses are longer.
 BEAT: list[Step] = [HEARTBEAT, Pause(0.3)]
 SHORT_SECONDS = 1.0
 
@@ -52,7 +52,7 @@ class Taker:
 
 
 class Play:
-    """An answer in parts: each is sent after the previous one has been received."""
+    """An answer in parts, each of which is sent when the test calls `part`."""
 
     def __init__(self, arena: Arena, *parts: Sequence[Step]) -> None:
         self._parts = parts
@@ -66,7 +66,7 @@ class Play:
                 yield step
 
     def part(self, number: int) -> None:
-        """Send the next part."""
+        """Send the part with this number."""
         self._go[number].set()
 
 
@@ -198,7 +198,7 @@ async def test_a_flow_after_the_last_batch_does_not_wait_for_the_transport_to_en
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 7])
 async def test_ten_thousand_chunks_in_a_packet_stay_in_order(asker: Asker, arena: Arena, chunk_bytes: int) -> None:
-    """More than one read returns, split anywhere."""
+    """They are more than one read returns, and a read may end anywhere."""
     texts = [f"{number} " for number in range(2_000)]
     body = b"".join(line.encode() for line in deltas(*texts))
     chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]

@@ -182,7 +182,7 @@ async def test_a_few_bytes_besides_the_body_are_accepted() -> None:
 
 
 async def test_unfinished_lines_of_all_answers_share_a_budget() -> None:
-    """As many as the budget allows; the next one fails, and its share is free again."""
+    """As many lines are buffered as the budget allows; the next one fails, and its share becomes available again."""
     budget = MemoryBudget(limit=1024 * KIB)
     site = Site(HEAD + chunk(b'a0:"' + b"x" * 600 * KIB))
 
@@ -288,7 +288,7 @@ async def test_empty_deltas_before_the_first_content_are_not_kept(line: bytes) -
     async with answering(Site(HEAD + chunk(lines) + chunk(TEXT + FINISH))) as answer:
         await answer.begin()
         events = answer._unread
-        assert len(events) < 30_000  # of 180,000: those of the first and of the last read
+        assert len(events) < 30_000  # of 180,000: only those of the first and the last read are kept
         assert isinstance((await events_of(answer))[-1], Finish)
 
 

@@ -94,7 +94,7 @@ async def test_redirects_that_are_not_followed(
 
 
 async def test_a_redirect_loop_ends(asker: Asker, arena: Arena) -> None:
-    await asker.client.page(timeout=5)  # the client knows its path now
+    await asker.client.page(timeout=5)  # now the client knows the page's path
     before = len(arena.calls)
     arena.faults.arm("redirect", None, location=arena.page_path, status=307, on="page")
     with pytest.raises(ProtocolViolated, match="loop"):
@@ -103,7 +103,7 @@ async def test_a_redirect_loop_ends(asker: Asker, arena: Arena) -> None:
 
 
 async def test_a_put_whose_connection_dies_is_not_repeated_by_the_library(asker: Asker, arena: Arena) -> None:
-    """aiohttp repeats idempotent methods once by itself; a regenerate would run twice.
+    """aiohttp by itself repeats idempotent methods once, which would regenerate an answer twice.
 
     Source: docs/reliability.md, "Failing calls".
     """
@@ -145,7 +145,7 @@ async def test_silence_before_the_headers_the_first_line_and_in_the_middle_is_a_
     assert type(silence.value) is TimedOut
     for fault, error, timeout in (("silent_start", SilentAnswer, 1.0), ("silent_middle", TimedOut, 60)):
         arena.faults.arm(fault)
-        last = (await impatient.ask(timeout=timeout))[-1]  # a head that comes at once may be slow on a busy machine
+        last = (await impatient.ask(timeout=timeout))[-1]  # on a busy machine even the head may be late
         assert isinstance(last, Failure)
         assert type(last.error) is error
         await asyncio.wait_for(arena.calls[-1].closed.wait(), 10)
@@ -221,7 +221,7 @@ async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_q
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("arena", [2026], indirect=True)  # there was no such call before
+@pytest.mark.parametrize("arena", [2026], indirect=True)  # the call does not exist in 2025
 async def test_a_cookie_set_by_a_redirect_is_sent_to_its_target(asker: Asker, arena: Arena) -> None:
     session = arena.sign_in(expires_in=100.0)
     asker.credentials = Credentials(session.cookie_value, asker.rotations.append)

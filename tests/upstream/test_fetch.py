@@ -1,7 +1,7 @@
 """Fetching URLs from untrusted callers: no hostile URL leads to a forbidden address.
 
-In these tests the guard is the real one; what it lets through is recorded, and connected to a server of the test's own
-instead. That server listens on loopback, so a connection that went round the guard would show there too.
+These tests use the real guard; connections that it permits are recorded, and go to the test's own server instead. That
+server listens on loopback, so a connection that bypassed the guard would be seen there too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Diverted(socket.socket):
 
     to: tuple[str, int]
 
-    def connect(self, address: Any) -> None:  # noqa: ARG002 - where it was meant to go
+    def connect(self, address: Any) -> None:  # noqa: ARG002 - the intended target
         super().connect(self.to)
 
 

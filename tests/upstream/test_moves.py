@@ -49,7 +49,7 @@ async def is_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> No
     await asyncio.sleep(0.5)
 
 
-#: How an origin behaves that the site has left.
+#: The ways in which an origin may behave after the site has left it.
 DEAD: dict[str, Peer] = {
     "closes": closes,
     "speaks another protocol": speaks_no_http,

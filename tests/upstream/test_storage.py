@@ -32,7 +32,7 @@ async def storing(peer: Peer) -> AsyncIterator[tuple[Storage, str]]:
 
 @pytest.mark.parametrize("size", [0, 1, WRITE_BYTES, WRITE_BYTES + 1, 40 * WRITE_BYTES + 7])
 async def test_a_file_of_any_size_arrives_complete(size: int) -> None:
-    """Above WRITE_BYTES it is sent in pieces, and waits for a slow reader in between."""
+    """A file above WRITE_BYTES is sent in pieces, between which a slow reader is waited for."""
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     arrived: list[bytes] = []
 
@@ -129,7 +129,7 @@ async def test_a_picture_that_is_too_large_is_not_read_completely(announced: boo
 
 
 async def test_the_length_of_a_picture_may_begin_with_any_number_of_zeros() -> None:
-    """Python refuses to read a number of so many digits."""
+    """Python by default refuses to convert a string of that many digits to an integer."""
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

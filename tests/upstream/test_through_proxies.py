@@ -116,7 +116,7 @@ async def test_a_stream_arrives_delta_by_delta(wired: Wired) -> None:
 
 
 async def test_open_streams_have_small_tls_buffers(wired: Wired) -> None:
-    """Those of the tunnel, and where the proxy itself speaks TLS, those around it."""
+    """These are the buffers in the tunnel and, for a proxy that speaks TLS itself, those of the outer connection."""
 
     async def script(_: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "one")
@@ -143,7 +143,7 @@ async def test_a_tunnel_is_reused(wired: Wired) -> None:
 
 
 async def test_the_proxy_sees_no_cookie(wired: Wired) -> None:
-    """It sees its own user name, and there are cookies inside TLS: this proves that the tap records correctly."""
+    """That it sees its own user name, and that there are cookies inside TLS, proves that the taps record correctly."""
     async with wired.asker() as asker:
         await asker.ask(asker.create("/say a secret word"), timeout=20.0)
         cookie = asker.credentials.session.encode()
@@ -276,7 +276,7 @@ async def test_an_invalid_proxy_in_the_environment_is_not_bypassed(socks: Wired)
 
 
 async def test_plain_http_goes_directly() -> None:
-    """The site on loopback: a proxy would see its cookies."""
+    """The site is on loopback, without TLS: a proxy would see its cookies."""
     async with Arena() as arena, microsocks(USER, PASSWORD) as port, tapped(port) as tap:
         proxies = Proxies.from_setting(f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{tap.port}", {})
         async with connected(arena.origin, proxies=proxies) as client:

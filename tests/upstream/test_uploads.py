@@ -1,4 +1,4 @@
-"""Uploads to and downloads from the storage: three steps, each made once, and repeated if it is idempotent."""
+"""Uploads to the storage in three steps, which are repeated after transient failures, and downloads from it."""
 
 from __future__ import annotations
 

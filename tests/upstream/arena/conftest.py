@@ -87,7 +87,7 @@ class Caller:
         return {"mode": mode, **self.follow_up(self.new_id(), content, model=model)}
 
     def headers(self, session: Session | None = None, **more: str) -> dict[str, str]:
-        """The headers of a valid call; `more` has `_` for `-`, and an empty value removes a header."""
+        """The headers of a valid call; names in `more` have `_` for `-`, and an empty value removes a header."""
         cookies = (session or self.session).cookies()
         cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
         headers = {"content-type": "text/plain;charset=UTF-8", "cookie": cookie}
@@ -105,7 +105,7 @@ class Caller:
             return Answer(answer.status, answer.headers, await answer.read())
 
     async def ask(self, content: str = "hello", *, model: str = "gpt-6.1-high", **headers: str) -> Answer:
-        """Create an evaluation; its id is that of the arena's last call."""
+        """Create an evaluation; the arena's last call has its id."""
         body = self.create(content, model=model)
         return await self.send("POST", f"{STREAM}/create-evaluation", body, headers=self.headers(None, **headers))
 

@@ -133,7 +133,7 @@ async def test_a_refresh_token_used_twice_revokes_the_login(arena: Arena, caller
     old = header(session.cookies())
     assert (await me(caller, old)).status == 200
     again = await caller.page(path, cookie=old)
-    assert again.status == (401 if path == "/api/me" else 200)  # a page is for visitors too
+    assert again.status == (401 if path == "/api/me" else 200)  # pages are served to visitors too
     assert set_cookies(again) == {}
     assert fate(session) == (False, True, 1)
     assert (await me(caller, header(session.cookies()))).status == 401

@@ -1,6 +1,6 @@
 """Accounts of the arena: session cookies whole and in pieces, expired and rotated; and the clearance.
 
-What a GET does for a session whose token ends is in `test_renewal.py`.
+`test_renewal.py` tests what a GET does for a session whose token expires.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ async def test_broken_connections(arena: Arena, caller: Caller, fault: str, data
     call = arena.storage.calls[-1]
     await call.done.wait()
     if (on, fault, len(data)) == ("put", "reset_middle", 99):
-        stored = 1  # all of it was received: only the answer is lost
+        stored = 1  # the whole file was received; only the answer is lost
     assert (call.fault, len(arena.storage.objects)) == (fault, stored)
     assert (call.status is None) == (on == "put" or fault != "reset_middle")
 

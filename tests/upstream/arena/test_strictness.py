@@ -226,7 +226,7 @@ async def test_follow_up_refusals(arena: Arena, caller: Caller) -> None:
     assert (await follow_up(evaluation, mode="direct"))[0] == 400
     assert (await follow_up(evaluation, modelAId=arena.model("deepseek-v4").id))[0] == 400
     too_early = await follow_up(evaluation, userMessageId=early[0], modelAMessageId=early[1])
-    assert too_early[0] == 400  # the ids come before the evaluation's own
+    assert too_early[0] == 400  # the ids are earlier than those in the evaluation
     assert (await follow_up(evaluation))[0] == 200
 
 

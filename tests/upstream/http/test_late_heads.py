@@ -161,7 +161,7 @@ CALLS: Mapping[str, Callable[[Asker, float], Awaitable[object]]] = {
 
 @dataclass
 class Late:
-    """An arena that holds its answers back, which rotate the cookie."""
+    """An arena whose answers rotate the cookie, and are held back until `release` is set."""
 
     arena: Arena
     asker: Asker

@@ -67,7 +67,7 @@ async def fetcher_through(url: str, names: Names) -> AsyncIterator[Fetcher]:
 
 
 async def nothing_open(exchanges: PooledExchanges) -> None:
-    """Wait until no connection is open; an aborted one still is in this iteration of the loop."""
+    """Wait until no connection is open; an aborted one stays open until the next iteration of the loop."""
     assert exchanges.pool.busy == 0
     await until(lambda: not exchanges.opened)
 
@@ -294,7 +294,7 @@ async def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
         writer.write(OK)
         await reader.read()
 
-    names = Names({"two.example": ["127.0.0.2", "127.0.0.1"]})  # the server listens on the second only
+    names = Names({"two.example": ["127.0.0.2", "127.0.0.1"]})  # the server listens only on the second
     async with listening(peer) as port, through("none", names, Reach.CONFIGURED) as exchanges:
         assert await read(await exchanges.request("GET", f"http://two.example:{port}", "/", {})) == b"hi"
 
@@ -302,7 +302,7 @@ async def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
 async def test_a_caller_that_leaves_as_tls_begins_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection that goes on closing gracefully would stop another one, whose socket has the same number by then."""
+    """A graceful close that goes on would remove the reader of a later socket with the same file descriptor."""
     monkeypatch.setattr(tunnels, "TLS_SHUTDOWN_SECONDS", 0.1)
 
     class Leaving(Connection):

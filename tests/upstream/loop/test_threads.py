@@ -29,7 +29,7 @@ PATIENCE = 10.0
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """An event that blocks work; set in the end, so that no thread remains."""
+    """An event for which work waits; it is set after the test, so that no thread remains."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -46,12 +46,12 @@ async def test_work_gets_its_arguments_and_context_and_gives_its_outcome() -> No
 
 
 class Argument:
-    """Something that a weak reference may refer to."""
+    """An object that supports weak references."""
 
 
 @pytest.mark.parametrize("as_executor", [False, True], ids=["run", "executor"])
 async def test_work_that_fails_keeps_no_arguments(as_executor: bool) -> None:
-    """A request's body of 30 MB, or what a full disk did not take, would stay until a full garbage collection."""
+    """A request's body of 30 MB, or data that a full disk refused, would stay until a full garbage collection."""
     threads = Threads("test", 1)
 
     def work(_: Argument) -> NoReturn:
@@ -63,7 +63,7 @@ async def test_work_that_fails_keeps_no_arguments(as_executor: bool) -> None:
         argument = Argument()
         kept = weakref.ref(argument)
         with suppress(ZeroDivisionError):  # pytest would keep the error
-            if as_executor:  # as aiofiles asks for it
+            if as_executor:  # as aiofiles calls it
                 await asyncio.get_running_loop().run_in_executor(threads, work, argument)
             else:
                 await threads.run(work, argument)

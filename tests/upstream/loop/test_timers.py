@@ -160,7 +160,7 @@ async def event_loop_timers(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Tim
     call_at = loop.call_at
 
     def noted(when: float, callback: object, *args: object, **options: object) -> asyncio.TimerHandle:
-        timers.append(call_at(when, callback, *args, **options))  # type: ignore[arg-type]  # handed on as they came
+        timers.append(call_at(when, callback, *args, **options))  # type: ignore[arg-type]  # passed on unchanged
         return timers[-1]
 
     monkeypatch.setattr(loop, "call_at", noted)

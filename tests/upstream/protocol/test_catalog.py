@@ -1,4 +1,4 @@
-"""docs/behaviour.md, "Model names": plain, qualified by the end of the id, or the id; each model is listed once."""
+"""docs/behaviour.md, "Model names": a name, a name qualified by the end of the id, or the id; each is listed once."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_the_alias_of_every_name_is_the_last_resort() -> None:
 
 
 def test_a_very_long_name_is_no_alias() -> None:
-    """Each chunk of a stream repeats it."""
+    """Each chunk of a stream repeats the requested name, so an alias must not match a name of any length."""
     catalog = Catalog([SINGLE], aliases=[("*", (SINGLE.name,)), ("gpt-*", (SINGLE.name,))])
     for beginning in ("gpt-", ""):
         longest = beginning.ljust(MAX_REQUESTED_CHARS, "x")

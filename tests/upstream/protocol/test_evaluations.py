@@ -124,7 +124,7 @@ def document(*messages: object) -> bytes:
     return json.dumps({"id": "ev-9", "messages": messages}).encode()
 
 
-#: By field, the values that make it an incomplete answer.
+#: By field, the values with which a message is not a complete answer.
 OTHERWISE: dict[str, tuple[object, ...]] = {
     "status": ("pending", "failed", "flagged", "stopped", None, ...),
     "role": ("user", "system", None, ...),

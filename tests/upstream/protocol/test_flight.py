@@ -67,7 +67,7 @@ def test_random_cuts_give_the_same_models(
     flight = rows(listed, ascii_only=ascii_only)
     cuts = data.draw(st.lists(st.integers(0, len(flight)), max_size=6))
     found = listed_on(page(flight, cuts))
-    assert found == Page.parse(flight).models()  # the text of a server action is the same rows, unpushed
+    assert found == Page.parse(flight).models()  # a server action's answer is the same rows without pushes
     assert [(model.id, model.name) for model in found.models] == [(each["id"], each["publicName"]) for each in listed]
     assert found.skipped == 0
 

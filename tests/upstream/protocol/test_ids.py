@@ -56,7 +56,7 @@ def test_two_sources_never_give_the_same_id() -> None:
 
 def test_random_bytes_have_the_requested_size_and_never_repeat() -> None:
     random_bytes = RandomBytes()
-    drawn = [random_bytes(size) for size in (16, 10, 4, 12) * 200]  # some ten thousand: more than are fetched at once
+    drawn = [random_bytes(size) for size in (16, 10, 4, 12) * 200]  # 8,400 bytes: more than are fetched at once
     assert [len(each) for each in drawn] == [16, 10, 4, 12] * 200
     assert len({each for each in drawn if len(each) > 4}) == 600
 

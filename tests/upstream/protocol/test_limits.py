@@ -1,4 +1,4 @@
-"""The headers of a limit, as the site sends them, and as anybody might."""
+"""Rate limits: the site's headers, any other text in them, what is left later, and the choice of an account."""
 
 from __future__ import annotations
 

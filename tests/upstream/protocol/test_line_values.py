@@ -1,4 +1,4 @@
-"""Lines whose value is a document: limits on what is kept and parsed of a hostile one."""
+"""Lines whose value is a JSON document: limits on how much of a hostile one is parsed and kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read(tag: str, value: object) -> tuple[Event, dict[str, int]]:
 
 
 def cited(*sources: object, apart: bool = False) -> Citations:
-    """Citations in one line: one list of sources, or an entry for each."""
+    """The citations of one line, in which the sources are in one list or, with `apart`, in an entry each."""
     lists = [[source] for source in sources] if apart else [list(sources)]
     items = [{"toolCallId": "citation-source", "argsTextDelta": json.dumps({"source": each})} for each in lists]
     event, _ = read("ac", items)

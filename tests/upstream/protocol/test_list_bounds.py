@@ -84,7 +84,7 @@ def test_kinds_are_limited_in_number_and_length() -> None:
 
 
 class Counted:
-    """A decoder that counts the characters of its input."""
+    """A decoder that counts its calls, and records the length of the longest input that it may have to read."""
 
     def __init__(self, decoder: json.JSONDecoder) -> None:
         self._decoder = decoder
@@ -130,7 +130,7 @@ PUSHES: dict[str, Callable[[int], str]] = {
 
 @pytest.mark.parametrize("page", PUSHES.values(), ids=PUSHES)
 def test_invalid_pushes_are_tried_few_times(page: Callable[[int], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library counts the lines before each of them, which takes 10 s for a megabyte."""
+    """For each invalid push, the json module counts the lines before it; that would take 10 s for a megabyte."""
     counted = Counted(flight._JSON)
     monkeypatch.setattr(flight, "_JSON", counted)
     assert flight.Page.parse(page(MEBIBYTE)).models() is None

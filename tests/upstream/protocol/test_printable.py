@@ -29,7 +29,7 @@ def test_control_characters_are_replaced(char: str) -> None:
     [
         "plain\n\ttext",
         "你好, héllo, שלום, سلام, नमस्ते, ไทย",
-        "می‌خواهم",  # a zero-width non-joiner, without which it is spelt wrong
+        "می‌خواهم",  # has a zero-width non-joiner, without which it is misspelt
         "👩‍💻 🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f 👍🏽 \U0001fae8",
         "1\u202f234\xa0km, soft\xadhyphen",
         "\ue0b0",

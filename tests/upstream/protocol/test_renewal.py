@@ -1,4 +1,4 @@
-"""The schedule of logins' renewals: when calls are made, for any token and any outcome of the calls."""
+"""The schedule for renewing logins: when calls are made, for any token and any outcome of the calls."""
 
 from __future__ import annotations
 
@@ -179,7 +179,8 @@ def test_after_a_successful_call_the_next_is_neither_immediate_nor_later_than_ev
     state = renewed(token, now, every)
     assert 0 < state.wait <= every
     assert state.due_in(now + every + 1) == 0
-    # Either the wait is a share of the token's lifetime, or a minimum that no clock can turn into a flood of calls.
+    # The wait until a token may be renewed can be short; from then on there is a minimum, so that no clock causes a
+    # flood of calls.
     assert state.wait >= LEAST_WAIT_SECONDS or not may_renew(token, now)
 
 

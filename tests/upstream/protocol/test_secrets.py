@@ -46,7 +46,7 @@ QUOTES = {
 
 
 def shared(text: str, secret: str) -> str:
-    """The longest part of a secret in a text."""
+    """The longest part of the secret that occurs in the text."""
     longest = ""
     for start in range(len(text)):
         while text[start : start + len(longest) + 1] in secret and start + len(longest) < len(text):

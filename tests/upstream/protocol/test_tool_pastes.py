@@ -304,7 +304,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("part", HOSTILE)
 def test_a_long_paste_is_read_in_linear_time(part: str) -> None:
-    """Each takes some hundredths of a second, of the processor's time: a search in quadratic time would take many."""
+    """Each takes a few hundredths of a second of CPU time; a search in quadratic time would take many seconds."""
     for start in ("", "curl -b '", "fetch(", "$s.Cookies.Add", '{"'):
         began = time.thread_time()
         with suppress(CookieError):

@@ -43,7 +43,7 @@ def failure(error: type[UpstreamError], detail: str = "") -> tuple[Any, ...]:
 
 
 def told(events: Iterable[Event]) -> list[object]:
-    """Normalise events independently of reads: runs of one kind joined, deltas decoded, a failure by its class."""
+    """Make events independent of reads: join runs of one kind, decode deltas, and reduce failures to their class."""
     said: list[Any] = []
     for event in events:
         match event:
@@ -76,7 +76,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 
 class Case(NamedTuple):
-    """Bytes, the expected events, and the counts of what is skipped by kind: unknown, or late."""
+    """An answer's bytes, the expected events, and the expected counts by kind of what is skipped as unknown or late."""
 
     wire: bytes
     events: list[object]
@@ -380,7 +380,7 @@ class TestUnknown:
 
 
 class TestExplanation:
-    """Bookkeeping may explain why an answer has no content."""
+    """A bookkeeping line may explain why an answer has no content."""
 
     @pytest.mark.parametrize(
         ("lines", "explanation"),

@@ -1,6 +1,6 @@
-"""The events do not depend on how an answer is written and split; for any other input, no text is invented.
+"""Events do not depend on how an answer is encoded and split into reads; from invalid input no text is invented.
 
-Two readings stand against `Wire`: an encoder that writes what it should read, and a plain reader, line by line.
+`Wire` is compared with two models: an encoder whose output it must read, and a simple parser of single lines.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def read_all(
             case TextDeltas() | ReasoningDeltas():
                 assert "".join(deltas_of([event], type(event))) == event.text
             case Citations() | Images() | Finish():
-                orjson.dumps(event)  # no lone surrogates and no infinite numbers: can be sent on
+                orjson.dumps(event)  # fails for lone surrogates, which cannot be passed on
                 assert event != Images(())
             case Failure(error=error):
                 orjson.dumps(error.detail)
@@ -81,13 +81,13 @@ def deltas_of(events: Iterable[Event], kind: Kind) -> list[str]:
 
 
 def told_all(read: tuple[list[Event], Mapping[str, int], str]) -> tuple[list[object], dict[str, int], str]:
-    """The same for everything known of an answer."""
+    """Normalise everything that `read_all` returns, the events as in `told`."""
     events, unknown, explanation = read
     return told(events), dict(unknown), explanation
 
 
 def told(events: Iterable[Event]) -> list[object]:
-    """Normalise events independently of reads: runs of one kind as one list of deltas, a failure by its message."""
+    """Make events independent of reads: join runs of one kind to a list of deltas, and reduce failures to messages."""
     said: list[object] = []
     for kind, run in itertools.groupby(events, type):
         if kind in KINDS.values():
@@ -126,7 +126,7 @@ def all_escaped(text: str) -> bytes:
 
 
 def raw(text: str) -> bytes:
-    """Write every character unescaped that UTF-8 can encode, even control characters, except newlines."""
+    """Escape only quotes, backslashes, newlines and surrogates, not even other control characters."""
     escaped = re.sub('["\\\\\n\ud800-\udfff]', lambda char: json.dumps(char[0])[1:-1], text)
     return f'"{escaped}"'.encode()
 
@@ -147,7 +147,7 @@ def item_line(urls: list[str], others: list[str]) -> Line:
 
 
 def citation_line(sources: list[Source]) -> Line:
-    """Write one source as an object, more as a list, as JSON in a string."""
+    """Write one source as an object and several as a list, in JSON within a string."""
     items = [
         {"id": "1", "url": source.url, "title": source.title, "charLocation": source.offsets} for source in sources
     ]
@@ -263,7 +263,7 @@ def summary(events: list[Event]) -> tuple[str, str, type]:
     return "".join(deltas_of(events, TextDeltas)), "".join(deltas_of(events, ReasoningDeltas)), how
 
 
-#: Lines that begin and end in quotes, as good deltas do, with anything in between.
+#: Lines that begin and end with quotes, like valid deltas, with anything in between.
 quoted_lines = st.lists(
     st.sampled_from(["\n", "\n", '"', "\\", ",", "[", "]", "hasArena", "hasArenaError"]), max_size=10
 ).map(lambda inside: b'a0:"' + "".join(inside).encode().replace(b"\n", b'"\na0:"') + b'"\n')
