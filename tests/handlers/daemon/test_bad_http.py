@@ -1,4 +1,4 @@
-"""Heads that are too large: which part it was, what the limit is, and that the page that asked may read it."""
+"""Heads that are too large: the refusal names the part and its limit, and the page that asked may read it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 
 async def ask(bridge: RunningBridge, target: str, *fields: str, slowly: bool = False) -> Answer:
-    """Send a request by its lines, at once or in many small pieces, and read its answer."""
+    """Send a request, at once or in many small pieces, and read its answer."""
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     lines = (f"GET {target} HTTP/1.1", "Host: bridge", *fields, "", "")
@@ -43,7 +43,7 @@ async def ask(bridge: RunningBridge, target: str, *fields: str, slowly: bool = F
                 writer.write(sent[start : start + 1000] if slowly else sent)
                 await writer.drain()
                 if slowly:
-                    await asyncio.sleep(0)  # so that the other side reads it by itself
+                    await asyncio.sleep(0)  # so that the bridge reads the piece separately
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = dict(line.split(": ", 1) for line in head[1:] if line)
             body = await reader.readexactly(int(headers["Content-Length"]))
@@ -150,7 +150,7 @@ async def test_the_answer_names_the_error_in_broken_http(sent: bytes, said: str,
     assert said in error["message"]
 
 
-#: `server.cors_origins`, the Origin that comes before the field that is too large, and who may read the answer.
+#: `server.cors_origins`, the Origin sent before the field that is too large, and the origin that may read the answer.
 READERS = {
     "an allowed page": ([PAGE, ANOTHER], ANOTHER, ANOTHER),
     "a stranger's page": ([PAGE, ANOTHER], STRANGER, None),

@@ -1,4 +1,4 @@
-"""What callers without a key may cost: bytes that are parsed and held, connections, descriptors, log lines."""
+"""Limits on what callers without a key may cost: bytes parsed and held, connections, descriptors, log lines."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ HOST = b"Host: bridge.example\r\n"
 MODELS = b"GET /v1/models HTTP/1.1\r\n" + HOST
 CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST + b"KEYTransfer-Encoding: chunked\r\n\r\n"
 LOGIN = b"POST /dashboard/login HTTP/1.1\r\n" + HOST + b"Content-Type: application/x-www-form-urlencoded\r\n"
-#: One read of an unauthenticated connection.
+#: The size of one read from an unauthenticated connection.
 READ_BYTES = 4096
 
 
 @asynccontextmanager
 async def connected(origin: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection of one's own; a test that waits for long has failed."""
+    """Open a connection, with a timeout for the whole test."""
     url = URL(origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:
@@ -60,7 +60,7 @@ async def exchange(origin: str, sent: bytes) -> bytes:
             while data := await reader.read(65536):
                 answer += data
         except ConnectionError:
-            pass  # it is closed while we still send
+            pass  # the connection is closed while data is still being sent
         return answer
 
 
@@ -75,7 +75,7 @@ async def is_closed(reader: asyncio.StreamReader) -> None:
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of all pieces that the HTTP parser is given."""
+    """The sizes of all pieces of data that the bridge's HTTP parser gets."""
     sizes: list[int] = []
     parse = web.RequestHandler.data_received
 
@@ -88,9 +88,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-# What is no HTTP, or is more of it than any request needs
+# Data that is not HTTP, or is longer than any request
 
-#: Each is sent whole, with and without a key.
+#: Each is sent in full, with and without a key.
 ENDLESS: dict[str, bytes] = {
     "trailers": CHUNKED + b"0\r\n" + (b"X-A: " + b"a" * 900 + b"\r\n") * 9000,
     "one trailer": CHUNKED + b"0\r\nX-A: " + b"a" * 9 * MIB,
@@ -115,10 +115,10 @@ async def test_endless_data_is_neither_parsed_nor_kept(
 ) -> None:
     header = f"Authorization: Bearer {bridge.key}\r\n".encode() if known else b""
     sent = sent.replace(b"KEY", header)
-    await exchange(bridge.origin, sent)  # what is made once and kept
+    await exchange(bridge.origin, sent)  # creates what is kept for later requests
     parsed.clear()
     gc.collect()
-    gc.disable()  # nothing may need it
+    gc.disable()  # nothing may depend on it
     tracemalloc.start()
     try:
         for _ in range(3):
@@ -214,7 +214,7 @@ async def test_the_bytes_of_all_callers_without_a_key_are_bounded_and_the_oldest
     await until(lambda: not everybody.unanswered_bytes)  # a page may have to be compiled before all are answered
 
 
-#: Heads that are not whole, as large as they may be.
+#: Incomplete heads of nearly the largest size.
 LARGE_HALVES: dict[str, bytes] = {
     "fields of 60 KB": MODELS + (b"X-A: " + b"a" * 60_000 + b"\r\n") * 2,
     "fields of 1 KB": MODELS + (b"X-A: " + b"a" * 1000 + b"\r\n") * 110,
@@ -224,7 +224,7 @@ LARGE_HALVES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("sent", LARGE_HALVES.values(), ids=LARGE_HALVES)
 async def test_a_head_that_is_held_takes_little_more_than_its_bytes(sent: bytes, bridge: RunningBridge) -> None:
-    """What is counted as held is what was sent; the parser keeps a field as bytes and as text."""
+    """The bytes that were sent are counted, while the parser keeps each field both as bytes and as text."""
     everybody = bridge.app[CONNECTION_LIMITS]
     count = 20
     async with AsyncExitStack() as stack:
@@ -252,7 +252,7 @@ async def _send_half(origin: str, sent: bytes) -> None:
 
 
 class Guest:
-    """A connection that notes that it was turned away."""
+    """A connection that records its eviction."""
 
     def __init__(self) -> None:
         self.is_away = False
@@ -306,7 +306,7 @@ def test_who_has_only_just_come_stays_while_others_wait(clock: Clock) -> None:
     guests = come(everybody, 3)
     assert not everybody.has_room()
     assert not any(guest.is_away for guest in guests)
-    clock.now += 60  # a turn of the loop that took very long: nothing was read
+    clock.now += 60  # a very long iteration of the loop, in which nothing was read
     assert not everybody.has_room()
     pass_time(everybody, clock, connection_limits.MIN_AGE_SECONDS)
     assert everybody.has_room()
@@ -352,7 +352,7 @@ async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> Non
             if before == connection_limits.REQUESTS_PER_ITERATION:
                 asking[50].cancel()
     assert came == [number for number in range(100) if number != 50]
-    await asyncio.wait_for(everybody.wait_for_turn(), 10)  # nobody is before it
+    await asyncio.wait_for(everybody.wait_for_turn(), 10)  # nobody is ahead in the queue
 
 
 SILENT: dict[str, bytes] = {
@@ -368,7 +368,7 @@ SILENT: dict[str, bytes] = {
 async def test_callers_without_a_key_cannot_lock_out_others(
     sent: bytes, tls: bool, arena: Arena, tmp_path: Path
 ) -> None:
-    """A stream goes on, and new callers are served. Over https the others stand in the middle of the handshake."""
+    """A stream continues, and new callers are served. Over https, the callers without a key stall in the handshake."""
     go_on = asyncio.Event()
     arena.script = lambda turn: (
         [Line("a0", "one"), Until(go_on), Line("a0", " two"), Line("ad", {"finishReason": "stop"})]
@@ -411,7 +411,7 @@ async def test_tls_takes_little_before_a_handshake_ends(arena: Arena, tmp_path: 
 
 
 class ShortSocket(socket.socket):
-    """A listening socket that has no descriptor to give while `number` is an error's."""
+    """A listening socket on which `accept` fails with the error `number`, unless that is None."""
 
     number: int | None = errno.EMFILE
     tries = 0
@@ -430,7 +430,7 @@ class ShortSocket(socket.socket):
 
 
 class Counted(CallerConnection):
-    """A connection that only tells that it was made."""
+    """A connection that only reports that it was made."""
 
     def __init__(self, made: Callable[[], None]) -> None:
         self._made = made
@@ -439,7 +439,7 @@ class Counted(CallerConnection):
         self._made()
         transport.close()
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 — nothing comes
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 — no data arrives
         return bytearray(1)
 
     def evict(self) -> None:
@@ -460,9 +460,9 @@ async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
         )
         writers = [(await asyncio.open_connection(*sock.getsockname()))[1] for _ in range(20)]
         for writer in writers:
-            writer.write(b"?")  # of a silent caller no connection is made
+            writer.write(b"?")  # no connection is made for a silent caller
         await asyncio.wait_for(sock.tried_again.wait(), 10)
-        assert sock.tries == 3  # 20 wait, and 4096 may
+        assert sock.tries == 3  # one at a time, although 20 connections wait
         assert [record.levelname for record in caplog.records] == ["ERROR"]
         sock.number = None
         await asyncio.wait_for(made.wait(), 10)
@@ -477,7 +477,7 @@ async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
 
 
 class Cyclic:
-    """Something that only the collector frees."""
+    """An object that only the garbage collector frees."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -512,4 +512,4 @@ async def test_old_garbage_goes_once_the_memory_has_grown() -> None:
     assert left() == 0
     Cyclic()
     await look()
-    assert left() == 1  # it has grown to this, and no further
+    assert left() == 1  # the memory has not grown since

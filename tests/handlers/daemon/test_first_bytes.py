@@ -1,4 +1,4 @@
-"""How connections are sorted by what comes first: what is awaited, and whose secret is found."""
+"""How connections are sorted by their first bytes: when to wait for more, and which secret they contain."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Requests that are on their way when the daemon is told to end: another could have had them, so none is refused.
+"""Requests that arrive while the daemon stops: another process could have served them, so none may be refused.
 
-At each step of such a request the daemon would begin to drain, if it did not see it there.
+Each test starts the stop at another step of the request, where the drain must still wait for it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from handlers.request.appkeys import DRAIN
 
 
 class Ending:
-    """The end of a bridge up to its drain, in one of `tasks`."""
+    """Stops a bridge up to its drain, in one of `tasks`."""
 
     def __init__(self, bridge: RunningBridge, tasks: asyncio.TaskGroup) -> None:
         self._bridge = bridge
         self._tasks = tasks
 
     async def run(self) -> None:
-        """Take the last requests, and begin to drain."""
+        """Take the last requests, then begin to drain."""
         await take_last_requests(self._bridge.runner, self._bridge.listeners, lambda: True)
         self._bridge.app[DRAIN].begin()
 
     async def met(self, step: Callable[[], Awaitable[Any]]) -> Any:
-        """Begin, and let it look at a request that waits before `step` several times, before that goes on."""
+        """Start the stop, let it check several times for requests that have not reached `step`, then take the step."""
         await asyncio.wait((self._tasks.create_task(self.run()),), timeout=0.1)
         return await step()
 
@@ -54,7 +54,7 @@ async def test_a_connection_that_is_being_made(
 
     async with calling(bridge.origin, bridge.key) as caller:
         async with bridge.http.get(f"{bridge.origin}/health") as response:
-            await response.read()  # the caller was accepted before it
+            await response.read()  # the caller has been accepted before this request
         await stop_listening(bridge.listeners)
         monkeypatch.setattr(loop, "connect_accepted_socket", slowly)
         await caller.ask(bridge.chat("hi"))
@@ -64,7 +64,7 @@ async def test_a_connection_that_is_being_made(
 async def test_a_request_that_waits_before_its_answer_begins(
     bridge: RunningBridge, ending: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As it does while its tokens are counted in a thread, or its slot is claimed in Redis."""
+    """A request waits there while its tokens are counted in a thread, or its slot is claimed in Redis."""
 
     async def slowly(*args: Any) -> int:
         tokens: int = await ending.met(lambda: request_tokens(*args))

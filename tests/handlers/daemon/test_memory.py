@@ -1,6 +1,6 @@
 """Large blocks are returned to the system, and garbage in cycles is collected from time to time while few answers run.
 
-`test_connection_limits.py` has the rest.
+`test_connection_limits.py` has the other tests of the garbage collection.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from handlers.daemon.memory import QUIET_ANSWERS, QUIET_SECONDS, GarbageCollecto
 
 
 class Node:
-    """A cycle by itself."""
+    """An object that refers to itself."""
 
     def __init__(self) -> None:
         self.itself = self
@@ -27,7 +27,7 @@ class Node:
 
 @pytest.fixture
 def garbage() -> Iterator[weakref.ref[Node]]:
-    """A cycle that nobody needs, and that nothing else collects."""
+    """An unreachable cycle that is not collected automatically."""
     gc.disable()
     yield weakref.ref(Node())
     gc.enable()
@@ -52,14 +52,14 @@ async def test_garbage_goes_once_in_a_while(
     if collected:
         again = weakref.ref(Node())
         await collector()
-        assert again() is not None  # not again before as much time has passed
+        assert again() is not None  # not again until the interval has passed
 
 
 @pytest.mark.parametrize(("running", "collected"), [(0, True), (2_000, False)])
 async def test_what_running_answers_take_is_not_gone_through(
     running: int, collected: bool, garbage: weakref.ref[Node]
 ) -> None:
-    """With 2,000 open streams a collection holds the loop for 0.16 s."""
+    """With 2,000 open streams, a collection blocks the loop for 0.16 s."""
     resident = 60 * 2**20
     collector = GarbageCollector(lambda: resident, lambda: running, Clock())
     resident += 2_000 * 48 * 1024
@@ -67,7 +67,7 @@ async def test_what_running_answers_take_is_not_gone_through(
     assert (garbage() is None) is collected
 
 
-#: Bodies that are decoded in a thread, and freed by another. Prints what stays resident of them, in MiB.
+#: Decodes bodies in one thread, frees them in another, and prints how much memory stays resident, in MiB.
 _BODIES = """
 import threading, zlib
 from queue import Queue

@@ -31,13 +31,13 @@ MODELS = b"GET /v1/models HTTP/1.1\r\nHost: bridge.example\r\n"
 
 
 def asking(secret: str) -> bytes:
-    """A request with this key, whose answer ends the connection."""
+    """A request with this key, after which the bridge closes the connection."""
     return MODELS + f"Authorization: Bearer {secret}\r\nConnection: close\r\n\r\n".encode()
 
 
 @contextmanager
 def callers(origin: str, count: int, sent: bytes) -> Iterator[list[socket.socket]]:
-    """So many connections that have sent this, all while the event loop stands still."""
+    """Open `count` connections and send this on each, blocking the event loop until all of it has been delivered."""
     url = URL(origin)
     with ExitStack() as stack:
         made = [stack.enter_context(socket.create_connection((url.host or "", url.port or 0))) for _ in range(count)]
@@ -45,13 +45,13 @@ def callers(origin: str, count: int, sent: bytes) -> Iterator[list[socket.socket
             each.sendall(sent)
             each.setblocking(False)
         while any(fcntl.ioctl(each, termios.TIOCOUTQ, bytes(4)) != bytes(4) for each in made):
-            time.sleep(0.001)  # on a busy machine the kernel delivers it a little later
+            time.sleep(0.001)  # on a busy machine the kernel takes a moment to deliver it
         yield made
 
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The first bytes of each caller of whose socket a connection was made, in that order."""
+    """The first bytes of the callers for whose sockets a connection was made, in that order."""
     order: list[bytes] = []
 
     def noting(method: Callable[[ConnectionLimits, Evictable], None]) -> Callable[[ConnectionLimits, Evictable], None]:
@@ -124,7 +124,7 @@ async def test_of_a_caller_that_says_nothing_no_connection_is_made(
         await until(lambda: bridge.app[CONNECTION_LIMITS].open_files == 40)
         assert (await bridge.post(bridge.chat("/say hello"))).status == 200
         assert not made
-    await until(lambda: bridge.app[CONNECTION_LIMITS].open_files <= 2)  # the one of the request stays
+    await until(lambda: bridge.app[CONNECTION_LIMITS].open_files <= 2)  # the connection of the request stays open
     assert bridge.app[CONNECTION_LIMITS].unanswered_bytes == 0
 
 
@@ -152,7 +152,7 @@ async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
     writer.close()
 
 
-# How their requests come
+# How their requests arrive
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
@@ -181,7 +181,7 @@ async def test_over_tls_the_handshake_begins_with_the_first_byte(arena: Arena, t
 async def room(
     clock: Clock, timeout: float
 ) -> AsyncIterator[tuple[PendingConnections, ConnectionLimits, list[PendingConnection]]]:
-    """Pending connections of their own, and who asked something."""
+    """Separate pending connections, their limits, and a list of those that have sent a request."""
     connection_limits = ConnectionLimits(100, clock)
     asked: list[PendingConnection] = []
     each = PendingConnections(connection_limits, lambda secret: secret, asked.append, tls=False, timeout=timeout)
@@ -192,7 +192,7 @@ async def room(
 
 
 async def closed(sock: socket.socket) -> None:
-    """Wait until the other side has closed it."""
+    """Wait until the other side has closed the socket."""
     async with asyncio.timeout(20):
         with suppress(ConnectionResetError):
             assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
@@ -236,7 +236,7 @@ async def test_each_owner_has_its_turn() -> None:
             theirs.sendall(asking(secret) if secret else MODELS + b"\r\n")
             pending.add(ours)
         pending.connect_some()
-        pending.connect_some()  # once for each iteration of the loop
+        pending.connect_some()  # is called once in each iteration of the loop
         assert [each.owner for each in asked] == ["a", None, "b", "a", None, "b", "a", "b"]
         await until(lambda: len(asked) == 30)
         assert len(pending) == 0

@@ -1,4 +1,4 @@
-"""A process that was frozen for longer than idle connections are kept: it reads what came before its timers expire."""
+"""A process that was frozen for longer than idle connections are kept reads what has arrived before closing any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from running import running_bridge
 from handlers.daemon import accepting, connection, pending_connections
 from upstream.arena import Arena
 
-#: How long connections are kept, and how long the process stands still, in seconds.
+#: How long connections are kept, and how long the process is frozen, in seconds.
 KEPT_SECONDS = 0.5
 FROZEN_SECONDS = 1.0
 

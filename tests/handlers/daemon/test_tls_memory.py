@@ -1,4 +1,4 @@
-"""What TLS connections at the daemon's own door cost: streams, and handshakes that stall."""
+"""The memory of TLS connections that the daemon terminates itself: streams, and handshakes that stall."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from upstream.arena import Arena, Line, Step, Turn, Until
 from upstream.http.tls_buffers import BUFFER_BYTES
 
 CONNECTIONS = 8
-#: The beginning of a handshake, after which nothing comes.
+#: The beginning of a handshake that never continues.
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"
 
 
@@ -30,7 +30,7 @@ async def test_open_streams(arena: Arena, tmp_path: Path) -> None:
             answers = [await bridge.post(bridge.chat("hi", stream=True)) for _ in range(CONNECTIONS)]
             for answer in answers:
                 await answer.content.readline()
-            both = 2 * CONNECTIONS  # the caller's ends are in this process too
+            both = 2 * CONNECTIONS  # this process has the callers' ends too
             assert both * BUFFER_BYTES / 2 < allocated() <= both * END_BYTES
         for answer in answers:
             answer.close()

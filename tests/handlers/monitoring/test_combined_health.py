@@ -1,4 +1,4 @@
-"""The health of several workers together: the worst of those that serve, and which are missing."""
+"""The combined health of several workers: the worst state of those that serve, and which workers are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET /health: 200 while a chat could be served, else 503; what is degraded, in the vocabulary of diagnosis."""
+"""GET /health: 200 while a chat could be served, otherwise 503; what is degraded, in the words of the diagnosis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upstream.gate import FAILURES_TO_OPEN
 
 
 async def health(bridge: RunningBridge, path: str = "/health") -> tuple[int, dict[str, Any]]:
-    """What anybody sees of it, without a key and without a secret in it."""
+    """Return the status and body of /health without a key, after checking that they contain no secret."""
     answer = await bridge.http.get(bridge.origin + path)
     text = await answer.text()
     assert answer.content_type == "application/json"
@@ -36,13 +36,13 @@ def troubles(body: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def message(body: dict[str, Any]) -> str:
-    """What is said of the only trouble."""
+    """The message of the only trouble."""
     (trouble,) = body["degraded"]
     return str(trouble["message"])
 
 
 def account(bridge: RunningBridge) -> Account:
-    """The only account as it is now."""
+    """The only account in its current state."""
     (found,) = bridge.state.pool
     return found
 
@@ -84,11 +84,11 @@ async def test_no_list_of_models(arena: Arena, tmp_path: Path) -> None:
         await settled(bridge)
         status, body = await health(bridge)
         assert (status, body["status"], body["models"]) == (503, "down", 0)
-        assert troubles(body) == [("models", "challenge")]  # the login has failed to be renewed only once
+        assert troubles(body) == [("models", "challenge")]  # a single failed renewal of the login is not reported
 
 
 FAULTS: dict[str, tuple[int, str, list[tuple[str, str]]]] = {
-    "expired": (200, "ok", []),  # one refused call proves nothing: the site, asked who is logged in, knows the account
+    "expired": (200, "ok", []),  # one refused call proves nothing: asked who is logged in, the site names the account
     "login_gate": (503, "down", [("account 1", "guest")]),
     "terms": (503, "down", [("account 1", "terms")]),
     "rate_limited": (503, "down", [("account 1", "rate_limited")]),
@@ -133,7 +133,7 @@ async def test_an_account_without_consent_is_known_before_it_chats(arena: Arena,
         status, body = await health(bridge)
         assert (status, body["status"], troubles(body)) == (503, "down", [("account 1", "terms")])
         session.consented = True
-        await bridge.app[RENEWALS].is_alive(account(bridge))  # which asks again
+        await bridge.app[RENEWALS].is_alive(account(bridge))  # asks the site again
         assert (await health(bridge))[0] == 200
 
 
@@ -141,7 +141,7 @@ async def test_one_of_two_accounts_expired_is_degraded(arena: Arena, tmp_path: P
     ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
     async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
         arena.expire(ada)
-        for text in ("hi", "hello"):  # one of them is first sent with the dead cookie
+        for text in ("hi", "hello"):  # one of them is first tried with the expired login
             assert (await bridge.post(bridge.chat(text))).status == 200
         status, body = await health(bridge)
         assert (status, body["status"], body["reason"]) == (200, "degraded", "expired")
@@ -214,7 +214,7 @@ async def test_a_wrong_clock_is_reported(arena: Arena, tmp_path: Path) -> None:
         status, body = await health(bridge)
         assert (status, body["status"], troubles(body)) == (200, "degraded", [("clock", "rejected")])
         assert re.search(r"clock is (900|899) s behind LMArena's", message(body))
-        assert (await bridge.post(bridge.chat("hi"))).status == 200  # its ids are corrected
+        assert (await bridge.post(bridge.chat("hi"))).status == 200  # the times in its ids are corrected
 
 
 async def test_an_outage(arena: Arena, tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 
 
 async def page(bridge: RunningBridge) -> tuple[int, str]:
-    """What a browser gets, which knows no more than programs do."""
+    """Return the status and text of the page for browsers, which reveals no more than the JSON."""
     answer = await bridge.http.get(f"{bridge.origin}/health", headers=BROWSER)
     text = await answer.text()
     assert answer.content_type == "text/html"

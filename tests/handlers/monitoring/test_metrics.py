@@ -1,4 +1,4 @@
-"""GET /metrics: for keys with the right to it, without a name or a secret, as Prometheus's own parser reads it."""
+"""GET /metrics: for keys that may read it, without names or secrets, readable by Prometheus's own parser."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from upstream.gate import FAILURES_TO_OPEN
 from upstream.protocol.errors import Reason
 
 MONITORING = Path(package.__file__).parents[1] / "docs" / "monitoring"
-#: What no label may hold.
+#: What no label may contain.
 KEY_NAME, EMAIL = "canary-key", "canary@example.org"
 
-#: Values by name, then by the values of the labels in the order of their names.
+#: Values by metric name, then by the values of the labels in the order of their names.
 Samples = dict[str, dict[tuple[str, ...], float]]
 
 
@@ -44,7 +44,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 @asynccontextmanager
 async def measured(arena: Arena, tmp_path: Path, *sessions: Session) -> AsyncIterator[RunningBridge]:
-    """A bridge of these accounts whose key may read metrics; it has read the models and asked about each login."""
+    """A bridge with these accounts, whose key may read metrics; the models have been read and the logins checked."""
     async with running_bridge(arena, tmp_path / "state", sessions=sessions, key_options={"metrics": True}) as bridge:
         await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
         for account in bridge.state.pool:
@@ -67,7 +67,7 @@ async def scraped(bridge: RunningBridge) -> Samples:
         return {name.removeprefix("lmarena_bridge_"): samples for name, samples in parsed(await answer.text()).items()}
 
 
-# --- the door ---
+# --- access ---
 
 
 async def test_a_key_without_the_right_is_refused_and_no_key_is_asked_for_one(arena: Arena, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_it_is_at_the_root_only(prefix: str, bridge: RunningBridge) -> Non
 
 
 def record(stats: Stats) -> None:
-    """Three requests, of which one failed and one was left; two pictures."""
+    """Record three requests, of which one failed and one was abandoned, and two uploads."""
     stats.record(
         Outcome(200, Reason.OK, 2.0, "m", KEY_NAME, 0.2, chunks=7, prompt_tokens=5, completion_tokens=9, api="chat")
     )
@@ -173,7 +173,7 @@ def test_counters_begin_at_zero_with_each_process() -> None:
     assert after["lmarena_bridge_duration_seconds_sum"][()] == 5042.0
 
 
-# --- how it is ---
+# --- the current state ---
 
 
 async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
@@ -182,7 +182,7 @@ async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
     assert not any(found["troubles"].values())
     assert found["accounts"].pop(("usable",)) == 1
     assert found["accounts"] == {(word,): 0 for word in ("resting", "expired", "guest", "terms", "paused")}
-    assert "session_expiry_timestamp_seconds" not in found  # its login renews itself
+    assert "session_expiry_timestamp_seconds" not in found  # its login is renewed automatically
     assert (found["renewals_failing"], found["clock_skew_seconds"]) == ({(): 0}, {(): 0})
     assert "unknown_total" not in found
     assert found["circuit_open"] == {(): 0}
@@ -233,7 +233,7 @@ async def test_each_account_is_in_one_state(arena: Arena, tmp_path: Path) -> Non
         await (await bridge.post(bridge.chat("hi"))).read()
         found = await scraped(bridge)
         assert found["accounts"] == each | {("usable",): 0, ("resting",): 1}
-        assert found["renewals_failing"] == {(): 0}  # not that of the dead one, which has expired
+        assert found["renewals_failing"] == {(): 0}  # the expired account does not count
 
 
 async def test_the_end_of_the_first_session_is_exposed(arena: Arena, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ async def test_the_end_of_the_first_session_is_exposed(arena: Arena, tmp_path: P
         assert (await scraped(bridge))["session_expiry_timestamp_seconds"] == {(): day.expires_at}
         arena.expire(day)
         for account in bridge.state.pool:
-            await bridge.app[RENEWALS].is_alive(account)  # which asks at once
+            await bridge.app[RENEWALS].is_alive(account)  # asks the site at once
         assert (await scraped(bridge))["session_expiry_timestamp_seconds"] == {(): week.expires_at}
 
 
@@ -300,7 +300,7 @@ def test_the_process_is_seen_where_proc_shows_processes_alone(tmp_path: Path) ->
     assert {"process_cpu_seconds_total", "process_open_fds", "process_max_fds"} <= found.keys()
 
 
-# --- what it costs, and who reads it ---
+# --- cost and consumers ---
 
 
 async def test_a_scrape_is_cheap_with_every_model_and_as_large_with_a_thousand_keys(bridge: RunningBridge) -> None:

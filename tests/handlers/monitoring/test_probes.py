@@ -1,4 +1,4 @@
-"""GET /livez and /readyz: ok or not ok and no more, to anybody; ready no longer from the moment the daemon drains."""
+"""GET /livez and /readyz: only ok or not ok, for everybody; /readyz fails as soon as the daemon drains."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def probe(bridge: RunningBridge, path: str, method: str = "GET") -> tuple[
 
 
 async def listed(bridge: RunningBridge) -> None:
-    """Wait until there is a list of models, or none is to be had."""
+    """Wait until the list of models has been read, or reading it has failed."""
     await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
 
 

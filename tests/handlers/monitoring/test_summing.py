@@ -1,4 +1,4 @@
-"""The metrics of several workers together: counts add up and never go back, gauges follow their rules."""
+"""The combined metrics of several workers: counts add up and never decrease, and gauges follow their rules."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def test_a_count_does_not_go_back_when_a_worker_ends(living: list[dict[str, int]
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("lmarena_bridge_answers_running", 7),  # added
+        ("lmarena_bridge_answers_running", 7),  # the sum
         ("process_open_fds", 7),
         ("lmarena_bridge_serving", 2),  # the lowest
-        ("lmarena_bridge_keys", 5),  # this worker's: all have the same
-        ("lmarena_bridge_event_loop_lag_seconds", 5),  # the highest, as of any other
+        ("lmarena_bridge_keys", 5),  # this worker's, since all have the same value
+        ("lmarena_bridge_event_loop_lag_seconds", 5),  # the highest, as for any other gauge
     ],
 )
 def test_a_gauge_follows_its_rule(name: str, expected: float) -> None:

@@ -44,11 +44,11 @@ async def test_it_has_every_call_parameter_and_error(bridge: RunningBridge) -> N
         for status in about["responses"]:
             assert f">{status}<" in shown or f"<li>{status}:" in shown, (call.path, status)
     for row in CODES:
-        assert f"<code>{row.code}</code>" in page or row.of is Cause.THREAD  # of Messages alone, which has no codes
+        assert f"<code>{row.code}</code>" in page or row.of is Cause.THREAD  # Messages API only, without codes
 
 
 async def test_its_lines_work_as_they_stand(bridge: RunningBridge) -> None:
-    """Each curl line, with a key and a model, asks what it says: no line is refused for its form."""
+    """Each curl line is a valid request once a key and a model are filled in."""
     page = html.unescape(await read(bridge))
     lines = re.findall(r'<pre tabindex="0" aria-label="curl">(.*?)</pre>', page, re.DOTALL)
     assert len(lines) == len([call for _, call in described.calls() if "200" in call.operation["responses"]])
@@ -61,7 +61,7 @@ async def test_its_lines_work_as_they_stand(bridge: RunningBridge) -> None:
         headers = dict(word.split(": ", 1) for before, word in pairwise(words) if before == "-H")
         method = options.get("-X", "POST" if "-d" in words else "GET")
         async with bridge.http.request(method, url, data=options.get("-d"), headers=headers) as answer:
-            expected = {"/images/edits": 400, "/responses/RESPONSE": 404, "/metrics": 403}  # a stand-in, a plain key
+            expected = {"/images/edits": 400, "/responses/RESPONSE": 404, "/metrics": 403}  # placeholders; no metrics
             assert answer.status == next((each for part, each in expected.items() if part in url), 200), (
                 line,
                 await answer.text(),

@@ -1,4 +1,4 @@
-"""/openapi.json: valid, about every route and nothing else, about every error, and true of real answers."""
+"""/openapi.json: it is valid, describes every route and error and nothing else, and matches real answers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_component_is_there_and_used() -> None:
 
 
 async def test_it_has_every_route_and_no_other(bridge: RunningBridge) -> None:
-    """Each method of each path, without the second prefix, HEAD, and the dashboard's own pages."""
+    """It has each method of each path, except the second prefix, HEAD, and the dashboard's own pages."""
     served = set()
     for route in bridge.app.router.routes():
         path = re.sub(r"\{(\w+)[^}]*\}", r"{\1}", route.resource.canonical if route.resource else "")
@@ -108,7 +108,7 @@ def _rows_of_the_contract() -> set[tuple[int, str, str]]:
 
 
 def test_the_contract_has_the_same_errors() -> None:
-    cors = (405, "invalid_request_error", "cors_origin_not_allowed")  # an answer to OPTIONS, which is no call
+    cors = (405, "invalid_request_error", "cors_origin_not_allowed")  # only for OPTIONS, which the document leaves out
     assert {
         (row.status, error_type(ApiError(row.status, row.code, "")), row.code) for row in CODES
     } == _rows_of_the_contract() - {cors}
@@ -116,7 +116,7 @@ def test_the_contract_has_the_same_errors() -> None:
 
 #: Errors of the dashboard's own pages and of preflights.
 _ELSEWHERE = {"refused", "not_saved", "too_slow", "cors_origin_not_allowed"}
-#: What makes an error, and where its code stands among the arguments.
+#: The functions that create errors, and the position of the code among their arguments.
 _MAKERS = {"ApiError": 1, "ContextExceeded": 1, "invalid_request": 0, "invalid": 1}
 
 
@@ -186,7 +186,7 @@ BLOCKS: Json = {
 TOOL: Json = {"name": "get_weather", "description": "The weather.", "input_schema": CITY}
 FORMAT: Json = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}}
 
-#: Requests that are answered, streamed and whole: the path, the model where it is not the plain one, the fields.
+#: Requests to send, streamed and whole: the path, the model unless it is the default, and the fields.
 REQUESTS: dict[str, tuple[str, str, Json]] = {
     "chat": ("chat/completions", "", {**HI, "temperature": 1, "user": None, "stop": ["STOP"]}),
     "chat, thoughts": ("chat/completions", "", THINK),
@@ -214,7 +214,7 @@ async def arena() -> AsyncIterator[Arena]:
 
 
 async def test_what_is_answered(bridge: RunningBridge) -> None:
-    """Requests and answers of every kind are as they are described, and so are their headers."""
+    """Requests and answers of every kind match their description, and so do the headers."""
     for name, (path, model, fields) in REQUESTS.items():
         for stream in (True, False):
             body = {"model": model or bridge.model(), **fields, "stream": stream}
@@ -273,7 +273,7 @@ REFUSED: dict[str, tuple[str, Json]] = {
 
 
 async def test_what_is_refused(bridge: RunningBridge) -> None:
-    """What does not fit the description of a request is 400, as described."""
+    """A request that does not match its description gets the documented 400."""
     for name, (path, fields) in REFUSED.items():
         body = {"model": bridge.model(), **fields}
         with pytest.raises(jsonschema_rs.ValidationError):

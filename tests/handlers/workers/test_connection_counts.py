@@ -1,4 +1,4 @@
-"""Connections of several workers: none takes far more than another that accepts some, unless that one hangs."""
+"""Connections of several workers: one that is far ahead leaves new ones to the others, unless those hang."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_worker_that_has_not_begun_counts_for_nothing() -> None:
 
 
 class Accepted(CallerConnection):
-    """A connection that nobody reads."""
+    """A connection from which nothing is read."""
 
     def evict(self) -> None:
         raise AssertionError("there is room")
@@ -80,10 +80,10 @@ async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monke
             loop = asyncio.get_running_loop()
             began = loop.time()
             await until(lambda: bool(asked))
-            assert listener.pending == 0  # they are left to others
+            assert listener.pending == 0  # the connections are left to other workers
             await until(lambda: listener.pending > 0)
             assert loop.time() - began >= 0.05
-            assert listener.pending == accepting._YIELD_CONNECTIONS  # then some are taken, and the rest are left again
+            assert listener.pending == accepting._YIELD_CONNECTIONS  # some are taken, and the rest are left again
             await until(lambda: listener.pending == 2 * accepting._YIELD_CONNECTIONS)
             assert loop.time() - began >= 0.1
 

@@ -1,4 +1,4 @@
-"""Messages between parent and worker: whatever is sent arrives, however the bytes are cut, and nothing else does."""
+"""Messages between parent and worker: everything sent arrives, however the bytes are split, and nothing else does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ JSON = st.recursive(
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[tuple[Lines, socket.socket, list[tuple[str, Any]], asyncio.Event]]:
-    """An end, the bare socket at the other, and what the end has heard."""
+    """One end of a link, the raw socket at the other, the messages received, and an event that the link has ended."""
     here, there = socket.socketpair()
     heard: list[tuple[str, Any]] = []
     ended = asyncio.Event()
@@ -36,7 +36,7 @@ async def connected() -> AsyncIterator[tuple[Lines, socket.socket, list[tuple[st
 
 
 class Wire(asyncio.Transport):
-    """Keeps what is written."""
+    """A transport that keeps what is written."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the parent does about its workers, row by row of its table: here they are a few lines each, to start quickly."""
+"""How the parent manages its workers, row by row of its table. The workers are short scripts, which start quickly."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service_manager import Manager, listening
 from handlers.workers.parent import FINAL, START_TRIES, describe_status, worst_status
 from upstream.arena import Arena
 
-#: A worker says that it is ready and sleeps until SIGTERM; `fate` is what a test makes of it. The rest is the parent.
+#: A worker becomes ready and sleeps until SIGTERM, unless a test sets another `fate`. The rest is the parent.
 _PROGRAM = """
 import os, signal, sys, time
 if "LMARENA_BRIDGE_PLACE" in os.environ:
@@ -76,14 +76,14 @@ sys.exit(asyncio.run(parent.Parent(config, reread, lambda url: os.write(2, b"all
 
 @dataclass
 class Stage:
-    """A folder of fates, and how to start the parent."""
+    """A parent to start, and a folder with the code that its workers run (`fates`)."""
 
     home: Home
     fates: Path
     environ: dict[str, str] = field(default_factory=dict)
 
     def fate(self, number: int, code: str) -> None:
-        """What worker `number` does from its next start on."""
+        """Set the code that worker `number` runs from its next start on."""
         (self.fates / str(number)).write_text(code)
 
     @asynccontextmanager
@@ -108,7 +108,7 @@ async def stage(arena: Arena, tmp_path: Path) -> Stage:
 
 
 def pids(parent: DaemonProcess, text: str) -> dict[int, list[int]]:
-    """The processes that have noted a text, by worker."""
+    """The ids of the processes that have logged this text, by worker."""
     found: dict[int, list[int]] = {}
     for line in parent.log:
         if line.endswith(f" {text}"):
@@ -151,7 +151,7 @@ async def test_a_status_that_no_start_can_help_ends_the_daemon_at_once(stage: St
         assert await parent.ends() == status
     assert len(pids(parent, "fails")[1]) == 1
     assert f"worker 1 has ended before all workers were ready, with status {status}" in "\n".join(parent.log)
-    assert "is up" not in "\n".join(parent.log)  # the others were not even started: what is wrong is said once
+    assert "is up" not in "\n".join(parent.log)  # the other workers were not even started, so the error is logged once
 
 
 async def test_a_crash_loop_at_the_start_ends_the_daemon(stage: Stage) -> None:
@@ -175,7 +175,7 @@ async def test_a_silent_worker_is_ended_and_started_again(stage: Stage) -> None:
         (frozen,) = pids(parent, "is up")[2]
         os.kill(frozen, signal.SIGSTOP)
         await parent.logs(f"worker 2 (process {frozen}) does not respond")
-        await parent.logs(f"worker 2 (process {frozen}) ended unexpectedly, by SIGKILL")  # it cannot even abort
+        await parent.logs(f"worker 2 (process {frozen}) ended unexpectedly, by SIGKILL")  # SIGABRT has no effect
         await parent.logs("2 ")
         assert len(pids(parent, "is up")[1]) == 1
         assert (await parent.stop())[0] == 0
@@ -220,7 +220,7 @@ async def test_a_reload_that_fails_unexpectedly_in_the_parent_ends_nothing(stage
         assert (await parent.stop())[0] == 0
 
 
-#: A worker that notes what its parent tells it, besides rosters; `asks` is what it does first.
+#: A worker that logs the messages from its parent, except rosters; `asks` is code that it runs first.
 _HEARS = """
 import json
 note("is up"); ready(); {asks}
@@ -242,7 +242,7 @@ async def test_a_worker_may_ask_for_a_reload_and_for_another_log_in_all(stage: S
         assert sorted(pids(parent, "reloads")) == [1, 3]
         await noted(parent, 'hears log {"level": "debug"}', 2)
         os.kill(pids(parent, "is up")[1][0], signal.SIGKILL)
-        while len(set(pids(parent, 'hears log {"level": "debug"}')[1])) < 2:  # its successor is told, too
+        while len(set(pids(parent, 'hears log {"level": "debug"}')[1])) < 2:  # its successor gets the message too
             await parent.logs("hears log")
         assert (await parent.stop())[0] == 0
 
@@ -251,7 +251,7 @@ async def test_a_worker_that_does_not_end_is_killed(stage: Stage) -> None:
     stage.fate(2, "signal.signal(signal.SIGTERM, lambda *_: note('refuses')); ready(); last()")
     async with stage.running(KILL_SECONDS="0.3") as parent:
         status, seconds = await parent.stop()
-        assert status == 1  # it was killed
+        assert status == 1  # since the worker was killed
         assert 0.3 <= seconds <= 10
     assert sorted(pids(parent, "drains")) == [1, 3]
 
@@ -279,7 +279,7 @@ async def test_a_signal_during_the_start_ends_it(stage: Stage) -> None:
         assert (await parent.stop())[0] == 0
 
 
-# --- what the service manager hears ---
+# --- notifications to the service manager ---
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ async def test_the_manager_hears_of_the_whole(stage: Stage, manager: Manager) ->
     async with stage.launched(**manager.environ) as parent:
         await manager.hears("STATUS=workers ready: 0 of 3; answers running: 0", 30)
         await manager.hears("READY=1")
-        await noted(parent, "is up", 3)  # the manager may hear of them before the log is read
+        await noted(parent, "is up", 3)  # the manager may be notified before the log is read
         assert sorted(pids(parent, "is up")) == [1, 2, 3]
         parent.signal(signal.SIGHUP)
         await manager.hears("RELOADING=1")
@@ -300,7 +300,7 @@ async def test_the_manager_hears_of_the_whole(stage: Stage, manager: Manager) ->
         await manager.hears("READY=1")
         await until(
             lambda: manager.status == "workers ready: 3 of 3; answers running: 0"
-        )  # said at any time since then
+        )  # it may have been sent at any time since then
         parent.signal(signal.SIGTERM)
         await manager.hears("STOPPING=1")
         assert await parent.ends() == 0
@@ -326,7 +326,7 @@ async def test_the_watchdog_is_fed_while_a_worker_lives(stage: Stage, manager: M
 
 
 async def noted(parent: DaemonProcess, text: str, workers: int) -> None:
-    """Wait until so many workers have noted a text."""
+    """Wait until this many workers have logged the text."""
     while len(pids(parent, text)) < workers:
         await parent.logs("")
 
