@@ -1,4 +1,4 @@
-"""LMArena's other endpoints, a minimal part of docs/protocol.md: models, the user's data, uploads."""
+"""LMArena's endpoints besides the streams, a minimal part of docs/protocol.md: models, the user's data, uploads."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A measured program: `command` prepares its folder and returns its command line; without it, upstream itself.
+    """A measured program: `command` prepares its folder and returns its command line; None stands for upstream.
 
     A subject is started again for every measurement. A `slow` one gets fewer requests, and is started once for all
     rounds of a scenario. `mark` occurs exactly once in each delta that it sends.

@@ -198,7 +198,7 @@ async def test_a_flow_after_the_last_batch_does_not_wait_for_the_transport_to_en
 
 @pytest.mark.parametrize("chunk_bytes", [1, 3, 7])
 async def test_ten_thousand_chunks_in_a_packet_stay_in_order(asker: Asker, arena: Arena, chunk_bytes: int) -> None:
-    """They are more than one read returns, and a read may end anywhere."""
+    """The chunks are more than one read returns, and a read may end inside a chunk."""
     texts = [f"{number} " for number in range(2_000)]
     body = b"".join(line.encode() for line in deltas(*texts))
     chunks = [body[at : at + chunk_bytes] for at in range(0, len(body), chunk_bytes)]

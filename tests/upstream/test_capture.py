@@ -1,4 +1,4 @@
-"""Bodies that are captured, within a limit of memory."""
+"""Capturing bodies within a memory limit."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_q
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("arena", [2026], indirect=True)  # the call does not exist in 2025
+@pytest.mark.parametrize("arena", [2026], indirect=True)  # the site of 2025 has no such call
 async def test_a_cookie_set_by_a_redirect_is_sent_to_its_target(asker: Asker, arena: Arena) -> None:
     session = arena.sign_in(expires_in=100.0)
     asker.credentials = Credentials(session.cookie_value, asker.rotations.append)

@@ -32,7 +32,7 @@ async def storing(peer: Peer) -> AsyncIterator[tuple[Storage, str]]:
 
 @pytest.mark.parametrize("size", [0, 1, WRITE_BYTES, WRITE_BYTES + 1, 40 * WRITE_BYTES + 7])
 async def test_a_file_of_any_size_arrives_complete(size: int) -> None:
-    """A file above WRITE_BYTES is sent in pieces, between which a slow reader is waited for."""
+    """A file larger than WRITE_BYTES is sent in pieces, with waits for a slow reader in between."""
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     arrived: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""The site's demands on a turn (its mode, occasional battles, the time within ids), and chats read back."""
+"""The site's demands on a turn (its mode, occasional battles, the time in its ids), and reading chats back."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ONE, TWO, THREE = b'a0:"1 "\n', b'a0:"2 "\n', b'a0:"3 "\n'
 STOP = b'ad:{"finishReason":"stop"}\n'
 WHOLE, CUT, RESET, SILENT = "whole", "cut off", "reset", "silent"
 SILENCE_SECONDS = 0.2
-PICTURE_FAULTS = {fault for fault, row in FAULTS.items() if row.on in ("action", "put", "get")}  # with the storage
+PICTURE_FAULTS = {fault for fault, row in FAULTS.items() if row.on in ("action", "put", "get")}  # uploads and storage
 
 
 @dataclass(frozen=True)

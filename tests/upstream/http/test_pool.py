@@ -149,7 +149,7 @@ async def test_a_waiter_may_be_cancelled_as_a_place_becomes_free() -> None:
 
 
 async def test_the_limit_holds_although_callers_leave() -> None:
-    """Sixty calls to two origins over three places; a third of them are cancelled, at every stage of a call."""
+    """Sixty calls to two origins share three connections; a third of the calls are cancelled, at every stage."""
     async with (
         towards(answering, connections=3) as (exchanges, origin),
         towards(answering) as (_, other),

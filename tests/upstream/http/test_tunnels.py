@@ -302,7 +302,7 @@ async def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
 async def test_a_caller_that_leaves_as_tls_begins_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A graceful close that goes on would remove the reader of a later socket with the same file descriptor."""
+    """A graceful close still in progress would remove the reader of a later socket with the same file descriptor."""
     monkeypatch.setattr(tunnels, "TLS_SHUTDOWN_SECONDS", 0.1)
 
     class Leaving(Connection):

@@ -1,4 +1,4 @@
-"""Unknown things are counted by kind, and each kind is announced once, for any name from upstream."""
+"""Unknown things are counted by kind, and each kind is announced once, whatever names upstream sends."""
 
 from __future__ import annotations
 

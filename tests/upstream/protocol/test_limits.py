@@ -1,4 +1,4 @@
-"""Rate limits: the site's headers, any other text in them, what is left later, and the choice of an account."""
+"""Rate limits: parsing their headers, even with arbitrary text, what is left later, and choosing by what is left."""
 
 from __future__ import annotations
 

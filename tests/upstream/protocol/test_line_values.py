@@ -34,7 +34,7 @@ def read(tag: str, value: object) -> tuple[Event, dict[str, int]]:
 
 
 def cited(*sources: object, apart: bool = False) -> Citations:
-    """The citations of one line, in which the sources are in one list or, with `apart`, in an entry each."""
+    """The citations of one line, in which the sources are in one list or, with `apart`, in separate entries."""
     lists = [[source] for source in sources] if apart else [list(sources)]
     items = [{"toolCallId": "citation-source", "argsTextDelta": json.dumps({"source": each})} for each in lists]
     event, _ = read("ac", items)

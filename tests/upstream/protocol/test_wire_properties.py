@@ -126,7 +126,7 @@ def all_escaped(text: str) -> bytes:
 
 
 def raw(text: str) -> bytes:
-    """Escape only quotes, backslashes, newlines and surrogates, not even other control characters."""
+    """Escape only quotes, backslashes, newlines and surrogates; write all else as it is, even control characters."""
     escaped = re.sub('["\\\\\n\ud800-\udfff]', lambda char: json.dumps(char[0])[1:-1], text)
     return f'"{escaped}"'.encode()
 
