@@ -1,4 +1,4 @@
-"""Files taken out of a body before it is parsed: the same request is read, whatever the body looks like."""
+"""Files are extracted from a body before it is parsed; this never changes how the request is read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(body: bytes, least: int = LEAST) -> tuple[Fields, Extracted]:
 
 
 def whole(fields: Fields, taken: Extracted) -> object:
-    """What was parsed, with what was taken out put back."""
+    """Return the parsed fields with the extracted data put back."""
 
     def put_back(value: Any) -> object:
         if isinstance(value, str):
@@ -93,14 +93,14 @@ def test_a_broken_body_is_refused_in_the_same_words(body: bytes, data: st.DataOb
     broken = body[:at] + data.draw(st.sampled_from((b"", b'"', b"\\", b"}", b"\x01", b"\xff"))) + body[at + 1 :]
     expected, _ = refusal(broken, least=len(broken))
     refused, taken = refusal(broken)
-    if refused is None and expected is not None:  # what was accepted fails when it is decoded
+    if refused is None and expected is not None:  # the fault is in extracted data and shows only when they are decoded
         assert not all(bytes(each).isascii() and bytes(each).decode().isprintable() for each in taken.values())
     else:
         assert refused == expected
 
 
 def refusal(body: bytes, least: int = LEAST) -> tuple[str | None, Extracted]:
-    """What is said of a body that is no JSON, and what was taken out of one that is."""
+    """Return the error message for a body that is not JSON, and the data extracted from one that is."""
     try:
         _, taken = read(body, least)
     except ApiError as error:
@@ -139,7 +139,7 @@ def test_many_names_cost_no_more_than_some() -> None:
 
 PICTURE = b'{"url":"data:image/png;base64,' + b"A" * 100
 
-#: Each begins so, goes on with this up to 30 MB, and ends so.
+#: The beginning of a body, the piece that is repeated up to 30 MB, and the end.
 HEAVY: dict[str, tuple[bytes, bytes, bytes]] = {
     "text": (b'{"a":"', b"some text ", b'"}'),
     "characters of four bytes": (b'{"a":"', "\N{GRINNING FACE}".encode(), b'"}'),
@@ -192,7 +192,7 @@ def test_what_is_no_utf8_is_named_however_long_it_is(text: str, said: str) -> No
         read_without_data_urls(text.encode("utf-16-le"), MARK, longest_prompt=113_000)
 
 
-#: As clients write the data of a file of 6 MB.
+#: Ways in which clients write the data of a file; the test's file has 6 MB.
 WRITTEN: dict[str, Callable[[str], str]] = {
     "plainly": lambda data: data,
     "with slashes as PHP writes them": lambda data: data.replace("/", "\\/"),

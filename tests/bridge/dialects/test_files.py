@@ -1,4 +1,4 @@
-"""Which parts bring pictures and documents, and the 400 that names the part that brings neither."""
+"""Which parts hold pictures and documents, and the 400 that names a part that holds neither."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINK = "https://example.org/cat.png"
 
 
 def body(*parts: object) -> Fields:
-    """A request whose second message has these parts."""
+    """Return a request whose second message has these parts."""
     return Fields(
         {"model": "m", "messages": [{"role": "system", "content": "see"}, {"role": "user", "content": list(parts)}]}
     )
@@ -48,7 +48,7 @@ def link(url: str = LINK) -> dict[str, object]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-# What is a picture
+# Pictures
 
 
 @pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
@@ -109,7 +109,7 @@ FORGIVEN: dict[str, Any] = {
 @pytest.mark.parametrize("change", FORGIVEN.values(), ids=FORGIVEN)
 @pytest.mark.parametrize("size", [0, 1, 2, 100_000])
 def test_base64_as_browsers_take_it(change: Any, size: int) -> None:
-    """Short, with any padding, and so long that it is taken out of the body before that is parsed."""
+    """This holds for short data with any padding, and for data that are extracted before the body is parsed."""
     data = png() + bytes(size)
     text = change(base64.b64encode(data).decode())
     for part in (link(f"data:image/png;base64,{text}"), link(f"data:;base64,{text}"), file_of(text)):
@@ -142,7 +142,7 @@ def test_pictures_stay_in_order_and_texts_are_joined_without_them() -> None:
     assert [picture.data for picture in message.files] == [png(1), png(2)]
 
 
-# What is none
+# Invalid pictures
 
 
 @pytest.mark.parametrize("bad", BAD_PARTS.values(), ids=BAD_PARTS)
@@ -162,7 +162,7 @@ def test_too_many_pictures_name_the_first_too_many() -> None:
 @a_share(of=2)
 @given(data=st.binary(max_size=60), junk=st.sampled_from("!-_\0%é\v\u00a0"), at=st.integers(0, 80))
 def test_base64_is_read_strictly(data: bytes, junk: str, at: int) -> None:
-    """What Python's own lenient reading would pass over is refused, but for what browsers take."""
+    """Characters that Python's lenient decoder would skip are refused, except those that browsers accept."""
     encoded = base64.b64encode(png() + data).decode()
     at = min(at, len(encoded))
     url = f"data:image/png;base64,{encoded[:at]}{junk}{encoded[at:]}"

@@ -1,4 +1,4 @@
-"""Forms: what is one is read exactly, what is none raises BadForm and nothing else, in time that its size bounds."""
+"""Forms: a valid one is read exactly, any other raises BadForm and nothing else, in time bounded by its size."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_what_aiohttp_writes_is_read(texts: dict[str, str], files: list[by
     assert form == Form(texts, [("file", data) for data in files])
 
 
-#: Each is repeated to 30 MB.
+#: The beginning of a body, and the piece that is repeated up to 30 MB.
 HEAVY: dict[str, tuple[bytes, bytes]] = {
     "newlines": (b"", b"\n"),
     "lines": (b"", b"a\r\n"),

@@ -1,4 +1,4 @@
-"""Bodies that are not quite JSON: what is mended, and what is named with its bytes and their place."""
+"""Bodies that are nearly JSON: which are mended, and which are refused with the wrong bytes and their place."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 def written(text: str) -> bytes:
-    """A body whose content is written as `text`, escapes and all."""
+    """Return a body whose content is written as `text`, escapes included."""
     return f'{{"content":"{text}"}}'.encode()
 
 

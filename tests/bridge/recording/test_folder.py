@@ -1,4 +1,4 @@
-"""The folder of recordings: what killed commands and daemons have left in it is removed an hour later."""
+"""The folder of recordings: files left by killed commands and daemons are removed an hour later."""
 
 from __future__ import annotations
 

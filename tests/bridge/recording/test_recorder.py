@@ -1,4 +1,4 @@
-"""Files of recordings that are made at the same time."""
+"""Recordings that are made at the same time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def test_one_without_texts_is_made_at_the_same_time_as_one_with_texts(tmp_
     recorder = Recorder(RecordingFiles(StateFolder(tmp_path)), lambda: 0)
     private = call("a private word")
     _, plain, whole = await asyncio.gather(
-        recorder.make(call("word " * 200_000)),  # while it is made, the others wait
+        recorder.make(call("word " * 200_000)),  # the others wait while this one is made
         recorder.make(private),
         recorder.make(private, texts=True),
     )

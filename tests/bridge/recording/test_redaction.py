@@ -1,4 +1,4 @@
-"""No secret and no word of a text gets into a recording; what is left has the same form, and can be parsed again."""
+"""No secret and no word of a text gets into a recording; the rest keeps its form and can still be parsed."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_no_canary_is_in_the_file(make: Callable[[], Material]) -> None:
     assert len(set(canaries())) >= 50
     recording = redact(make(), KEY)
     assert found_in(encode(recording), canaries()) == []
-    for place in range(len(recording.calls)):  # the file has the body in pieces
+    for place in range(len(recording.calls)):  # the file holds each body in pieces
         assert found_in(orjson.dumps(body_of(recording, place).decode()), canaries()) == []
 
 

@@ -1,4 +1,4 @@
-"""Completions, streamed and whole: both say the same, each choice by itself."""
+"""Completions, streamed and whole: both carry the same content, for each choice."""
 
 from __future__ import annotations
 

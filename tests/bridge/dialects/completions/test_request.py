@@ -1,4 +1,4 @@
-"""What a request of the older Completions API is read as, and what is refused by name."""
+"""How a request of the older Completions API is read, and which fields are refused by name."""
 
 from __future__ import annotations
 

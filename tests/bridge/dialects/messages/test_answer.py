@@ -1,6 +1,6 @@
-"""One table of answers, told twice: as a stream of events and as one message. Both must say the same.
+"""A table of answers, each encoded as a stream of events and as one message. Both must carry the same content.
 
-Events are read by the SDK's own strict types; what its accumulator makes of them, test_messages.py has.
+The SDK's own types validate the events strictly; test_messages.py covers the SDK's accumulator.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def reasoning(*deltas: str) -> ReasoningDeltas:
 
 
 def events_of(body: bytes) -> list[dict[str, Any]]:
-    """The events of a stream, whose names and types agree, each in a line of its own."""
+    """Parse the events of a stream: the name of each must agree with its type, and its data is a single line."""
     *blocks, rest = body.decode().split("\n\n")
     assert rest == ""
     found = []
     for block in blocks:
-        name, data = block.splitlines()  # as clients do that split at each kind of line end
+        name, data = block.splitlines()  # splits at every kind of line end, as some clients do
         event = orjson.loads(data.removeprefix("data: "))
         assert name == f"event: {event['type']}"
         found.append(event)
@@ -79,7 +79,7 @@ def collected(
 
 
 def accumulated(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The message that a client makes of a stream: the deltas of each block, joined."""
+    """Return the message that a client makes of a stream by joining the deltas of each block."""
     message: dict[str, Any] = {}
     content: list[dict[str, Any]] = []
     inputs: dict[int, str] = {}
@@ -104,7 +104,7 @@ def accumulated(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def blocks_of(events: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The deltas of each block of a legal stream. Fails where the order of events is another one."""
+    """Yield the deltas of each block of a stream; fail if the order of its events is not legal."""
     assert events[0]["type"] == "message_start"
     assert [event["type"] for event in events[-2:]] == ["message_delta", "message_stop"]
     index, deltas = 0, list[dict[str, Any]]()
@@ -143,7 +143,7 @@ def called(call: ToolCall) -> dict[str, Any]:
 
 
 class Case(NamedTuple):
-    """Batches, and the blocks that they make; a thought is shown by its text alone."""
+    """Batches of events, and the blocks that they make; a thought is represented by its text alone."""
 
     batches: list[list[AnswerEvent]]
     content: list[dict[str, Any] | str]
@@ -187,7 +187,7 @@ CASES = {
 
 
 def as_shown(content: list[dict[str, Any]]) -> list[dict[str, Any] | str]:
-    """Blocks with the text alone of each thought, whose signature is made up."""
+    """Return the blocks with each thought replaced by its text, since its signature is made up."""
     shown: list[dict[str, Any] | str] = []
     for block in content:
         if block["type"] == "thinking":

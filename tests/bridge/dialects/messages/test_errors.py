@@ -1,4 +1,4 @@
-"""How the Messages API spells errors: by status, under the status that its SDKs know."""
+"""Errors in the form of the Messages API, each with a status that its SDKs know."""
 
 from __future__ import annotations
 

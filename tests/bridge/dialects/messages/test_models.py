@@ -1,4 +1,4 @@
-"""Pages of the list of models, as the Messages API has them."""
+"""Pages of the list of models in the Messages API."""
 
 from __future__ import annotations
 

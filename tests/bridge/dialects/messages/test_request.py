@@ -1,4 +1,4 @@
-"""What a Messages request is read as, what has no effect and is named, and what is refused by name."""
+"""How a Messages request is read, which fields are named as ignored, and which are refused by name."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ BILLING = "x-anthropic-billing-header: cc_version=2.1.177.01c; cc_entrypoint=cli
     ],
 )
 def test_a_line_for_the_vendors_billing_is_no_instruction(system: object) -> None:
-    """It changes with each request: no conversation would be recognised again."""
+    """The line changes with each request; if it counted, no conversation would be recognised again."""
     chat = chat_of(system=system)
     assert chat.messages == (Message("system", "Be brief."), HI)
     assert chat.ignored == ("system.x-anthropic-billing-header",)
@@ -247,7 +247,7 @@ IGNORED: dict[str, object] = {
 }
 REFUSED = {"thread": {"id": "a"}, "container": "a", "mcp_servers": [{}], "compaction": {}}
 READ = {"model", "max_tokens", "messages", "system", "stream", "stop_sequences", "thinking", "tools", "tool_choice"}
-#: The SDK sends it as a header, which has no effect.
+#: Fields that the SDK sends as headers, which have no effect.
 HEADERS = {"workspace_id"}
 
 

@@ -1,4 +1,4 @@
-"""docs/agents.md, "stop, max_tokens, n" and "Structured output": what a request says of its answer's form."""
+"""docs/agents.md, "stop, max_tokens, n" and "Structured output": the fields that set the form of an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One table of answers, told twice: as a stream of chunks and as one completion. Both must say the same."""
+"""A table of answers, each encoded as a stream of chunks and as one completion. Both must carry the same content."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def draw(*urls: str) -> Images:
 
 
 def note(url: str, title: str, at: int) -> dict[str, object]:
-    """OpenAI's annotation: one place in the text that leans on a page."""
+    """Return OpenAI's annotation for a place in the text that cites a page."""
     place = {"url": url, "title": title, "start_index": at, "end_index": at}
     return {"type": "url_citation", "url_citation": place}
 
 
 class Case(NamedTuple):
-    """Batches as they came from upstream, and the message that they make."""
+    """Batches of events from upstream, and the message that they make."""
 
     batches: list[list[Event]]
     content: str = ""
@@ -119,7 +119,7 @@ def stream(
 
 
 def chunks(data: bytes) -> list[dict[str, Any]]:
-    """Read the frames of a whole stream, as the strictest client would."""
+    """Parse the frames of a whole stream as the strictest client would."""
     *frames, done, rest = data.split(b"\n\n")
     assert (done, rest) == (b"data: [DONE]", b"")
     assert all(frame.startswith(b"data: {") for frame in frames)
@@ -136,7 +136,7 @@ def completion(batches: list[list[Event]], reason: str | None = "stop", header: 
 
 
 def message(case: Case) -> dict[str, object]:
-    """The case's message as OpenAI's object."""
+    """Return the case's message as OpenAI's object."""
     expected: dict[str, object] = {"role": "assistant", "content": case.content, "refusal": None}
     if case.reasoning is not None:
         expected["reasoning_content"] = case.reasoning
@@ -280,7 +280,7 @@ def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) ->
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == whole.get("reasoning_content", "")
 
 
-# What a hostile site's answer may grow to.
+# Bounds on the answer of a hostile site.
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_a_long_answer_is_whole() -> None:
     ],
 )
 def test_annotations_are_few(batches: list[list[Event]]) -> None:
-    """They repeat their source each: 200 sources with 100 places would make 20,000."""
+    """Each annotation repeats its source: 200 sources with 100 places each would make 20,000."""
     completion, encoder = CompletionCollector(HEADER), ChunkEncoder(HEADER, include_usage=False)
     for batch in batches:
         completion.add(batch)
@@ -353,7 +353,7 @@ CALLS = ToolCalls(
 
 
 def calls_streamed(*batches: list[AnswerEvent], older_form: bool = False) -> list[dict[str, Any]]:
-    """The deltas of a stream of these batches, with its finish reason in the last."""
+    """Return the deltas of a stream of these batches, followed by its finish reason."""
     encoder = ChunkEncoder(HEADER, include_usage=False, older_form=older_form)
     first = encoder.encode(batches[0])
     data = encoder.start() + first + b"".join(map(encoder.encode, batches[1:]))
@@ -447,7 +447,7 @@ def test_several_choices_are_told_by_their_index() -> None:
     ]
     assert (last["choices"], last["usage"]) == ([], USAGE_OBJECT)
     (end,) = frames(choices.finish_one(0, "stop", lambda: USAGE))
-    assert orjson.loads(end)["choices"][0]["usage"] == USAGE_OBJECT  # its own
+    assert orjson.loads(end)["choices"][0]["usage"] == USAGE_OBJECT  # of this choice alone
     silent = ChoicesEncoder([HEADER], include_usage=False, older_form=False)
     assert b"usage" not in silent.finish_one(0, "stop", lambda: USAGE)
 

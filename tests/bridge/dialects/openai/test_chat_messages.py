@@ -1,4 +1,4 @@
-"""What a message says beside its content and its tool calls: shown, named as ignored, or refused by name."""
+"""Fields of a message besides its content and tool calls: shown, named as ignored, or refused by name."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""docs/behaviour.md, "Chat completions: parameters": what a request's bytes say, or the 400 that names
-what is wrong.
+"""docs/behaviour.md, "Chat completions: parameters": how the bytes of a request are read, or the 400 that
+names the problem.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ def read_request(data: bytes) -> ChatRequest:
 
 
 def body(**fields: object) -> bytes:
-    """A good request with other fields; a field given as `...` is left out."""
+    """Return a valid request with these fields; a field given as `...` is left out."""
     request = {"model": "m", "messages": [USER]} | fields
     return orjson.dumps({name: value for name, value in request.items() if value is not ...})
 
 
 def message(**fields: object) -> dict[str, object]:
-    """One whole request's `messages`, of one user message with other fields."""
+    """Return the field `messages` with one user message that has these fields."""
     return {"messages": [{name: value for name, value in (USER | fields).items() if value is not ...}]}
 
 
 def part(value: object) -> dict[str, object]:
-    """A content of two parts, the second of which is the row's."""
+    """Return the field `messages` with one message of two parts, the second of which is given."""
     return message(content=[{"type": "text", "text": "see"}, value])
 
 
 def file(**fields: object) -> dict[str, object]:
-    """A `file` part."""
+    """Return a `file` part."""
     return {"type": "file", "file": fields}
 
 
@@ -117,7 +117,7 @@ def test_stream_and_usage(fields: dict[str, object], expected: tuple[bool, bool]
     assert (request.chat.stream, request.include_usage) == expected
 
 
-#: What is accepted, and the names that come back in `x-bridge-ignored`.
+#: Fields that are accepted, and the names that come back in `x-bridge-ignored`.
 ACCEPTED: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
     "temperature": ({"temperature": 0.7}, ("temperature",)),
     "temperature 0": ({"temperature": 0}, ("temperature",)),
@@ -360,10 +360,10 @@ fields_we_know = st.sampled_from([name for row in (*REFUSED.values(), *ACCEPTED.
 @a_share(of=5)
 @given(st.dictionaries(fields_we_know, json_values, max_size=4))
 def test_any_object_is_read_or_refused(fields: dict[str, object]) -> None:
-    with suppress(ApiError):  # and nothing else
+    with suppress(ApiError):  # and no other exception
         assert read_request(body(**fields)).messages
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    refusal(data)  # so few random bytes never make a whole request
+    refusal(data)  # so few random bytes are never a valid request

@@ -1,4 +1,4 @@
-"""How OpenAI's APIs spell errors and limits."""
+"""Errors and limits in the form of OpenAI's APIs."""
 
 from __future__ import annotations
 

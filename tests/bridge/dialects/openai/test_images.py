@@ -1,4 +1,4 @@
-"""OpenAI's Images API: what a request's fields and files say, or the 400 that names what is wrong; and the answer."""
+"""OpenAI's Images API: how fields and files are read, or the 400 that names the problem; and the answer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def edit(*files: tuple[str, bytes], **texts: str) -> ImageRequest:
 
 @dataclass(frozen=True)
 class PreparedChat:
-    """Fields beside model and prompt, and what they ask for."""
+    """Fields besides model and prompt, and the image request that they are read as."""
 
     fields: dict[str, object]
     count: int = 1
@@ -83,7 +83,7 @@ def test_a_form_says_the_same_in_texts(asked: PreparedChat) -> None:
 
 
 class Refused(NamedTuple):
-    """Fields that are refused."""
+    """Fields that are refused, and the parameter and code of the error."""
 
     fields: dict[str, Any]
     param: str

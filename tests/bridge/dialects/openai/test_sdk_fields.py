@@ -1,7 +1,7 @@
 """Every field of the openai SDK's request and message types is honoured, named as ignored, or refused by name.
 
-The types are walked as the SDK has them: for each field of each of them a request with that field is compared with one
-without it, or with another value where it must be there. A field that a new SDK adds fails here until it is read.
+The tests walk the SDK's types: for each field, a request with it is compared with one without it, or with one that has
+another value if the field is required. A field that a new SDK adds fails here until the bridge reads it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REQUEST = completion_create_params.CompletionCreateParamsBase
 
 
 class Step(NamedTuple):
-    """A field of a type, where it stands, requests with it, and one without it or with another value."""
+    """A field of a type, its path, requests with it, and one without it or with another value."""
 
     kind: str
     name: str
@@ -39,9 +39,9 @@ class Step(NamedTuple):
     otherwise: dict[str, Any]
 
 
-#: What stands in a request already where a type's field is tried: it would be refused without.
+#: The fields of the request in which a type's field is tried; without them it would be refused.
 BASE: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
-#: Good values of fields whose type does not say what is one.
+#: Valid values of fields whose type does not tell which values are valid.
 VALUES: dict[str, tuple[Any, Any]] = {
     "url": (data_url(png(1)), data_url(png(2))),
     "file_data": (data_url(png(1)), data_url(png(2))),
@@ -51,14 +51,14 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "schema": ({"type": "object"}, {}),
     "arguments": ('{"a":1}', '{"a":2}'),
 }
-#: What objects need beyond what the SDK's types ask for.
+#: Fields that objects need beyond those that the SDK's types require.
 NEEDED: dict[str, dict[str, Any]] = {
     "FileFile": {"file_data": VALUES["file_data"][0]},
     "ChatCompletionAllowedToolsParam": {"tools": [{"type": "function", "function": {"name": "name_1"}}]},
 }
-#: Which kind of value this is, and nothing more: another word is another type.
+#: Fields that only name the type of an object: another value means another type.
 TAGS = {"type", "role", "syntax"}
-#: What changes nothing, and why that is no loss.
+#: Fields that change nothing, and why that is no loss.
 EXCEPTIONS = {
     ("FunctionDefinition", "strict"): "arguments are checked against the schema with it and without it",
     ("PromptCacheBreakpoint", "ttl"): "part of a `prompt_cache_breakpoint`, which is named",
@@ -67,7 +67,7 @@ EXCEPTIONS = {
 
 
 def values(hint: Any, name: str = "") -> Iterator[Any]:
-    """Two values or more of a type; of a union, of each of its members."""
+    """Yield different values of a type; for a union, those of each of its members."""
     if name in VALUES and not (is_typeddict(hint) or get_origin(hint) in (Union, types.UnionType)):
         yield from VALUES[name]
         return
@@ -92,7 +92,7 @@ def values(hint: Any, name: str = "") -> Iterator[Any]:
 
 
 def required_keys(kind: Any) -> list[str]:
-    """The fields that must be there: the SDK's annotations are strings, so that the type itself does not know them."""
+    """Return the required fields: the SDK's annotations are strings, so the type itself does not know them."""
     origins: dict[str, Any] = {
         name: get_origin(hint) for name, hint in get_type_hints(kind, include_extras=True).items()
     }
@@ -100,7 +100,7 @@ def required_keys(kind: Any) -> list[str]:
 
 
 def objects(kind: Any) -> Iterator[dict[str, Any]]:
-    """An object of a type with no more than must be there; two, where that has a value that may be another."""
+    """Yield an object with only the required fields, and a second one if one of these can have another value."""
     hints = get_type_hints(kind)
     required = {name: list(values(hints[name], name)) for name in required_keys(kind)}
     least = {name: found[0] for name, found in required.items()} | NEEDED.get(kind.__name__, {})
@@ -112,15 +112,15 @@ def objects(kind: Any) -> Iterator[dict[str, Any]]:
 
 
 def steps(kind: Any, place: tuple[str | int, ...] = (), base: dict[str, Any] = BASE) -> Iterator[Step]:
-    """Each field of a type and of those within it. `place` is where an object of the type stands in `base`."""
+    """Yield each field of a type and of the types within it; `place` is the path to such an object in `base`."""
     hints = get_type_hints(kind)
     here: Any = base
     for key in place:
         here = here[key]
     for name, hint in sorted(hints.items()):
-        found = [value for value in values(hint, name) if value != {}]  # which says nothing
+        found = [value for value in values(hint, name) if value != {}]  # an empty object says nothing
         others = [value for value in found if value != here.get(name)]
-        if name not in TAGS and others:  # a field that must have its only value is a tag
+        if name not in TAGS and others:  # a field with only one possible value is a tag
             requests = [put(base, place, here | {name: value}) for value in others]
             without = base
             if name not in here:
@@ -135,7 +135,7 @@ def steps(kind: Any, place: tuple[str | int, ...] = (), base: dict[str, Any] = B
 
 
 def inside(hint: Any) -> Iterator[tuple[Any, type]]:
-    """The objects that a field's type can hold, each itself or in a list."""
+    """Yield the object types that a field can hold, each with `dict`, or with `list` if it is held in a list."""
     origin, arguments = get_origin(hint), get_args(hint)
     if is_typeddict(hint):
         yield hint, dict
@@ -148,7 +148,7 @@ def inside(hint: Any) -> Iterator[tuple[Any, type]]:
 
 
 def put(base: dict[str, Any], place: tuple[str | int, ...], value: Any) -> dict[str, Any]:
-    """A copy of a request with another value at a place."""
+    """Return a copy of a request with another value at a place."""
     copy: Any = orjson.loads(orjson.dumps({"": base}))
     at = copy
     keys = ("", *place)
@@ -159,7 +159,7 @@ def put(base: dict[str, Any], place: tuple[str | int, ...], value: Any) -> dict[
 
 
 def completed(request: dict[str, Any]) -> dict[str, Any]:
-    """The request with what its parts need elsewhere: the tools that a choice names."""
+    """Return the request with the tools or functions that its other fields refer to."""
     request = dict(request)
     if ("tool_choice" in request or "parallel_tool_calls" in request) and not request.get("tools"):
         tools = [{"type": "function", "function": {"name": name}} for name in ("name_1", "name_2", "a", "b")]
@@ -211,7 +211,7 @@ MESSAGE_STEPS = {name: step for name, step in STEPS.items() if step.path.startsw
 
 @pytest.mark.parametrize("step", MESSAGE_STEPS.values(), ids=MESSAGE_STEPS)
 def test_a_message_is_shown_differently_exactly_if_it_counts_as_another(step: Step) -> None:
-    """So no two histories share an evaluation whose prompts would differ, and nothing uncounted is in a prompt."""
+    """So histories with different prompts never share an evaluation, and a prompt shows only what counts."""
     otherwise = outcome(step.otherwise)
     for found in map(outcome, step.requests):
         if not (isinstance(found, ApiError) or isinstance(otherwise, ApiError)):
@@ -219,14 +219,14 @@ def test_a_message_is_shown_differently_exactly_if_it_counts_as_another(step: St
 
 
 def shown(request: ChatCompletionRequest) -> tuple[str, list[str]]:
-    """What a model is sent: a prompt, and the digests of files."""
+    """Return what a model is sent: a prompt, and the digests of files."""
     messages = join_answers(request.chat.messages)
     told = instructions(request.chat.tools, request.chat.json_format)
     return prompt(messages, told), [file.digest for file in files_of(messages)]
 
 
 def counted(request: ChatCompletionRequest) -> tuple[str, str]:
-    """What a conversation is recognised by."""
+    """Return the digests by which a conversation is recognised."""
     messages = join_answers(request.chat.messages)
     told = instructions(request.chat.tools, request.chat.json_format)
     turn = Conversations().take("key", "model", messages, lambda _: True, told)

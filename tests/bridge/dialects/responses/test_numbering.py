@@ -1,4 +1,4 @@
-"""A run of delta events is what its events are one by one, whatever their numbers."""
+"""A run of delta events is encoded like its events one by one, whatever their numbers."""
 
 from __future__ import annotations
 

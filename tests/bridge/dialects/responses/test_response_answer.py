@@ -1,4 +1,4 @@
-"""The Responses API's answers: whatever comes, a stream is a legal one, and says what the whole answer says."""
+"""The Responses API's answers: every stream is legal and carries the same content as the whole answer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def head(kept: list[bytes] | None = None) -> ResponseHead:
 
 
 def streamed(*batches: Sequence[AnswerEvent], reason: str | None = "stop", error: ApiError | None = None) -> list[Json]:
-    """The events of an answer that ends for `reason`, or fails."""
+    """Return the events of an answer that ends for `reason` or with an error."""
     encoder = ResponseEncoder(head())
     body = encoder.start() + b"".join(map(encoder.encode, batches))
     body += encoder.finish(reason, lambda: USAGE) if error is None else encoder.error(error)

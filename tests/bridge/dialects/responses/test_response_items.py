@@ -1,4 +1,4 @@
-"""Input items of the Responses API: what each says, or by which name it is refused."""
+"""Input items of the Responses API: how each is read, or the name by which it is refused."""
 
 from __future__ import annotations
 

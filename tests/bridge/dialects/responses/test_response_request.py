@@ -1,4 +1,4 @@
-"""Fields of a request of the Responses API: what each does, what comes back, what is refused by name."""
+"""Fields of a request of the Responses API: what each does, which come back, and which are refused by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIRST: Final = "resp_" + "0" * 32
 
 
 def response_of(asked: ResponsesFields) -> dict[str, Any]:
-    """The whole response to a request."""
+    """Return the whole response to a request."""
     kept: list[bytes] = []
     head = ResponseHead(Stamp("ab" * 16, 1, 2), asked.echo_json, asked.names, kept.append, lambda: 2.0)
     found: dict[str, Any] = orjson.loads(ResponseCollector(head).finish("stop", Usage(1, 1, 0)))
@@ -225,7 +225,7 @@ def test_what_could_not_be_written_again_is_refused() -> None:
 
 
 def stored_first(**more: Any) -> StoredResponses:
-    """One stored response, to `hi`."""
+    """Return a store with one response, which answers `hi`."""
     stored = StoredResponses()
     output = [
         {
@@ -283,7 +283,7 @@ PICTURE: Final = png(size=100_000)
 
 
 def read_large(parts: list[dict[str, Any]], **more: Any) -> ResponsesFields:
-    """Read a request out of whose body long files were taken."""
+    """Read a request after long files have been extracted from its body."""
     body = orjson.dumps({"model": "m", "input": [{"role": "user", "content": parts}], **more})
     fields, taken = read_without_data_urls(body, "mark", longest_prompt=1000)
     assert taken

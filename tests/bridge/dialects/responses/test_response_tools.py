@@ -1,4 +1,4 @@
-"""Tools of the Responses API: by themselves, in namespaces, among the items; what is left out; choices."""
+"""Tools of the Responses API: on their own, in namespaces and among the items; which are left out; and choices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Responses API as a dialect: what it finds, what it remembers, how it words what is said of a chat's messages."""
+"""The Responses API as a dialect: the links it finds, the responses it stores, and the fields that its errors name."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def asking(**body: Any) -> Fields:
 
 
 def answer(dialect: Responses, **body: Any) -> dict[str, Any]:
-    """Read a request and answer it with nothing."""
+    """Read a request and return an empty response to it."""
     found: dict[str, Any] = orjson.loads(
         dialect.read(asking(**body), files(), OWNER).collector(STAMP).finish("stop", Usage(1, 1, 0))
     )
@@ -89,7 +89,7 @@ def test_links_are_found_in_a_request(dialect: Responses) -> None:
 
 def test_links_are_found_in_what_is_continued(dialect: Responses) -> None:
     given = picture(CAT)
-    reader = FileReader(FileRules(1000, 2), {CAT: None})  # to be fetched
+    reader = FileReader(FileRules(1000, 2), {CAT: None})  # not yet fetched
     dialect.read(asking(input=given), reader, OWNER).collector(STAMP).finish("stop", Usage(1, 1, 0))
     id_ = response_id(STAMP.id)
     assert list(dialect.links(asking(previous_response_id=id_), OWNER)) == [CAT]

@@ -1,4 +1,4 @@
-"""Stored responses: within their bounds, each of one key's, continued as a chain; input items as they are listed."""
+"""Stored responses: their bounds and owners, the chains that continue them, and the listing of input items."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def id_of(number: int) -> str:
 
 
 def stored(number: int = 0, *, previous: int | None = None, owner: str = MINE, text: str = "") -> Stored:
-    """A response whose input and output name its number."""
+    """Return a response whose input and output contain its number."""
     before = None if previous is None else id_of(previous)
     given = [{"role": "user", "content": f"ask {number}{text}"}]
     output = [{"type": "message", "id": item_id("msg", f"{number:032x}", 0), "content": f"answer {number}"}]
@@ -72,7 +72,7 @@ def test_the_key_with_the_most_responses_loses_its_oldest(bounds: dict[str, int]
 
 @pytest.mark.parametrize(("chars", "fit"), [(100, MAX_RESPONSES), (3_000, MAX_RESPONSES), (10_000, 5_000)])
 def test_ten_thousand_stay_within_64_mib(chars: int, fit: int) -> None:
-    """Of memory as it is measured, too: what is counted for each is not less than what it takes."""
+    """This holds for measured memory too: the counted size is never less than the memory that is used."""
     kept = StoredResponses()
     tracemalloc.start()
     try:
