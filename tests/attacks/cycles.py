@@ -1,10 +1,10 @@
-"""Which kinds of calls leave reference cycles behind, which only a full garbage collection frees: a table, on loopback.
+"""Prints which kinds of calls leave reference cycles behind, which only a full garbage collection frees.
 
 python tests/attacks/cycles.py [WORD …]      only rows with one of these words
 
-Each row is made twice, streamed and whole where there is such a choice, in a bridge of its own in this process. Cycles
-of `ours` have an object or a frame of the daemon's in them; others are asyncio's and aiohttp's, and the arena's
-connections'. It exits with 1 if there is any of ours.
+Each row is run twice, streamed and not streamed where there is a choice, on a separate bridge in this process. Cycles
+counted as `ours` contain an object or a frame of the daemon; the others are those of asyncio, aiohttp and the arena's
+connections. The exit status is 1 if there is any cycle of ours.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
 from handlers.request.appkeys import JOINABLE, RENEWALS  # noqa: E402 — the path is set above
 from upstream.arena import Arena  # noqa: E402 — the path is set above
 
-#: What is done with a bridge, streamed or not; it returns what came of it.
+#: An operation on a bridge, streamed or not; returns its result for the table.
 Do: TypeAlias = Callable[[RunningBridge, bool], Coroutine[Any, Any, object]]
 
 TOOL: Final = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 
 
 def asked(path: str = "chat/completions", *, output: str = "text", **body: Any) -> Do:
-    """POST a body; the model's name is added."""
+    """POST a body with the name of a model."""
 
     async def ask(bridge: RunningBridge, stream: bool) -> int:
         sent = {"model": bridge.model(output=output), **({"stream": True} if stream else {}), **body}
@@ -49,12 +49,12 @@ def asked(path: str = "chat/completions", *, output: str = "text", **body: Any) 
 
 
 def chatted(**body: Any) -> Do:
-    """Ask a chat."""
+    """POST a chat."""
     return asked(**{"messages": [{"role": "user", "content": PROMPT}], **body})
 
 
 def sent(method: str, path: str, data: bytes | None = None, key: str | None = None) -> Do:
-    """Send anything."""
+    """Send an arbitrary request."""
 
     async def send(bridge: RunningBridge, _stream: bool) -> int:
         headers = bridge.headers if key is None else {"Authorization": f"Bearer {key}"}
@@ -66,35 +66,35 @@ def sent(method: str, path: str, data: bytes | None = None, key: str | None = No
 
 
 async def leave(bridge: RunningBridge, stream: bool) -> str:
-    """Leave a long answer, which nobody joins then."""
+    """Disconnect from a long answer that no repeated request joins."""
     return await left(chatted(messages=long()), bridge, stream)
 
 
 async def leave_two(bridge: RunningBridge, stream: bool) -> str:
-    """Leave two choices, and the answers of two models."""
+    """Disconnect from an answer with two choices, and from the answers of two models."""
     await left(chatted(messages=long(), n=2), bridge, stream)
     return await left(chatted(messages=long(), model=two_of(bridge)), bridge, stream)
 
 
 async def leave_drawings(bridge: RunningBridge, _stream: bool) -> str:
-    """Leave two pictures that are being drawn."""
+    """Disconnect from a request for two pictures."""
     bridge.arena.faults.arm("silent_start", None)
     return await left(asked("images/generations", output="image", prompt=f"a cat {time.time()}", n=2), bridge, False)
 
 
 def long() -> list[dict[str, str]]:
-    """A question with a long answer that nobody has asked before."""
+    """A unique question with a long answer."""
     return [{"role": "user", "content": f"/say {time.time()} {'word ' * 500}"}]
 
 
 def two_of(bridge: RunningBridge) -> str:
-    """The names of two models."""
+    """The names of two models, for a comparison."""
     return f"{bridge.model()}+{bridge.model(thinking=True)}"
 
 
 async def left(ask: Do, bridge: RunningBridge, stream: bool) -> str:
-    """Ask, and leave once the site has been asked."""
-    async with TaskOwner() as tasks:  # which cancels it at the end
+    """Send a request, disconnect while it is being answered, and wait until its calls have ended."""
+    async with TaskOwner() as tasks:  # cancels the request at the end
         tasks.spawn(ask(bridge, stream), name="leaves")
         await until(lambda: bridge.calls_held)
         await asyncio.sleep(0.1)
@@ -107,7 +107,7 @@ async def left(ask: Do, bridge: RunningBridge, stream: bool) -> str:
 
 
 def joined(fault: str | None) -> Do:
-    """Three equal requests at once."""
+    """Send three equal requests at once, with a fault armed if given."""
 
     async def join(bridge: RunningBridge, stream: bool) -> object:
         if fault is not None:
@@ -118,18 +118,18 @@ def joined(fault: str | None) -> Do:
 
 
 async def compared(bridge: RunningBridge, stream: bool) -> object:
-    """Ask two models side by side, both of which are refused."""
+    """Send a request for two models, both of which the site refuses."""
     bridge.arena.faults.arm("rejected", None)
     return await chatted(model=two_of(bridge))(bridge, stream)
 
 
 async def drawn(bridge: RunningBridge, _stream: bool) -> object:
-    """Ask for two pictures."""
+    """Request two pictures."""
     return await asked("images/generations", output="image", prompt="a cat", n=2)(bridge, False)
 
 
 def refused(ask: Do) -> Do:
-    """Ask what the site refuses."""
+    """Send a request that the site refuses."""
 
     async def ask_in_vain(bridge: RunningBridge, stream: bool) -> object:
         bridge.arena.faults.arm("rejected", None)
@@ -139,7 +139,7 @@ def refused(ask: Do) -> Do:
 
 
 def renewed(fault: str | None = None) -> Do:
-    """Ask the site about the only account's login."""
+    """Check the login of the only account, with a fault armed if given."""
 
     async def renew(bridge: RunningBridge, _stream: bool) -> object:
         if fault is not None:
@@ -187,7 +187,10 @@ DONE: Final[dict[str, Do]] = {
 
 
 async def measured(path: Path, name: str, do: Do, patience: float, *faults: tuple[str, str, Any]) -> bool:
-    """Do it, print the row, and say whether nothing of ours was left. A fault has a name, a kind and parameters."""
+    """Run the operation and print its row; return whether it left no cycle of ours.
+
+    A fault is given by its name, the kind of call that it affects, and its parameters.
+    """
     overrides = {"upstream": {"first_byte_timeout": patience, "idle_timeout": patience}}
     async with Arena(pace=0.002) as arena, running_bridge(arena, path / "state", overrides) as bridge:
         await bridge.logins_checked()
@@ -197,7 +200,7 @@ async def measured(path: Path, name: str, do: Do, patience: float, *faults: tupl
         with left_behind() as left:
             came = [await do(bridge, True), await do(bridge, False)]
             arena.faults.clear()
-            await chatted()(bridge, False)  # aiohttp's connection refers to its last request until it has another
+            await chatted()(bridge, False)  # aiohttp's connection refers to its last request until the next one
     print(f"{name:45} ours {left.ours.total():3}  others {left.others.total():3}  {came}", flush=True)
     for cycle, number in left.ours.most_common():
         print(f"    {number} × {cycle}")
@@ -205,7 +208,7 @@ async def measured(path: Path, name: str, do: Do, patience: float, *faults: tupl
 
 
 async def main(words: list[str]) -> bool:
-    """Print the table; return whether nothing of ours was left in any row."""
+    """Print the table; return whether no row left a cycle of ours."""
     rows: list[tuple[str, Do, float, tuple[tuple[str, str, Any], ...]]] = [
         *((name, do, 60.0, ()) for name, do in DONE.items()),
         *(

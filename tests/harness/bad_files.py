@@ -1,4 +1,4 @@
-"""What may stand in a file's place: nothing, a pipe, a folder, a device, a terminal, a file of a terabyte."""
+"""Replaces a file with what must not be read as one: no content, a pipe, a folder, a device, a terminal, a terabyte."""
 
 from __future__ import annotations
 

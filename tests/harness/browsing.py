@@ -30,7 +30,7 @@ from bridge.state.documents import StateFolder
 #: The marks of tests in a browser, which run beside those of other clients and share one event loop.
 IN_BROWSER: Final = [pytest.mark.clients, pytest.mark.asyncio(loop_scope="session")]  # pytest wants a list
 PASSWORD: Final = "a heron on the weir, at dusk"
-#: The longest wait for a page in seconds: only a machine that is very busy, or a failure, makes it long.
+#: The longest wait for a page, in seconds; reached only on a very busy machine or in a failure.
 WAIT_SECONDS: Final = 30.0
 #: The address of every page behind the login, by title.
 PAGES: Final = {
@@ -59,8 +59,8 @@ async def chromium(path: str) -> AsyncIterator[Browser]:
 async def visiting(browser: Browser, origin: str, **options: Any) -> AsyncIterator[Page]:
     """A visitor of `origin` with a separate profile; `options` are the browser context's.
 
-    Raises AssertionError in the end if a page made requests to other origins, or its console has errors, such as a
-    failed script or a violation of the Content-Security-Policy.
+    Raises AssertionError on exit if a page made requests to other origins or logged console errors, such as a failed
+    script or a violation of the Content-Security-Policy.
     """
     context = await browser.new_context(base_url=origin, **options)
     context.set_default_timeout(WAIT_SECONDS * 1000)
@@ -73,9 +73,9 @@ async def visiting(browser: Browser, origin: str, **options: Any) -> AsyncIterat
 
 
 class Tab:
-    """One page for visitors who come after one another, each to another bridge.
+    """One browser page that successive tests share, each with its own bridge.
 
-    A profile for each would cost a second of the processor's time. What a visitor could leave behind is removed.
+    A new profile for each test would cost a second of CPU time. All state that a test could leave behind is removed.
     """
 
     def __init__(self, browser: Browser) -> None:
@@ -84,7 +84,7 @@ class Tab:
 
     @asynccontextmanager
     async def visiting(self, origin: str) -> AsyncIterator[Page]:
-        """Like `visiting`, but only `goto` knows the origin."""
+        """Like the function `visiting`, but only `goto` resolves relative addresses against the origin."""
         page = await self._blank(origin)
         go = page.goto
 
@@ -99,7 +99,7 @@ class Tab:
         assert not complaints, complaints
 
     async def _blank(self, origin: str) -> Page:
-        """The page, with nothing that others stored under this origin, whose port may have been another bridge's."""
+        """The page, without data stored under this origin, since another bridge may have used the same port before."""
         if self._page is None:
             context = await self._browser.new_context()
             context.set_default_timeout(WAIT_SECONDS * 1000)
@@ -120,7 +120,7 @@ class Tab:
             await page.context.clear_permissions()
             await page.set_viewport_size({"width": 1280, "height": 720})
             await page.emulate_media(color_scheme="null", reduced_motion="null")
-        except PlaywrightError:  # such as a page that has crashed: the next visitor gets another one
+        except PlaywrightError:  # such as a crashed page: the next test gets a new one
             self._page = None
             await page.context.close()
             raise
@@ -128,7 +128,7 @@ class Tab:
 
 @contextmanager
 def watched(context: BrowserContext, origin: URL) -> Iterator[list[str]]:
-    """A list to which all problems of pages in `context` are added."""
+    """Yield a list that collects the problems of all pages in `context`."""
     complaints: list[str] = []
 
     def on_request(request: Request) -> None:
@@ -169,6 +169,6 @@ async def set_password(folder: Path) -> None:
 
 
 async def log_in(page: Page, origin: str = "") -> None:
-    """Log the visitor in, without following the redirect; in a Tab, at this origin."""
+    """Log in without following the redirect. A page of a `Tab` needs the origin, since its context has no base URL."""
     answer = await page.request.post(f"{origin}/dashboard/login", form={"password": PASSWORD}, max_redirects=0)
     assert answer.status == 303

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-#: Half of what a caller buffers of an answer that it does not read.
+#: The limit of the stream reader, which buffers up to twice as much of an answer that is not read.
 READ_AHEAD_BYTES = 8 * 1024
 
 
@@ -72,7 +72,7 @@ async def calling(
 
 
 async def exchange(origin: str, sent: str, *, head_only: bool = False) -> str:
-    """Send a text unchanged on a new connection; read until the bridge closes it, or only the answer's head."""
+    """Send a text unchanged on a new connection; read until the bridge closes it, or only the head of the answer."""
     url = URL(origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     with closing(writer):

@@ -1,4 +1,4 @@
-"""A call in which every place that can hold a secret holds one of its own, and what must never be in a file of it."""
+"""A call with a different secret in every place that can hold one, and the list of these secrets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SESSION = "base64-" + urlsafe_b64encode(
 PROMPT_WORDS = ("Zanzibar", "kumquat", "xylophonist", "Überraschungsei", "тайна", "秘密計画", "pássaro")
 ANSWER_WORDS = ("obsidian", "flibbertigibbet", "Weltschmerz", "ответ")
 REASONING_WORDS = ("conjecture", "hemidemisemiquaver")
-#: Further secrets, each with the place in which it stands.
+#: Further secrets, by the place in the call that holds each.
 PLACES = {
     "caller header": "hdr-Canary-7781",
     "caller header name": "x-canaryname-5512",
@@ -68,7 +68,7 @@ PLACES = {
 
 
 def canaries() -> list[str]:
-    """Every secret and every word of a text, and the forms in which they may be written."""
+    """Every secret and every word of prompts and answers, plain and in the encoded forms in which they may appear."""
     plain = [CALLER_KEY, PASSWORD, CLEARANCE, REFRESH, ACCESS, EMAIL, "difference-engine", EVALUATION]
     plain += [*PROMPT_WORDS, *ANSWER_WORDS, *REASONING_WORDS, *PLACES.values()]
     pieces = [SESSION[start : start + 24] for start in range(7, len(SESSION) - 24, 24)]
@@ -76,7 +76,7 @@ def canaries() -> list[str]:
 
 
 def call_with_canaries(*, texts: bool = False) -> Material:
-    """A call with all of them: three attempts, tools, a picture, and an answer cut in every place."""
+    """A call that contains all canaries: several upstream calls, tools, a picture, and an answer in 7-byte pieces."""
     capture = Capture(max_bytes=10_000_000)
     capture.began = 0.0
     capture.calls += [_refused(), _upload(), _answered(), _page()]
@@ -226,7 +226,7 @@ def _answered() -> CapturedCall:
         b'ad:{"finishReason":"stop"}\n',
     ]
     whole = b"".join(lines)
-    pieces = [whole[at : at + 7] for at in range(0, len(whole), 7)]  # lines and characters are cut anywhere
+    pieces = [whole[at : at + 7] for at in range(0, len(whole), 7)]  # splits lines and multi-byte characters
     return _captured("POST", "/nextjs-api/stream/create-evaluation", 200, "text/event-stream", *pieces)
 
 

@@ -1,4 +1,4 @@
-"""Trouble for machines in miniature, and callers and a site that notice what comes of it."""
+"""Fault injection for a small cluster, with callers and a fake site that detect wrong behaviour."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from witness import JsonMessage, assistant, marks_of, read, shown, user
 
 from upstream.arena import Arena, Line, Pause, Session, Step, Turn
 
-#: How long a process or Redis is frozen, at most, in seconds.
+#: The longest time for which a process or Redis is frozen, in seconds.
 LONGEST_FREEZE = 2.5
 #: How long a call that a process has sent may take to arrive at the site, in seconds.
 ARRIVAL_SECONDS = 0.5
-#: How long a request may take, whatever happens to processes and Redis, in seconds: a busy machine adds its own.
+#: The time limit of a request, in seconds, whatever happens to processes and Redis; generous for busy machines.
 PATIENCE = 120.0
 
 
 class Site:
-    """The arena as a witness: each model sees the messages of one request, and no evaluation has two turns at once."""
+    """Checks the calls to the arena: models see only histories that were sent; turns of an evaluation never overlap."""
 
     def __init__(self, arena: Arena, chance: random.Random) -> None:
         self.wrong: list[str] = []
@@ -46,7 +46,7 @@ class Site:
         return f"«{next(self._numbers)}»"
 
     def all_wrong(self) -> list[str]:
-        """What should not have happened."""
+        """Descriptions of everything wrong that was observed."""
         at_once = [call.refusal for call in self._arena.chats if "still answering" in (call.refusal or "")]
         return [*self.wrong, *map(str, at_once)]
 
@@ -70,7 +70,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request that got no whole answer, between two times of the monotonic clock."""
+    """A request without a complete answer, with its start and end on the monotonic clock."""
 
     began: float
     ended: float
@@ -79,7 +79,7 @@ class Failure:
 
 @dataclass
 class Callers:
-    """Callers that converse until `over`; each asks again after a failure, and sometimes twice at once."""
+    """Callers that converse until `over`; they retry after a failure, and sometimes send a request twice at once."""
 
     machines: Machines
     site: Site
@@ -91,7 +91,7 @@ class Callers:
     slowest: float = 0.0
 
     async def converse(self) -> None:
-        """One conversation after the other."""
+        """Hold one conversation after another."""
         while not self.over.is_set():
             messages: list[JsonMessage] = []
             key = self.chance.choice(self.keys)
@@ -106,7 +106,7 @@ class Callers:
                 messages = [*messages, assistant(text)]
 
     async def ask(self, messages: list[JsonMessage], key: str) -> str | None:
-        """Ask; return the answer, None without a whole one."""
+        """Send a request; return the text of the answer, or None if it is not complete."""
         sent = tuple(marks_of(messages))
         self.site.sent.add(sent)
         body = self.machines.chat(messages=messages, stream=self.chance.random() < 0.5)
@@ -126,7 +126,7 @@ class Callers:
             self._failed(began, f"{response.status} {data[:500]!r}")
             return None
         self.places[f"{reply.kind}; {reply.why}"] += 1
-        # A stream that began with a keep-alive, during a freeze, was committed to before its evaluation was known.
+        # A stream whose headers went out with a keep-alive, during a freeze, does not name its evaluation.
         turns = [self.site.turns[reply.evaluation]] if reply.evaluation else self.site.turns.values()
         if not any(sent in seen for seen in turns):
             self.site.wrong.append(f"{reply.evaluation} answered {sent} without having seen it")
@@ -141,10 +141,10 @@ _OURS = ("application/json", "text/event-stream")
 
 @dataclass
 class Monkey:
-    """Kills and freezes what it is allowed to, one thing or several at a time; `kills` are the times of kills.
+    """Freezes and restarts Redis and, with `processes`, freezes and kills workers; `kills` has the times of kills.
 
-    Nothing dies that could be the only one to know a cookie that the site has just replaced: no process while it
-    renews a login, neither Redis nor a process until a copy on each machine has the new cookies of all `sessions`.
+    Nothing is killed that may hold the only copy of a cookie that the site has just issued: no process while it renews
+    a login, and neither Redis nor a process until the copy on each machine has the newest cookies of all `sessions`.
     Otherwise the login would be lost.
     """
 
@@ -157,7 +157,7 @@ class Monkey:
     _redis: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def play(self, seconds: float) -> None:
-        """Make trouble for so long, and repair it."""
+        """Inject faults for this long; each is repaired before the next."""
         tricks: list[Callable[[], Awaitable[None]]] = [self._freeze_redis, self._freeze_redis, self._restart_redis]
         if self.processes:
             tricks += [self._freeze_worker] * 3 + [self._kill_worker] * 2

@@ -26,7 +26,7 @@ async def check(arena: Arena, *sessions: Session, **env: str) -> Result:
 
 
 def line(result: Result, part: str) -> str:
-    """The one line about `part`, mark and all."""
+    """The only line about `part`, including its mark."""
     (found,) = (line for line in result.stdout.splitlines() if line[2:].startswith(f"{part}: "))
     return found
 

@@ -1,4 +1,4 @@
-"""Clients that nobody changed, each in its own environment, against a bridge that is a process of its own.
+"""Unmodified clients, each in its own environment, against a bridge in a separate process.
 
 `make test-clients` installs the environments in .venv-clients: a folder for each file of requirements/clients.
 """
@@ -23,18 +23,18 @@ from upstream.arena.faults import STREAM_KINDS
 
 ENVIRONMENTS: Final = ROOT / ".venv-clients"
 PROGRAMS: Final = ROOT / "tests" / "clients" / "programs"
-#: What a client may take to start and have its conversation, in seconds.
+#: The time limit for a client to start and hold its conversation, in seconds.
 SECONDS: Final = 90
 _LINE_BYTES: Final = 16 * 1024 * 1024  # the longest answer of a program
 #: The model that clients ask unless a test says otherwise: it sees pictures, and no client knows it by name.
 MODEL: Final = "mistral-large-4"
-#: Names of models that Codex knows, one of them of its newest family, and what they mean here.
+#: Aliases of MODEL under names that Codex knows; the second belongs to its newest model family.
 ALIASES: Final = {"gpt-5.5": MODEL, "gpt-6.2-sol": MODEL}
 
-#: Every test of a client: run by `make test-clients` alone, all in the loop in which the daemon's log is read.
+#: The marks of client tests: only `make test-clients` runs them, and all share the event loop that reads the log.
 CLIENTS: Final = [pytest.mark.clients, pytest.mark.asyncio(loop_scope="session")]  # pytest wants a list
 
-#: What keeps clients from reporting to their makers and from looking for news of themselves.
+#: Environment variables that turn off the clients' telemetry and update checks.
 _QUIET: Final = {
     "AIDER_ANALYTICS": "false",
     "AIDER_CHECK_UPDATE": "false",
@@ -53,7 +53,7 @@ _QUIET: Final = {
 
 @dataclass(frozen=True)
 class FinishedProgram:
-    """A program that has ended by itself."""
+    """The exit status and the output of a program."""
 
     status: int
     out: str
@@ -61,26 +61,26 @@ class FinishedProgram:
 
     @property
     def text(self) -> str:
-        """All that it printed, for a person or a failing test to read."""
+        """Everything that it printed, for the message of a failing test."""
         return f"{self.out}\n{self.err}"
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a client had of a conversation: the pieces of each answer as they came, and what it raised in the end."""
+    """A conversation as the client saw it: the pieces of each answer as received, and the final exception, if any."""
 
     answers: Sequence[Sequence[str]]
     error: Mapping[str, str] | None
 
     @property
     def texts(self) -> list[str]:
-        """The answers, whole."""
+        """The complete answers."""
         return ["".join(pieces) for pieces in self.answers]
 
 
 @dataclass
 class Served:
-    """A bridge in a process of its own, its arena, and a folder that is this test's alone."""
+    """A bridge in a separate process, its arena, and a folder that belongs to this test."""
 
     origin: str
     key: str
@@ -90,12 +90,12 @@ class Served:
 
     @property
     def base_url(self) -> str:
-        """What a client is configured with."""
+        """The base URL with which a client is configured."""
         return f"{self.origin}/v1"
 
     @property
     def calls(self) -> list[str]:
-        """What the site was asked during this test, in order: `create`, `follow-up` or `regenerate` for each turn."""
+        """The kind of each turn that the site received during this test: `create`, `follow-up` or `regenerate`."""
         return [call.kind for call in self.arena.calls if call.kind in STREAM_KINDS]
 
     @property
@@ -111,7 +111,7 @@ class Served:
 
     @property
     def last_evaluation(self) -> Evaluation:
-        """The conversation of the site that was used last."""
+        """The evaluation of the site's most recent turn."""
         found = next(call.evaluation_id for call in reversed(self.arena.calls) if call.kind in STREAM_KINDS)
         assert found is not None
         return self.arena.evaluations[found]
@@ -119,7 +119,7 @@ class Served:
     async def converse(
         self, client: Client, *turns: str, picture: bytes | None = None, model: str = MODEL, task: str = "talk"
     ) -> Conversation:
-        """Let a client's program say `turns`, one after the other, with the picture in the first; `task` is how."""
+        """Have a client's program send `turns` in order, the first with the picture; `task` names what it does."""
         path = None
         if picture is not None:
             path = self.folder / "picture.png"
@@ -143,7 +143,7 @@ class Served:
         stdin: bytes | None = None,
         folder: Path | None = None,
     ) -> FinishedProgram:
-        """Run a command to its end, at home in this test's folder; it works there too, or in `folder`."""
+        """Run a command until it exits. Its HOME is this test's folder; it works there too unless `folder` is given."""
         given = DEVNULL if stdin is None else PIPE
         process = await _start([*command, *words], self.folder, environ or {}, given, PIPE, folder)
         try:
@@ -162,7 +162,7 @@ class Client:
     program: str
 
     def command(self, folder: Path) -> list[str]:
-        """What starts the program. One of Node.js runs from a copy in `folder`, beside its packages."""
+        """The command line of the program. A Node.js program runs from a copy in `folder`, next to its packages."""
         if not self.program.endswith(".mjs"):
             return [str(installed(self.environment, "bin/python")), str(PROGRAMS / self.program)]
         if not (folder / "node_modules").exists():
@@ -173,16 +173,16 @@ class Client:
 
 
 class Program:
-    """A client's program while it runs: it takes one job after the other (tests/clients/programs/job.py)."""
+    """A running client program, which processes one job after another (tests/clients/programs/job.py)."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
         self._log = log
 
     async def does(self, job: Mapping[str, object]) -> dict[str, Any]:
-        """Have a job done. Raises AssertionError with what the program printed, if it ends instead.
+        """Run a job and return its reply. Raises AssertionError with the program's output if it exits instead.
 
-        A program that takes too long is ended: its reply would be taken for that of the next job.
+        A program that exceeds the time limit is killed: its late reply would be taken for that of the next job.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -198,23 +198,23 @@ class Program:
 
     @property
     def ended(self) -> bool:
-        """Whether it runs no more."""
+        """Whether it has exited."""
         return self._process.returncode is not None
 
     async def stop(self) -> None:
-        """End it."""
+        """Kill it."""
         await _kill(self._process)
 
 
 class Programs:
-    """The programs that tests have started so far, each at home in `folder`; they go on until `stop`."""
+    """The programs that tests have started so far, each with its own HOME below `folder`; they run until `stop`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: dict[Client, Program] = {}
 
     async def started(self, client: Client) -> Program:
-        """The client's program, which starts now unless it runs."""
+        """The client's program, started if it is not running."""
         if client not in self._running or self._running[client].ended:
             folder = self._folder / client.program
             folder.mkdir(exist_ok=True)
@@ -225,7 +225,7 @@ class Programs:
         return self._running[client]
 
     async def stop(self) -> None:
-        """End all of them."""
+        """Kill all programs."""
         for program in self._running.values():
             await program.stop()
 
@@ -233,7 +233,7 @@ class Programs:
 async def _start(
     command: Sequence[str], home: Path, environ: Mapping[str, str], stdin: int, stderr: int, folder: Path | None = None
 ) -> asyncio.subprocess.Process:
-    """Start a program without what this process has in its environment."""
+    """Start a program that does not inherit this process's environment, except for PATH."""
     own = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **_QUIET, **environ}
     return await asyncio.create_subprocess_exec(
         *command, cwd=folder or home, env=own, stdin=stdin, stdout=PIPE, stderr=stderr, limit=_LINE_BYTES
@@ -247,7 +247,7 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def installed(environment: str, path: str) -> Path:
-    """A file of an environment; without it the test skips, or fails where no test may (see conftest)."""
+    """A file of an environment; without it the test is skipped, or fails where skips are forbidden (see conftest)."""
     found = ENVIRONMENTS / environment / path
     if not found.exists():
         pytest.skip(f"{found} is not there: `make test-clients` installs it")
@@ -255,7 +255,7 @@ def installed(environment: str, path: str) -> Path:
 
 
 def node(environment: str) -> str:
-    """The Node.js that an environment brings along, since clients want a newer one than systems have."""
+    """The Node.js in an environment, since clients require a newer version than distributions ship."""
     found = sorted((ENVIRONMENTS / environment / "node_modules").glob("node-linux-*/bin/node"))
     if not found:
         pytest.skip(f"the environment {environment} has no Node.js: `make test-clients` installs it")

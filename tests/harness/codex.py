@@ -1,7 +1,7 @@
-"""Codex, as its maker ships it, with a provider of its own: the bridge, through the Responses API.
+"""The unmodified Codex with the bridge as a custom provider, through the Responses API.
 
-Which tools it offers, and how, depends on the name of the model: one that it does not know, one that it knows, and one
-of its newest family.
+The tools that it offers, and their form, depend on the model's name, so there are three variants: a name that it does
+not know, one that it knows, and one of its newest family.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _KNOWN, _NEWEST = ALIASES
 
 _PATCH: Final = f"*** Begin Patch\n*** Update File: {FILE}\n@@\n-{BEFORE}+{AFTER}*** End Patch\n"
 _READ: Final = f"cat {FILE}"
-#: More than a model takes, in pieces of which Codex leaves nothing out.
+#: Calls whose output exceeds a model's context together, each small enough that Codex does not truncate it.
 _FILLS: Final = tuple(("exec_command", {"cmd": f"head -c 9000 /dev/zero | tr '\\0' {at}"}) for at in "abcdefghijkl")
 _FILLS_IN_CODE: Final = tuple(
     ("exec", f'// @exec: {{"max_output_tokens": 12000}}\ntext("{at}".repeat(40000))') for at in "ab"
@@ -26,7 +26,7 @@ _FILLS_IN_CODE: Final = tuple(
 
 
 def _codex(model: str, calls: Sequence[Call], fills: Sequence[Call], window: int | None = None) -> CodingAgent:
-    """Codex with a model's name, and the size of its context where Codex is to be told."""
+    """Codex with this model; `window` is the context size in its configuration, if it is to be configured."""
 
     def config(served: Served) -> Mapping[str, object]:
         lines = [
@@ -39,7 +39,7 @@ def _codex(model: str, calls: Sequence[Call], fills: Sequence[Call], window: int
             'env_key = "LMARENA_BRIDGE_KEY"',
             'wire_api = "responses"',
             "[analytics]",
-            "enabled = false",  # it waits five seconds for its maker's server
+            "enabled = false",  # or it waits five seconds for OpenAI's server
         ]
         return {".codex/config.toml": "\n".join(lines)}
 
@@ -60,7 +60,7 @@ def _command(*words: str) -> Sequence[str]:
     return [str(installed("agents", program)), "exec", *switches, *words]
 
 
-#: One of a namespace, which says that there is no such agent.
+#: A tool within a namespace; its result says that there is no such agent.
 _IN_A_NAMESPACE: Final = ("close_agent", {"target": "00000000-0000-0000-0000-000000000000"})
 
 CODEX: Final = {

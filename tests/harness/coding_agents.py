@@ -1,6 +1,6 @@
-"""Agents that work on files, as their makers ship them, against a model that is a script (scripted_models.py).
+"""Unmodified coding agents against a scripted model (scripted_models.py).
 
-The model reads a file by the agent's own tool, edits it by another, and says that it is done.
+The model reads a file with one of the agent's tools, edits it with another, and says that it is done.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ TASK: Final = f"Read {FILE}, then edit it so that it greets an otter."
 
 @dataclass(frozen=True)
 class CodingAgent:
-    """One of them: how it is started and configured, and which calls of its tools do the task.
+    """A coding agent: how it is started and configured, and the calls of its tools that do the task.
 
-    `calls` is given the path of the file to edit; the last one edits it. `files` are written before the start, by their
-    path from home. `limits` of a second each make three refusals. `fills` are calls that bring more into the agent's
-    context than a model takes, made at once or one after the other; `resume` starts the agent once more in a
-    conversation that it has given up as too long.
+    `calls` receives the path of the file to edit; the last call edits it. `files` are written before the start, by
+    their path relative to HOME. `limits` is the number of one-second rate limits after which the agent has been
+    refused three times. `fills` are calls, made at once or one by one, whose results exceed the model's context;
+    `resume` restarts the agent in a conversation that it has given up as too long.
     """
 
     command: Callable[[Served], Sequence[str]]
@@ -42,7 +42,7 @@ class CodingAgent:
 
 
 async def edits_a_file(served: Served, agent: CodingAgent) -> None:
-    """Let an agent do the task; each of its turns but the first is a follow-up of the one evaluation with tools."""
+    """Let an agent do the task; its turns with tools belong to one evaluation, as follow-ups of the first."""
     model = ScriptedModel(_prepared(served, agent))
     served.arena.script = model.answers
     ended = await _run(served, agent, agent.command)
@@ -63,7 +63,7 @@ async def recovers(served: Served, agent: CodingAgent) -> None:
 
 
 async def compacts(served: Served, agent: CodingAgent) -> None:
-    """Let an agent read more than a model takes: it has its history summed up, and goes on from there."""
+    """Let an agent read more than fits into the model's context: it summarizes its history and continues from there."""
     model = FullModel(agent.fills, _prepared(served, agent)[-1], served.arena.faults, agent.fills_at_once)
     served.arena.script = model.answers
     ended = await _run(served, agent, agent.command)
@@ -74,7 +74,7 @@ async def compacts(served: Served, agent: CodingAgent) -> None:
 
 
 def _prepared(served: Served, agent: CodingAgent) -> Sequence[Call]:
-    """The calls that do the task, once all is there that they need."""
+    """Create the files that the task needs; return the calls that do it."""
     work = served.folder / "work"
     work.mkdir()
     (work / FILE).write_text(BEFORE)
@@ -95,7 +95,7 @@ def _edited(served: Served) -> bool:
 
 
 def _turns_with_tools(served: Served) -> list[list[str]]:
-    """The turns of each evaluation that has shown a model tools, in order. Agents make titles in others."""
+    """The turns of each evaluation with tools, in order. Agents generate titles in other evaluations, without tools."""
     turns: dict[str, list[str]] = {}
     for call in served.arena.calls:
         if call.kind in STREAM_KINDS and call.evaluation_id is not None:
@@ -104,5 +104,5 @@ def _turns_with_tools(served: Served) -> list[list[str]]:
 
 
 def reads_and_edits(read: str, edit: str, path: str, old: str, new: str) -> Callable[[str], Sequence[Call]]:
-    """The calls of an agent with a tool for each, by the names of the tools and of their parameters."""
+    """The calls of an agent with one tool for reading and one for editing, by the names of tools and parameters."""
     return lambda file: ((read, {path: file}), (edit, {path: file, old: BEFORE.strip(), new: AFTER.strip()}))

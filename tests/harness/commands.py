@@ -1,4 +1,4 @@
-"""Commands of the bridge, run in this process, in a thread or as processes of their own."""
+"""Runs commands of the bridge in this process, in a thread or as separate processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from handlers.commands.main import main
 
-#: How long a process may take on a busy machine, whatever it does.
+#: The time limit of any process on a busy machine, in seconds.
 SECONDS = 60.0
 CHECKOUT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "bridge"]
@@ -26,12 +26,12 @@ def run(*words: str, stdin: str = "", **env: str) -> Result:
 
 
 async def arun(*words: str, stdin: str = "", **env: str) -> Result:
-    """Run a command in a thread, while the arena or a bridge lives on this loop."""
+    """Run a command in a thread, so that the event loop stays free for the arena or a bridge."""
     return await asyncio.to_thread(run, *words, stdin=stdin, **env)
 
 
 async def spawn(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command as a process of its own."""
+    """Run a command as a separate process."""
 
     def process() -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -42,6 +42,6 @@ async def spawn(*words: str, stdin: str = "", **env: str) -> subprocess.Complete
 
 
 def stored(name: str) -> list[dict[str, Any]]:
-    """What the state folder holds of keys, or of accounts."""
+    """The keys or accounts in the state folder, by the document's name."""
     values: list[dict[str, Any]] = json.loads(Path(f"state/{name}.json").read_text())[name]
     return values

@@ -1,4 +1,4 @@
-"""A bridge.toml of a test, and the problems that are found in it."""
+"""Writes a bridge.toml for a test and collects the problems found in it."""
 
 from __future__ import annotations
 

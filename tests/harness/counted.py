@@ -14,7 +14,7 @@ from upstream.protocol.errors import Reason
 
 DAY = 86400
 DAYS = tuple(Span("hour", "day", days) for days in (1, 2, TABLE_DAYS))
-#: Spans whose tables are lost where a clock jumps to and fro by more than they last.
+#: Spans whose tables are lost if the clock jumps forth and back by more than their length.
 SHORT = (Span("minute", "ten_minutes", 12), Span("minute", "ten_minutes", 1), Span("hour", "hour", 24))
 SERIES: dict[PeriodKind, tuple[int, int]] = {"minute": (60, 120), "hour": (3600, 336), "day": (DAY, 730)}
 

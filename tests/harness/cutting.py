@@ -1,4 +1,4 @@
-"""A proxy that cuts the first answer to some requests after so many bytes, as a bad network does."""
+"""A proxy that cuts off the first answer to chosen requests after a number of bytes, like an unreliable network."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 @asynccontextmanager
 async def cutting(origin: str) -> AsyncIterator[tuple[str, dict[str, int]]]:
-    """Serve one request a connection; yield the proxy's origin, and where to cut, by a text within the request.
+    """Serve one request per connection; yield the proxy's origin and a mapping of cuts.
 
-    Each cut happens once, and is taken out as it does.
+    It maps a text within the request's body to the number of bytes before the cut. An entry is removed when used.
     """
     url, cuts = URL(origin), dict[str, int]()
 

@@ -1,4 +1,4 @@
-"""Finds the reference cycles that code leaves behind, which only a garbage collection would free.
+"""Finds the reference cycles that code leaves behind, which only the garbage collector would free.
 
 with left_behind() as left:
     …
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-#: Where the daemon's own code is; the arena, which is upstream, plays the site.
+#: The folders of the daemon's own code; the arena within `upstream` is the fake site and does not count.
 _OURS: Final = tuple(f"{ROOT / folder}/" for folder in ("bridge", "handlers", "upstream"))
 _ARENA: Final = f"{ROOT / 'upstream/arena'}/"
 _OUR_MODULES: Final = ("bridge.", "handlers.", "upstream.")
@@ -25,9 +25,9 @@ _OUR_MODULES: Final = ("bridge.", "handlers.", "upstream.")
 
 @dataclass
 class Left:
-    """What has been left behind in cycles: how many, by their frames and the types of the rest.
+    """The numbers of cycles left behind, by a description of their frames and of the types of their other objects.
 
-    In each of `ours` there is an object or a frame of the daemon's.
+    Each cycle in `ours` contains an object or a frame of the daemon.
     """
 
     ours: Counter[str] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Left:
 
 @contextmanager
 def left_behind() -> Iterator[Left]:
-    """Collect nothing meanwhile, then find what would have to be collected."""
+    """Disable garbage collection within the context, then find what it would have had to collect."""
     left = Left()
     gc.collect()
     was_enabled = gc.isenabled()
@@ -55,7 +55,7 @@ def left_behind() -> Iterator[Left]:
 
 
 def _cycles(objects: Sequence[object]) -> list[list[object]]:
-    """The strongly connected components of more than one object (Tarjan), and objects that hold themselves."""
+    """The strongly connected components of more than one object (Tarjan), and objects that refer to themselves."""
     known = {id(each): each for each in objects}
     held = {at: [id(each) for each in gc.get_referents(of) if id(each) in known] for at, of in known.items()}
     order: dict[int, int] = {}

@@ -1,7 +1,7 @@
-"""Holds answers against `/openapi.json`: the call, its status, its headers, and every field of its body.
+"""Checks answers against `/openapi.json`: the operation, its status, its headers, and every field of its body.
 
-The document lets answers have more fields than it names, so that they may grow. Here they may not: what the bridge
-sends and the document does not name is a gap of the document.
+The document allows additional fields in answers, so that fields can be added later. These checks do not: a field that
+the bridge sends and the document does not name is a gap in the document.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from handlers.request.appkeys import STORED_RESPONSES
 
 Json = dict[str, Any]
 
-#: Headers of ours, which must be described wherever they are sent.
+#: Headers of the API itself, which must be described wherever they are sent.
 _OURS = re.compile(r"(x-.*|request-id|anthropic-.*|retry-after|allow|accept-encoding|www-authenticate|etag)$")
-#: They belong to a body of any kind.
+#: Headers that may accompany any body, and are not described.
 _OF_ANY_BODY = frozenset({"x-content-type-options", "x-accel-buffering", "x-frame-options"})
 
 
 @functools.cache
 def document() -> Json:
-    """The document, of which every daemon has the same."""
+    """The OpenAPI document, which is the same for every daemon."""
     app = web.Application()
     app[STORED_RESPONSES] = StoredResponses()
     add_routes(app)
@@ -41,7 +41,7 @@ def document() -> Json:
 
 
 def resolved(value: Json) -> Json:
-    """A component in place of the reference to it."""
+    """The value, with a reference resolved to its component."""
     while "$ref" in value:
         found: Any = document()
         for step in value["$ref"].removeprefix("#/").split("/"):
@@ -66,7 +66,7 @@ def calls() -> Iterator[tuple[str, Call]]:
 
 @functools.cache
 def find(method: str, path: str) -> Call:
-    """The operation of a path as it was asked. Raises LookupError."""
+    """The operation for the path of a request. Raises LookupError."""
     path = path.removeprefix("/api")
     for known, call in sorted(calls(), key=lambda each: each[1].path.count("{")):
         pattern = re.sub(r"\\{name\\}", ".+", re.escape(call.path))
@@ -76,7 +76,7 @@ def find(method: str, path: str) -> Call:
 
 
 async def hold(answer: aiohttp.ClientResponse) -> bytes:
-    """Read an answer whole, and hold it against the document. Raises AssertionError and ValidationError."""
+    """Read an answer completely and check it against the document. Raises AssertionError and ValidationError."""
     body = await answer.read()
     described = find(answer.method, answer.url.path).operation["responses"]
     assert str(answer.status) in described, f"{answer.method} {answer.url.path}: {answer.status}"
@@ -91,13 +91,13 @@ async def hold(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def hold_request(method: str, path: str, body: Any) -> None:
-    """Hold a request's body against the document. Raises ValidationError."""
+    """Check a request's body against the document. Raises ValidationError."""
     content = find(method, path).operation["requestBody"]["content"]
     validator(orjson.dumps(content["application/json"]["schema"]), closed=False).validate(body)
 
 
 def _values(media: str, body: bytes) -> Iterator[Any]:
-    """What a body's schema describes: the whole, or the data of each event of a stream."""
+    """The values that a body's schema describes: the whole body, or the data of each event of a stream."""
     if media == "application/json":
         yield orjson.loads(body)
     elif media == "text/event-stream":
@@ -123,7 +123,7 @@ def _hold_headers(sent: Mapping[str, str], described: Json) -> None:
 
 @functools.cache
 def validator(schema: bytes, *, closed: bool = True) -> Any:
-    """A validator for a schema of the document; if it is closed, components have no other fields than they name."""
+    """A validator for a schema of the document; with `closed`, objects may have only the fields that it names."""
     schemas = document()["components"]["schemas"]
     value = {**orjson.loads(schema), "components": {"schemas": _closed(schemas) if closed else schemas}}
     return jsonschema_rs.Draft202012Validator(value)

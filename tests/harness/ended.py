@@ -1,4 +1,4 @@
-"""Ended requests for tests of what is kept of them."""
+"""Entries of ended requests, for tests of the activity log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DAY = 86_400
 
 
 def ended(number: int = 0, at: float = NOW, /, **fields: object) -> Entry:
-    """An answered request."""
+    """The entry of an answered request, with changed fields."""
     known: dict[str, object] = {
         "at": at,
         "id": f"req_{number:024x}",
@@ -38,11 +38,11 @@ def ended(number: int = 0, at: float = NOW, /, **fields: object) -> Entry:
         "streamed": True,
         "messages": 5,
     }
-    return Entry(**{**known, **fields})  # type: ignore[arg-type]  # each test names its own
+    return Entry(**{**known, **fields})  # type: ignore[arg-type]  # fields vary by test
 
 
 def mixed(count: int, rng: random.Random, at: float = NOW) -> list[Entry]:
-    """Requests of several keys and models, of which some failed; one a second."""
+    """Entries of requests with several keys and models, some of them failed, at intervals of one second."""
     found = []
     for number in range(count):
         word, status, refused = rng.choice([("ok", 200, False), ("timeout", 504, False), ("rejected", 404, True)])
@@ -63,17 +63,17 @@ def mixed(count: int, rng: random.Random, at: float = NOW) -> list[Entry]:
 
 
 def prepared(path: Path) -> StateFolder:
-    """A state folder."""
+    """A state folder, prepared for use."""
     folder = StateFolder(path)
     folder.prepare()
     return folder
 
 
 def write(folder: StateFolder, entries: list[Entry], now: float = NOW, keep: Retention = KEEP) -> None:
-    """Write them at once."""
+    """Append the entries to the files in one write."""
     append(folder, [entry.to_line() for entry in entries], keep, now)
 
 
 def files(folder: StateFolder) -> list[Path]:
-    """The files, by name."""
+    """The files of the activity log, sorted by name."""
     return sorted((folder.path / FOLDER).iterdir())

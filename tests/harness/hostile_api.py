@@ -1,4 +1,4 @@
-"""A server that plays a bridge and means harm: what it says must not steer a terminal."""
+"""A malicious server in place of a bridge: its texts must not control the terminal."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-#: What a hostile server says to a terminal: a colour, a title, C1's CSI, a bell, a turned row, another line.
+#: Text that controls a terminal: a colour, a title, a bell, CSI of C1, reversed text, line breaks.
 STEERING = "\x1b[31mred\x1b]0;title\x07 \x9b2J \x08\r over \u202e turned \u2066 \u2028 \ud83d end"
 
 
 @asynccontextmanager
 async def hostile(status: int, body: bytes) -> AsyncIterator[str]:
-    """A server that lists one model and answers everything else like this; its origin."""
+    """Run a server that lists one model and answers everything else with this status and body; yield its origin."""
     models = json.dumps({"data": [{"id": STEERING}]}).encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,11 +31,11 @@ async def hostile(status: int, body: bytes) -> AsyncIterator[str]:
 
 
 def steers(text: str) -> bool:
-    """Whether a terminal would obey anything in what a terminal was sent."""
+    """Whether the text contains a character that controls a terminal."""
     obeyed = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
     return re.search(obeyed, text) is not None
 
 
 def event(**value: object) -> bytes:
-    """One event of a stream."""
+    """One server-sent event of a stream."""
     return b"data: " + json.dumps(value).encode() + b"\n\n"

@@ -1,4 +1,4 @@
-"""opencode and pi, as their makers ship them, through each API, with the settings that they need for the bridge."""
+"""The unmodified opencode and pi, through each API, with the settings that they need for the bridge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _opencode(package: str, served: Served) -> Mapping[str, object]:
 
 
 def _pi(api: str, served: Served) -> Mapping[str, object]:
-    settings = {"retry": {"baseDelayMs": 200}}  # and not two seconds, then four, then eight
+    settings = {"retry": {"baseDelayMs": 200}}  # instead of delays of two, four and eight seconds
     provider = {
         "baseUrl": served.origin if api == "anthropic-messages" else served.base_url,
         "api": api,
@@ -38,12 +38,12 @@ def _pi_calls(file: str) -> Sequence[Call]:
     return (("read", {"path": file}), ("edit", {"path": file, "edits": edits}))
 
 
-#: More than a model takes, in pieces of which neither leaves anything out.
+#: Calls whose output exceeds a model's context together, each small enough that neither agent truncates it.
 _FILLS: Final = [
     ("bash", {"command": f"head -c 29000 /dev/zero | tr '\\0' {at}", "description": "Print"}) for at in "abcd"
 ]
 
-#: By API, with the package of the AI SDK that speaks it.
+#: By API; each uses the package of the AI SDK for that API.
 OPENCODE: Final = {
     api: CodingAgent(
         lambda _: [str(installed("agents", "node_modules/opencode-linux-x64/bin/opencode")), "run", TASK],
@@ -74,7 +74,7 @@ PI: Final = {
         ],
         _pi_calls,
         partial(_pi, word),
-        limits=1,  # it asks three times within the second
+        limits=1,  # it retries three times within the second
         fills=_FILLS,
     )
     for api, word in {

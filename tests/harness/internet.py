@@ -19,7 +19,7 @@ from upstream.http.addresses import guarded_socket_factory
 
 
 class Internet:
-    """One public name, and a local server: connections that pass the address check are diverted to it."""
+    """One public name and a local server, to which connections that pass the address check are diverted."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -58,7 +58,7 @@ class Diverted(socket.socket):
 
 @asynccontextmanager
 async def playing_the_internet(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Internet]:
-    """Run the server; bridges started meanwhile reach it under its public name."""
+    """Run the server; bridges started within the context reach it under its public name."""
     internet = Internet()
     runner = web.ServerRunner(web.Server(internet.serve), shutdown_timeout=0.1)
     await runner.setup()

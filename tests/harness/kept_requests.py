@@ -1,4 +1,4 @@
-"""What a bridge keeps of requests that have ended."""
+"""The entries of ended requests in a bridge's activity log."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from handlers.request.appkeys import ACTIVITY_STORE
 
 
 async def kept(bridge: RunningBridge) -> Sequence[Entry]:
-    """All that is kept, the newest first."""
+    """All entries, newest first."""
     await bridge.app[ACTIVITY_STORE].flush()
     return Searches(bridge.folder).find(Query()).entries

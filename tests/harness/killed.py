@@ -10,9 +10,9 @@ from typing import Any
 
 
 def last_report_of_killed(write: Callable[[int], Coroutine[Any, Any, None]]) -> int:
-    """Kill a child process after some twenty reports; return the number in its last one.
+    """Kill a child process after at least twenty reports; return the number in its last one.
 
-    The child runs `write` with the descriptor to which it reports, a line with a number each time.
+    The child runs `write` with a file descriptor, to which it reports by writing lines with a number.
     """
     reading, writing = os.pipe()
     if not (pid := os.fork()):

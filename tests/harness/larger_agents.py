@@ -88,7 +88,7 @@ MORE_AGENTS: Final = {
             "OPENAI_API_BASE": served.base_url,
             "OPENAI_API_KEY": served.key,
             "MSWEA_CONFIGURED": "true",
-            "MSWEA_COST_TRACKING": "ignore_errors",  # LiteLLM knows no price of the model
+            "MSWEA_COST_TRACKING": "ignore_errors",  # LiteLLM has no price for the model
         },
     ),
     "qwen-code": CodingAgent(

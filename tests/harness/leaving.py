@@ -1,4 +1,4 @@
-"""A caller that leaves in the middle, at a moment that an event decides and not a clock."""
+"""Callers that disconnect before the end of an answer, on a condition instead of after a time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from handlers.request.appkeys import JOINABLE
 
 
 async def leave_when(holds: Callable[[], bool], call: Coroutine[Any, Any, object]) -> None:
-    """Make the call, and abandon it as soon as `holds` does. Raises TimeoutError if it never does."""
+    """Make the call, and cancel it as soon as `holds` is true. Raises TimeoutError if it never is."""
     async with TaskOwner() as tasks:
         tasks.spawn(call, name="call")
         await until(holds)
 
 
 async def nobody_returns(bridge: RunningBridge) -> None:
-    """Wait until a caller has left, and go on as after the ten seconds in which a repetition could join its answer."""
+    """Wait until a caller has left, and skip the ten seconds in which a repeated request could join its answer."""
     answers = bridge.app[JOINABLE]
     async with asyncio.timeout(20):
         while not (left := [each for each in answers if not (each.attended or each.joined or each.ended)]):  # noqa: ASYNC110

@@ -1,4 +1,4 @@
-"""Two machines in miniature: daemons of several workers on loopback addresses, one Redis, and nginx in front."""
+"""A small cluster: two daemons with several workers each on loopback addresses, one Redis, and nginx in front."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WORKERS = 2
 
 @dataclass
 class Machines(Front):
-    """The machines behind nginx, whose `origin` is theirs."""
+    """The machines behind nginx; `origin` is that of nginx."""
 
     arena: Arena
     origin: str
@@ -47,14 +47,14 @@ class Machines(Front):
         return [worker for each in self.daemons for worker in psutil.Process(each.process.pid).children()]
 
     def have_cookies(self, sessions: Iterable[Session]) -> bool:
-        """Whether the copies on all machines have the newest cookies of these sessions."""
+        """Whether the local copies on all machines have the newest cookies of these sessions."""
         copies = [
             (folder_of(self._path, number) / "state/shared/accounts.json").read_text() for number in range(len(HOSTS))
         ]
         return all(session.cookie_value in copy for session in sessions for copy in copies)
 
     async def add_key(self, key: keys.ApiKey) -> None:
-        """Add a key, as a command does that the operator runs on a machine of their own."""
+        """Add a key, like a command that the operator runs on a third machine."""
         async with operating(self.redis, self._path) as documents:
             await documents.open(KEYS).update(lambda kept: (*kept, key))
 
@@ -66,7 +66,7 @@ def folder_of(path: Path, number: int) -> Path:
 
 @asynccontextmanager
 async def operating(redis: RedisServer, path: Path) -> AsyncIterator[SharedDocuments]:
-    """The shared documents, as a command has them."""
+    """The shared documents as a command opens them."""
     async with linked(redis.address, LinkSettings("operator", "lmab:", 5.0, 10.0)) as link:
         await link.started()
         folder = StateFolder(path / "operator")
@@ -76,7 +76,7 @@ async def operating(redis: RedisServer, path: Path) -> AsyncIterator[SharedDocum
 
 @asynccontextmanager
 async def machines(arena: Arena, path: Path, *sessions: Session) -> AsyncIterator[Machines]:
-    """Run them, with an account for each session and one key."""
+    """Run the machines, with an account for each session and one key."""
     secret, key = keys.generate("test", now=time.time(), rpm=1_000_000)
     found = tuple(Account(session.email, cookies.decode(session.cookie_value)) for session in sessions)
     async with redis_server() as redis, AsyncExitStack() as stack:

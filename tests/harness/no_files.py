@@ -1,4 +1,4 @@
-"""What may be in the place of a file, and what a document says of it."""
+"""Things in place of a file that must not be read, and how the error for a document describes them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def socket_at(path: Path) -> None:
-    """A socket; the working directory must be near, since a socket's path is short."""
+    """Create a socket by its path relative to the working directory, since the length of a socket's path is limited."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(os.path.relpath(path))
 

@@ -1,8 +1,8 @@
-"""The specification of the Responses API, where the checkout has it beside it: every object and event against it.
+"""Validates objects and events of the Responses API against its specification, if that is available.
 
-It is data that stays out of the repository: `../shared/openresponses.json`, or where LMARENA_BRIDGE_OPENRESPONSES says.
-Its own slips are mended here: it knows no tool, item or choice that is no function, no echoed schema, and other names
-for the events of a reasoning text than the SDKs do.
+The specification is not part of the repository: it is read from `../shared/openresponses.json`, or from the path in
+LMARENA_BRIDGE_OPENRESPONSES. Its gaps are filled here: it allows only functions as tools, calls and tool choices, does
+not allow the schema to be echoed, and names the events of a reasoning text differently from the SDKs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-#: How the reason of a skip begins where the specification is missing.
+#: The beginning of the skip reason if the specification is missing.
 SKIPPED_WITHOUT_SPECIFICATION = "the specification of the Responses API is not at"
 
 _PLACE = Path(__file__).parents[3] / "shared" / "openresponses.json"
@@ -34,7 +34,7 @@ _RENAMED = {
     "response.reasoning_text.delta": "response.reasoning.delta",
     "response.reasoning_text.done": "response.reasoning.done",
 }
-#: Events of custom tools, which the specification does not have; the SDK's types check them.
+#: Events of custom tools, which the specification lacks; they are checked against the SDK's types.
 _UNSPECIFIED = ("response.custom_tool_call_input.delta", "response.custom_tool_call_input.done")
 
 
@@ -61,7 +61,7 @@ def _validator(name: str) -> Any:
 
 @functools.cache
 def _schema_of_events() -> dict[str, str]:
-    """The name of the schema of each event, by its type."""
+    """The name of each event's schema, by the event's type."""
     found = {}
     for name, schema in _specification().items():
         if name.endswith("StreamingEvent"):
@@ -71,7 +71,7 @@ def _schema_of_events() -> dict[str, str]:
 
 
 def check_object(name: str, value: object) -> None:
-    """Validate a value against a schema of the specification. Raises ValidationError; skips where it is missing."""
+    """Validate a value against a schema of the specification. Raises ValidationError; skips without a specification."""
     _validator(name).validate(value)
 
 

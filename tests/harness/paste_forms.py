@@ -1,4 +1,4 @@
-"""The forms of a paste: headers, curl commands, rows of developer tools, exports."""
+"""The forms in which a session can be pasted: headers, curl commands, exported cookies."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: Text/Plain; charset=utf-8\r\nContent-Len
 
 @asynccontextmanager
 async def listening(peer: Peer) -> AsyncIterator[int]:
-    """Run a server that calls `peer` for each connection, until it ends or the other side has left; yield its port."""
+    """Run a server that calls `peer` for each connection and closes it afterwards; yield its port."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -35,7 +35,7 @@ async def listening(peer: Peer) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def towards(peer: Peer, *, connections: int = 10) -> AsyncIterator[tuple[PooledExchanges, str]]:
-    """Run such a server; yield exchanges with it, and its origin."""
+    """Run a server like `listening`; yield exchanges with it, and its origin."""
     timers = Timers()
     async with listening(peer) as port, open_exchanges(connections, connect_timeout=5, timers=timers) as exchanges:
         yield exchanges, f"http://127.0.0.1:{port}"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 MAX_BYTES: Final = 10 * 1024 * 1024
 _PNG_START: Final = b"\x89PNG\r\n\x1a\n"
-_GIF_BLOCK: Final = 256  # its length and as many bytes as that can say
+_GIF_BLOCK: Final = 256  # a length byte and the most data that it can announce
 
 
 def _chunk(tag: bytes, data: bytes) -> bytes:
@@ -30,14 +30,14 @@ def png(number: int = 0, size: int | None = None) -> bytes:
 def jpeg(size: int | None = None) -> bytes:
     """A grey square of 8 × 8 pixels; padded with fill bytes, any number of which may precede a marker."""
     segments = (
-        (0xDB, b"\0" + b"\1" * 64),  # quantization: all alike
+        (0xDB, b"\0" + b"\1" * 64),  # quantization table: all ones
         (0xC0, struct.pack(">BHHB", 8, 8, 8, 1) + b"\1\x11\0"),  # baseline, 8 × 8, one component
         (0xC4, b"\0\1" + bytes(15) + b"\0"),  # DC: one code, no difference
         (0xC4, b"\x10\1" + bytes(15) + b"\0"),  # AC: one code, end of block
         (0xDA, b"\1\1\0\0\x3f\0"),
     )
     start = b"\xff\xd8" + b"".join(struct.pack(">BBH", 0xFF, kind, len(body) + 2) + body for kind, body in segments)
-    start += b"\x3f"  # the scan: both codes, and ones to the end of the byte
+    start += b"\x3f"  # the scan: both codes, padded with ones
     return start + b"\xff" * (0 if size is None else size - len(start) - 2) + b"\xff\xd9"
 
 
@@ -49,7 +49,7 @@ def gif(size: int | None = None) -> bytes:
         return start + end
     full, rest = divmod(size - len(start + end) - 3, _GIF_BLOCK)
     blocks = [_GIF_BLOCK] * full + [rest]
-    if rest == 1:  # a block has its length and one byte at least
+    if rest == 1:  # a block has at least one byte after its length
         blocks[-2:] = [_GIF_BLOCK - 1, 2]
     comment = b"".join(bytes((block - 1,)) + bytes(block - 1) for block in blocks if block)
     return start + b"\x21\xfe" + comment + b"\0" + end

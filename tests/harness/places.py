@@ -1,4 +1,4 @@
-"""Where state is kept, for tests that hold for every place: files of one folder, or one Redis."""
+"""The kinds of storage for state, for tests that apply to all of them: files in a folder, or Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMEOUT: Final = 1.0
 
 @asynccontextmanager
 async def linked(address: RedisAddress, settings: LinkSettings) -> AsyncIterator[Link]:
-    """A link, while the context lasts."""
+    """A link that runs while the context lasts."""
     link = Link(address, settings, time.monotonic)
     async with link.running():
         yield link
@@ -35,7 +35,7 @@ async def linked(address: RedisAddress, settings: LinkSettings) -> AsyncIterator
 
 @dataclass
 class SharedProcess:
-    """What one of several processes has of a Redis."""
+    """One of several processes that share a Redis: its link, its local copies, and the shared documents."""
 
     link: Link
     copies: StateFolder
@@ -44,7 +44,7 @@ class SharedProcess:
 
 @dataclass
 class Redis:
-    """A server, and processes that use it."""
+    """A Redis server and the simulated processes that use it."""
 
     server: RedisServer
     path: Path
@@ -52,7 +52,7 @@ class Redis:
     _made: int = 0
 
     async def lose(self, *processes: SharedProcess) -> None:
-        """Kill the server, and start it again, empty; wait until these processes have noticed both."""
+        """Kill the server and restart it empty; wait until these processes have noticed both."""
         await self.server.kill()
         await until(lambda: not any(process.link.usable for process in processes))
         await self.server.start()
@@ -61,7 +61,7 @@ class Redis:
     async def process(
         self, *, copies: Path | None = None, timeout: float = TIMEOUT, connect_timeout: float = 10.0
     ) -> SharedProcess:
-        """One more process; `copies` is the folder of another one, beside which it runs."""
+        """Add a process; `copies` is the folder of another one on the same machine, which it shares."""
         self._made += 1
         name = f"process-{self._made}"
         instance = instance_name(str(copies or self.path / name))
@@ -76,14 +76,14 @@ class Redis:
 
 @asynccontextmanager
 async def shared_redis(path: Path) -> AsyncIterator[Redis]:
-    """A Redis of the test's own."""
+    """A separate Redis for the test."""
     async with redis_server() as server, AsyncExitStack() as stack:
         yield Redis(server, path, stack)
 
 
 @dataclass
 class Place:
-    """Makes one source for each process that shares the place."""
+    """Storage of one kind; `source` opens it for one more process."""
 
     kind: PlaceKind
     source: Callable[[], Awaitable[DocumentSource]]
@@ -91,7 +91,7 @@ class Place:
 
 @asynccontextmanager
 async def placed(kind: PlaceKind, path: Path) -> AsyncIterator[Place]:
-    """A place of this kind, in a folder of the test's own."""
+    """Storage of this kind; its files are in `path`."""
     if kind == "files":
 
         async def folder() -> DocumentSource:

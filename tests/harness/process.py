@@ -39,7 +39,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class DaemonProcess:
-    """A running `lmarena-bridge serve`: its process, and its log."""
+    """A running `lmarena-bridge serve`, and its log."""
 
     process: asyncio.subprocess.Process
     origin: str = ""
@@ -133,7 +133,7 @@ class Home:
         program: Sequence[str] = (sys.executable, "-m", "bridge"),
         environ: Mapping[str, str] | None = None,
     ) -> AsyncIterator[DaemonProcess]:
-        """Start a daemon without waiting until it is ready; in the end, kill it if it is still running.
+        """Start a daemon without waiting until it is ready; on exit, kill it if it is still running.
 
         `program` replaces the usual command; `environ` is added to the environment.
         """

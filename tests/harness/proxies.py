@@ -1,6 +1,6 @@
-"""Runs the real nginx, Caddy and HAProxy in front of ports, with the examples of configurations in systemd/.
+"""Runs the real nginx, Caddy and HAProxy in front of daemons, with the example configurations in systemd/.
 
-Only machine-specific settings are replaced: addresses, ports, the name, the certificate, folders.
+Only machine-specific settings are replaced: addresses, ports, the host name, the certificate, folders.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MACHINES = ("10.0.0.1:8000", "10.0.0.2:8000")
 #: How long a busy machine may take to start a program, in seconds.
 _START_SECONDS = 20.0
 
-#: The global configuration around the example's site.
+#: The main configuration that includes the example's site.
 _NGINX = """
 daemon off;
 master_process off;
@@ -49,7 +49,7 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A configured proxy; `run` and `check` are the commands to run it and to test its configuration, the `file`."""
+    """A configured proxy; `run` and `check` are the commands to run it and to test its configuration `file`."""
 
     name: str
     file: Path
@@ -89,12 +89,12 @@ def nginx(folder: Path, upstream_port: Place, other_port: Place | None = None) -
 
 
 def nginx_of_machines(folder: Path, upstream_port: int, other_port: int | None = None) -> Proxy:
-    """The same for two machines, which are one without another port."""
+    """Write nginx's configuration for two machines; without `other_port` both are the same daemon."""
     return nginx(folder, upstream_port, upstream_port if other_port is None else other_port)
 
 
 def haproxy(folder: Path, upstream_port: int, other_port: int | None = None) -> Proxy:
-    """Write HAProxy's configuration for two machines, which are one without another port."""
+    """Write HAProxy's configuration for two machines; without `other_port` both are the same daemon."""
     program, port = need_program("haproxy"), _free_port()
     certificate, key = _certificate(folder)
     both = folder / "both.pem"
@@ -106,7 +106,7 @@ def haproxy(folder: Path, upstream_port: int, other_port: int | None = None) -> 
             "bind :80\n": f"bind 127.0.0.1:{_free_port()}\n",
             "bind :443 ssl": f"bind 127.0.0.1:{port} ssl",
             "/etc/haproxy/bridge.example.org.pem": str(both),
-            "maxconn 20000": "maxconn 200",  # it takes a descriptor for each, twice, from the start
+            "maxconn 20000": "maxconn 200",  # at the start it needs a limit of two file descriptors for each
             **dict(zip(_MACHINES, _loopback(*ports), strict=True)),
         },
     )
@@ -157,7 +157,7 @@ async def serving(proxy: Proxy, folder: Path) -> AsyncIterator[aiohttp.ClientSes
             yield http
     finally:
         if process.returncode is None:
-            process.kill()  # Caddy would wait for its last stream
+            process.kill()  # after SIGTERM, Caddy would wait for open streams
         await process.wait()
 
 

@@ -18,7 +18,7 @@ async def recorded(bridge: RunningBridge, call: Callable[[], Awaitable[object]],
 
 
 async def recorded_file(bridge: RunningBridge, call: Callable[[], Awaitable[object]], *, texts: bool = False) -> bytes:
-    """The same, as the bytes of its file."""
+    """Like `recorded`, but return the bytes of the file."""
     files = RecordingFiles(bridge.folder)
     job = files.submit(None, texts=texts)
     await bridge.app[RECORDER].look()

@@ -1,4 +1,4 @@
-"""Runs Redis where it listens on TCP: with TLS and a CA of the test's own, and with sentinels that watch it."""
+"""Runs Redis on TCP ports: with TLS and a CA made for the test, and with a replica and a sentinel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PASSWORD = "as long as any"
 
 @dataclass
 class Program:
-    """A server that runs, and its port."""
+    """A running server and its port."""
 
     port: int
     process: asyncio.subprocess.Process
@@ -61,7 +61,7 @@ async def _listens(port: int) -> bool:
 
 @asynccontextmanager
 async def redis_with_tls() -> AsyncIterator[tuple[Program, Path]]:
-    """A server with a certificate for 127.0.0.1; yields the file of the CA that signed it, too."""
+    """Run a server with a certificate for 127.0.0.1; yield it and the CA's certificate file."""
     with tempfile.TemporaryDirectory(prefix="redis-") as name:
         folder = Path(name)
         authority = ("-subj", "/CN=an authority of our own", "-keyout", folder / "ca.key", "-out", folder / "ca.pem")
@@ -85,7 +85,7 @@ def _openssl(*options: str | Path) -> None:
 
 @dataclass
 class Watched:
-    """A master and its replica, and the sentinel that says which of them is the master of `service`."""
+    """A master, its replica, and the sentinel that monitors them under the name `service`."""
 
     master: Program
     replica: Program
@@ -95,7 +95,7 @@ class Watched:
 
 @asynccontextmanager
 async def redis_with_sentinel() -> AsyncIterator[Watched]:
-    """Run all three; a master that is gone for half a second is replaced."""
+    """Run all three; the sentinel replaces a master that has been down for half a second."""
     async with AsyncExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="redis-"))) for _ in range(3)]
         ports = [free_port() for _ in folders]

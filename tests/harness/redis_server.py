@@ -1,4 +1,4 @@
-"""Runs Redis for a test: the real server, on a unix socket of its own, without a file."""
+"""Runs a real Redis server for a test, on a Unix socket, without persistence."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from bridge.shared.address import RedisAddress
 from bridge.shared.connecting import connect
 from bridge.shared.connection import Command, ConnectionFailed
 
-#: How long a busy machine may take to start it, in seconds.
+#: How long a busy machine may take to start the server, in seconds.
 START_SECONDS = 20.0
-#: And to answer a test's own commands.
+#: How long it may take to reply to a test's own commands, in seconds.
 REPLY_SECONDS = 30.0
 
 
 @dataclass
 class RedisServer:
-    """A server that can be frozen, killed and started again, empty."""
+    """A server that can be frozen, and killed and restarted empty."""
 
     folder: Path
     options: tuple[str, ...] = ()
@@ -66,7 +66,7 @@ class RedisServer:
         return True
 
     def freeze(self) -> None:
-        """Stop it, and wait until it is stopped: connections stay open, nothing is read or answered."""
+        """Suspend it with SIGSTOP: connections stay open, but nothing is read or answered."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
@@ -76,13 +76,13 @@ class RedisServer:
         self.process.send_signal(signal.SIGCONT)
 
     async def kill(self) -> None:
-        """Kill it; what it held is gone."""
+        """Kill it; all its data is lost."""
         if self.process is not None and self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
 
     async def run(self, *commands: Command) -> list[Any]:
-        """Run commands as another client would."""
+        """Run commands over a separate connection."""
         connection = await connect(self.address, REPLY_SECONDS)
         try:
             return await connection.run(commands)
@@ -96,7 +96,7 @@ class RedisServer:
 
 @asynccontextmanager
 async def redis_server(*options: str, password: str = "") -> AsyncIterator[RedisServer]:
-    """A server for the context's length; without the program the test is skipped."""
+    """Run a server while the context lasts; if redis-server is not installed, the test is skipped."""
     need_program("redis-server")
     with tempfile.TemporaryDirectory(prefix="redis-") as folder:  # pytest's own paths are too long for a socket
         server = RedisServer(Path(folder), (*options, "--requirepass", password), password)

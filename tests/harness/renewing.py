@@ -1,4 +1,4 @@
-"""Accounts whose logins are renewed, and the watch over them."""
+"""Accounts for tests of renewals, and checks of their logins."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ DAY = 24 * HOUR
 
 
 def sign_in(arena: Arena, number: int = 1, expires_in: float = HOUR) -> tuple[Session, ...]:
-    """So many accounts, with tokens of an hour unless `expires_in` is said."""
+    """Sign in this many users, with access tokens that expire after `expires_in` seconds."""
     return tuple(arena.sign_in(f"user{at}@example.org", expires_in=expires_in) for at in range(number))
 
 
 def kept(session: Session) -> bool:
-    """Whether the site still has the login, and never saw one of its refresh tokens twice."""
+    """Whether the login is still valid at the site, and no refresh token was used twice."""
     return session.alive and not session.revoked and session.spent_twice == 0
 
 
 async def is_current(keeping: Keeping, session: Session) -> bool:
-    """Whether memory and disk have the cookie that the site knows."""
+    """Whether memory and disk have the cookie that the site issued last."""
     return {
         keeping.account(session).session.value,
         (await keeping.on_disk(session)).session.value,

@@ -1,4 +1,4 @@
-"""Calls of the Responses API: whatever comes is checked against the SDK's types and the order of events."""
+"""Calls of the Responses API, whose answers are checked against the SDK's types and the order of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from running import RunningBridge
 async def post(
     bridge: RunningBridge, given: object, *, path: str = "/responses", **body: Any
 ) -> aiohttp.ClientResponse:
-    """POST a request for the plain model."""
+    """POST a request for the default model."""
     asked = {"model": bridge.model(), "input": given, **body}
     return await bridge.http.post(f"{bridge.base_url}{path}", json=asked, headers=bridge.headers)
 
@@ -23,7 +23,7 @@ async def get(bridge: RunningBridge, path: str, *, method: str = "GET") -> tuple
 
 
 async def ask(bridge: RunningBridge, given: object, *, stream: bool = False, **body: Any) -> Read:
-    """Ask, and check all that comes against the SDK's types and the order of events."""
+    """Send a request, and check the answer against the SDK's types and the order of events."""
     async with await post(bridge, given, stream=stream, **body) as answer:
         assert answer.status == 200, await answer.text()
         if stream:

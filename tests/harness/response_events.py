@@ -1,8 +1,8 @@
-"""A stream of the Responses API as a state machine: what may come after what, and what it comes to.
+"""A state machine that checks the order of events in a stream of the Responses API, and collects their content.
 
 created ─▶ in_progress ─▶ (an item: added ─▶ its text or its arguments ─▶ done)* ─▶ completed | incomplete | failed
 
-The item that is open when a response fails never gets done: agents take what is done into their histories.
+An item that is open when the response fails gets no `done` event, since agents add finished items to their histories.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CALLS = {
 
 
 def events_of(body: bytes) -> list[Json]:
-    """The events of a stream: each has a line `event:` that says its type, and a line `data:`; comments are left out.
+    """The events of a stream: each has an `event:` line with its type and a `data:` line; comments are skipped.
 
     Raises AssertionError for anything else.
     """
@@ -47,9 +47,9 @@ def events_of(body: bytes) -> list[Json]:
 
 @dataclass
 class Read:
-    """What a stream came to: its deltas as they came, its whole items, and the response at its end.
+    """The content of a stream: its deltas as received, its finished items, and the response in the last event.
 
-    `broken_off` says whether an item was open when the response failed.
+    `broken_off` is true if an item was open when the response failed.
     """
 
     deltas: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Read:
 
 
 def read_events(events: Sequence[Json]) -> Read:
-    """Follow a stream from its first event to its last. Raises AssertionError where it is no legal one."""
+    """Check and collect a whole stream. Raises AssertionError if it is invalid."""
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     for event in events:
         check_sdk_event(event)
@@ -98,7 +98,7 @@ def read_events(events: Sequence[Json]) -> Read:
 def check_sdk_event(event: Mapping[str, Any]) -> None:
     """Validate an event against the SDK's types, strictly. Raises ValidationError."""
     if event["type"] == "response.failed" and event["response"]["error"]["code"] == "context_length_exceeded":
-        return  # which OpenAI sends, though its SDK's types do not have it
+        return  # OpenAI sends this code, though its SDK's types do not include it
     _STREAM_EVENT.validate_json(orjson.dumps(event), strict=True)
 
 
@@ -108,7 +108,7 @@ def check_sdk_response(response: Mapping[str, Any]) -> None:
 
 
 def _read_item(events: Sequence[Json], at: int, read: Read) -> int:
-    """Follow one item from the event that adds it; return the place behind the one that ends it."""
+    """Read one item, starting at the event that adds it; return the index after the event that ends it."""
     added = events[at]
     assert (added["type"], added["output_index"]) == ("response.output_item.added", len(read.items))
     item = added["item"]
@@ -134,7 +134,7 @@ def _read_item(events: Sequence[Json], at: int, read: Read) -> int:
 
 
 def _read_open_part(item: Json, inner: Sequence[Json], read: Read) -> None:
-    """Follow an item to where it breaks off: in the middle of its text."""
+    """Read an item that is cut off in the middle of its text."""
     part, word = _PARTS[item["type"]]
     added, *deltas = inner
     assert (added["type"], added["part"]["type"]) == ("response.content_part.added", part)

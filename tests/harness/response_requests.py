@@ -1,4 +1,4 @@
-"""Requests of the Responses API as a test reads them."""
+"""Reads requests of the Responses API for tests."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ OWNER = "key-1"
 
 
 def files() -> FileReader:
-    """A reader of files with room for two."""
+    """A file reader that allows two files per request."""
     return FileReader(FileRules(max_bytes=1_000_000, max_per_request=2), {})
 
 
 def read(body: dict[str, Any], stored: StoredResponses | None = None) -> ResponsesFields:
-    """Read a request for some model."""
+    """Read a request; `body` overrides the default model and input."""
     asked = Fields({"model": "gemini", "input": "hi", **body})
     return read_request(asked, files(), OWNER, stored or StoredResponses())
 
 
 def refused(body: dict[str, Any], stored: StoredResponses | None = None) -> tuple[str, str | None]:
-    """The code and the parameter of the 400 for a request."""
+    """Check that a request is refused with status 400; return the error's code and parameter."""
     with pytest.raises(ApiError) as caught:
         read(body, stored)
     assert caught.value.status == 400

@@ -1,4 +1,4 @@
-"""Puts logging back as it was: a level that one test leaves behind would have all later ones capture every request."""
+"""Restores the logging configuration: a level that a test leaves behind makes later tests capture every request."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Switches of the module with which it looks up what a record does not show.
+#: Switches of the logging module that control which details it collects for each record.
 _SWITCHES = ("logThreads", "logProcesses", "logMultiprocessing")
 
 
 @contextmanager
 def restored_logging() -> Iterator[None]:
-    """Restore levels, handlers, switches and the hooks of warnings and of errors that nobody can raise."""
+    """Restore levels, handlers, switches and the hooks for warnings and unraisable exceptions."""
     root = logging.getLogger()
     handlers, levels, hook = root.handlers[:], _levels(), sys.unraisablehook
     switches = [getattr(logging, name) for name in _SWITCHES]
@@ -34,7 +34,7 @@ def restored_logging() -> Iterator[None]:
 
 
 def _levels() -> dict[logging.Logger, int]:
-    """The loggers that have a level of their own, with that."""
+    """The loggers with an explicit level, and that level."""
     root = logging.getLogger()
     loggers = (root, *root.manager.loggerDict.values())
     return {each: each.level for each in loggers if isinstance(each, logging.Logger) and each.level}

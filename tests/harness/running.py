@@ -38,7 +38,7 @@ Overrides = Mapping[str, Mapping[str, object]]
 
 
 class Front:
-    """What callers need to know of a bridge, or of several behind one address."""
+    """What callers need to use a bridge, or several bridges behind one address."""
 
     arena: Arena
     origin: str
@@ -62,7 +62,7 @@ class Front:
         }
 
     def model(self, *, output: str = "text", thinking: bool = False) -> str:
-        """The unique name of one of the arena's models, not a stealth model."""
+        """The name of a suitable model of the arena that has an organization and whose name is unique."""
         names = [model.public_name for model in self.arena.models]
         for model in self.arena.models:
             outputs = set(model.outputs)
@@ -96,7 +96,7 @@ class RunningBridge(Front):
     runner: web.AppRunner
     listeners: list[Listener]
     _stack: AsyncExitStack = field(repr=False)
-    _passed: float = 0.0  # seconds of pauses that have been skipped
+    _passed: float = 0.0  # the total length of the skipped pauses, in seconds
 
     @property
     def state(self) -> State:
@@ -108,7 +108,7 @@ class RunningBridge(Front):
 
     @property
     def calls_held(self) -> int:
-        """The number of slots and accounts that calls hold at the moment."""
+        """The number of slots and accounts that calls hold at present."""
         return self.app[LIMITER].running + self.state.pool.held
 
     async def logins_checked(self) -> None:
@@ -174,7 +174,7 @@ async def bridge_for(
     reread: Callable[[], Config] | None = None,
     log_as: Callable[[LogSection], None] = lambda _: None,
 ) -> AsyncIterator[RunningBridge]:
-    """Run a bridge over a prepared state folder; `secret` is a key's."""
+    """Run a bridge with a prepared state folder; `secret` is that of a key in it."""
     async with AsyncExitStack() as stack:
         app = build_app(config, folder, reread, log_as)
         for route, dialect in (dialects or {}).items():
@@ -214,7 +214,7 @@ async def add_accounts(folder: StateFolder, *sessions: Session) -> None:
 
 
 def api_key(**options: Any) -> tuple[str, ApiKey]:
-    """A new key: its secret, and what is stored of it."""
+    """A new key: its secret, and the stored form."""
     return keys.generate(**{"name": "another", "now": time.time(), "rpm": 1_000_000, **options})
 
 

@@ -1,4 +1,4 @@
-"""Models that are scripts for coding agents: what they call is given, and what they see decides when they call it."""
+"""Scripted models for coding agents: they make given tool calls, depending on what they have been shown."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any, Final, TypeAlias
 from upstream.arena import Line, Raw, Step, Turn
 from upstream.arena.faults import Faults
 
-#: The name of a tool and what it is given: arguments, or a custom tool's text.
+#: The name of a tool and its input: arguments, or the text for a custom tool.
 Call: TypeAlias = tuple[str, Mapping[str, Any] | str]
 
-#: What stands in a prompt that shows a model tools.
+#: A marker in every prompt that describes tools.
 TOOLS: Final = "<tools>"
 DONE: Final = "It greets an otter now."
-#: Said without tools: for titles, and for summaries of what has become too long.
+#: The answer to prompts without tools: requests for a title, or for a summary of a long conversation.
 SUMMARY: Final = "An otter is to be greeted."
 
 _RESULT: Final = re.compile(r"^<tool_response ", re.MULTILINE)
@@ -26,7 +26,7 @@ _FINISH: Final = Line("ad", {"finishReason": "stop"})
 
 @dataclass(frozen=True)
 class ScriptedModel:
-    """Makes one call after the other, each once the one before has been answered."""
+    """Makes the calls one by one, each after the result of the previous one."""
 
     calls: Sequence[Call]
 
@@ -43,10 +43,10 @@ class ScriptedModel:
 
 @dataclass
 class FailingModel:
-    """Fails while it does the same: before its first answer, then in the middle of its second; then the site limits it.
+    """Makes the calls of `model` but fails: before the first answer, in the middle of the second, then by rate limits.
 
-    The counts are of what is still to come. The outages are 502 to the agent: answers that cannot be read, since the
-    bridge would repeat others. A limit lasts a second, in which the bridge answers for the site.
+    The counts are of failures still to come. Outages are unreadable answers, for which the agent gets a 502, since the
+    bridge would retry after other failures. A rate limit lasts one second, during which the bridge itself refuses.
     """
 
     model: ScriptedModel
@@ -74,10 +74,10 @@ class FailingModel:
 
 @dataclass
 class FullModel:
-    """Makes calls that bring more than a model takes. Once it reads its own summary, it edits.
+    """Makes calls whose results exceed a model's context, and edits the file once it is shown its own summary.
 
-    It makes all of them at once, or one after the other. Behind the last of these the site demands a battle: the bridge
-    then has to show another evaluation all that has come.
+    It makes the calls at once, or one by one. In the second case the site refuses the follow-up after the last call, so
+    that the bridge has to send the whole conversation to a new evaluation.
     """
 
     calls: Sequence[Call]
@@ -104,12 +104,12 @@ class FullModel:
 
 
 def has_tools(turn: Turn) -> bool:
-    """Whether the model has been shown tools."""
+    """Whether the prompt describes tools."""
     return any(TOOLS in message.content for message in turn.messages)
 
 
 def results(turn: Turn) -> int:
-    """How many results of calls the model has seen."""
+    """The number of tool results that the model has been shown."""
     return sum(len(_RESULT.findall(message.content)) for message in turn.messages)
 
 

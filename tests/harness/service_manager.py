@@ -1,4 +1,4 @@
-"""Stands in for systemd: hears what a daemon notifies, sd_notify(3)."""
+"""Stands in for systemd: receives the notifications of a daemon, sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Manager(asyncio.DatagramProtocol):
-    """Hears what is sent to a notification socket; `address` is what NOTIFY_SOCKET says, `status` the last one."""
+    """Receives the messages to a notification socket; `address` is for NOTIFY_SOCKET, `status` is the last STATUS."""
 
     address: str
     status: str = ""
@@ -28,14 +28,14 @@ class Manager(asyncio.DatagramProtocol):
         self._unread.put_nowait(message)
 
     async def hears(self, start: str, within: float = 10.0) -> str:
-        """The next message that begins so."""
+        """Wait for the next message that begins with `start`; skip others."""
         async with asyncio.timeout(within):
             while not (message := await self._unread.get()).startswith(start):
                 pass
         return message
 
     def heard(self) -> list[str]:
-        """All that has come and was not read."""
+        """All messages that have arrived and have not been read."""
         return [self._unread.get_nowait() for _ in range(self._unread.qsize())]
 
 

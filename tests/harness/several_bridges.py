@@ -1,4 +1,4 @@
-"""Several bridges in this process that share one Redis, as several daemons do, with one arena."""
+"""Runs several bridges in this process that share one Redis, like several daemons, and one arena."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from upstream.accounts import Account
 from upstream.arena import Arena
 from upstream.protocol import cookies
 
-#: `redis.timeout` of these bridges, in seconds, where no test says otherwise: a busy machine may stall for some.
+#: The default of `redis.timeout`, in seconds; long, since a busy machine may stall for seconds.
 TIMEOUT = 10.0
 
 
@@ -49,7 +49,7 @@ async def several_bridges(
     key_options: Mapping[str, Any] | None = None,
     timeout: float = TIMEOUT,
 ) -> AsyncIterator[SeveralBridges]:
-    """Run so many bridges behind one Redis, each with a state folder of its own."""
+    """Run `number` bridges with one Redis, each with its own state folder."""
     async with redis_server() as redis, AsyncExitStack() as stack:
         secret, key = keys.generate("test", now=time.time(), **{"rpm": 1_000_000, **(key_options or {})})
         session = arena.sign_in()

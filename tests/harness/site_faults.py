@@ -1,4 +1,4 @@
-"""The site's faults, and how a caller is to be told of each, in whichever API: in tables, a row for each."""
+"""Tables of the site's faults and of the errors that callers must get for them, whichever API they use."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from upstream.arena import Arena
 
 PROMPT = "/say one two three four five"
 TEXT = "one two three four five"
-MAY_BE_REPEATED = "You can retry your request."  # said where no status can say it
-FIRST_DELTAS = "one two "  # what has gone out when a fault strikes in the middle
+MAY_BE_REPEATED = "You can retry your request."  # for errors without a status that says so
+FIRST_DELTAS = "one two "  # the text that has been sent before a fault in the middle
 UPSTREAM = "upstream_error"
 INVALID = "invalid_request_error"
-LOGIN = ("stream", "me")  # what refuses a login refuses it everywhere
+LOGIN = ("stream", "me")  # the site refuses an invalid login for both kinds of calls
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fault, armed for every call unless `times` says less, and all that is to be seen of it."""
+    """A fault, armed for every upstream call of the kinds `on`, and the expected error and number of calls."""
 
     fault: str
     status: int
@@ -36,7 +36,7 @@ class Row:
     should_retry: str | None = "false"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     patience: float = 60.0  # first_byte_timeout and idle_timeout
-    on: tuple[str, ...] = ("stream",)  # the kinds of calls that meet it
+    on: tuple[str, ...] = ("stream",)  # the kinds of upstream calls with the fault
 
 
 def bad_gateway(fault: str, *, calls: int, reason: str = "upstream_error", says: str = "", **parameters: Any) -> Row:
@@ -74,7 +74,7 @@ def refused(fault: str, code: str, reason: str, says: str, **parameters: Any) ->
 
 
 BEFORE_THE_ANSWER = {
-    # what a human must see to
+    # faults that need human intervention
     "challenge page": challenge("challenge", "challenge", "cf_clearance"),
     "blocked": challenge("blocked", "blocked", "on the same network"),
     "recaptcha demanded": challenge("recaptcha", "recaptcha", "demands a human"),
@@ -97,7 +97,7 @@ BEFORE_THE_ANSWER = {
     "429, an hour": rate_limited("3600", "3600", calls=1, should_retry="false"),
     "429, no time named": rate_limited(None, "60", calls=1, should_retry="false"),
     "429, at once": rate_limited("0", "1", calls=3, should_retry=None),
-    # upstream's own words
+    # refusals with the site's own message
     "400": refused("rejected", "upstream_rejected", "rejected", "Model is not available"),
     "400 of the schema": refused("rejected_zod", "upstream_rejected", "rejected", "userMessage.content: String must"),
     "422": refused("moderated", "content_filter", "moderated", "flagged by our content moderation"),
@@ -105,7 +105,7 @@ BEFORE_THE_ANSWER = {
         "rejected", "upstream_rejected", "rejected", "x < 5 & y > 3", message="x < 5 & y > 3"
     ),
     "400, HTML": refused("rejected", "upstream_rejected", "rejected", "(400).", message="<b>not</b> this"),
-    # the site no longer takes the call as it is made
+    # the site no longer accepts this form of the call
     "404 with a page": site_changed("not_found", "nothing at this address", status=404),
     "200 with a page that says 404": site_changed("not_found", "nothing at this address", status=200),
     "405": site_changed("not_allowed", "(405): Method Not Allowed."),
@@ -117,11 +117,11 @@ BEFORE_THE_ANSWER = {
     "201": site_changed("odd_status", "(201).", status=201),
     "204": site_changed("odd_status", "(204).", status=204),
     "205": site_changed("odd_status", "(205).", status=205),
-    # refused: may be repeated
+    # refused, hence safe to repeat
     "404, each time": bad_gateway("evaluation_gone", calls=3, reason="wrong_account"),
     "another account's, each time": bad_gateway("wrong_account", calls=3, reason="wrong_account"),
     "503": bad_gateway("server_error", calls=3, says="503", status=503),
-    # possibly accepted: once more
+    # possibly accepted, hence repeated only once
     "500": bad_gateway("server_error", calls=2, says="500", status=500),
     "502": bad_gateway("server_error", calls=2, says="502", status=502),
     "507": bad_gateway("server_error", calls=2, says="507", status=507),
@@ -145,7 +145,7 @@ BEFORE_THE_ANSWER = {
 
 @asynccontextmanager
 async def answered_by(arena: Arena, path: Path, row: Row) -> AsyncIterator[RunningBridge]:
-    """A bridge whose every call meets the row's fault."""
+    """Run a bridge for whose upstream calls the row's fault is armed."""
     patience = {"first_byte_timeout": row.patience, "idle_timeout": row.patience}
     async with running_bridge(arena, path / "state", {"upstream": patience}) as bridge:
         await bridge.logins_checked()
@@ -156,7 +156,7 @@ async def answered_by(arena: Arena, path: Path, row: Row) -> AsyncIterator[Runni
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """How an answer breaks off behind its first deltas."""
+    """A fault that breaks off an answer after its first deltas, and the expected error."""
 
     fault: str
     reason: str
@@ -164,11 +164,11 @@ class Break:
     status: int = 502
     code: str = "upstream_error"
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    patience: float = 60.0  # idle_timeout: what must not be silent may be slow on a busy machine
+    patience: float = 60.0  # idle_timeout; long, so that a busy machine is not taken for a silent site
 
     @property
     def overrides(self) -> Overrides:
-        """The configuration of a bridge that meets it."""
+        """The configuration of a bridge for this fault."""
         return {"upstream": {"idle_timeout": self.patience}}
 
 
@@ -182,7 +182,7 @@ IN_THE_MIDDLE = {
 }
 
 
-#: Fault → the finish reason of an answer that is complete all the same.
+#: Faults after which the answer is still complete, each with its parameters and the finish reason.
 HARMLESS: dict[str, tuple[str, dict[str, Any], str]] = {
     "another stream type": ("wrong_content_type", {}, "stop"),
     "a long header": ("huge_header", {"bytes": 20_000}, "stop"),

@@ -15,7 +15,7 @@ from upstream.protocol.events import ReasoningDeltas, TextDeltas
 
 @dataclass
 class StagedAnswer:
-    """The output for the caller: `deltas` are the texts of the stream, `late` those that were output at the end."""
+    """The output for the caller: `deltas` are texts output during the stream, `late` those output after its end."""
 
     stages: Stages
     deltas: list[str] = field(default_factory=list)

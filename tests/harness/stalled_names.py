@@ -1,4 +1,4 @@
-"""Simulates a name server that does not answer: in processes started with it, lookups of some names take long."""
+"""Simulates a DNS server that does not answer: in processes started with it, lookups of some names stall, then fail."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ runpy.run_module("bridge", run_name="__main__", alter_sys=True)
 
 
 def program(seconds: float) -> tuple[str, ...]:
-    """The command line that starts a bridge with stalled lookups."""
+    """The command line that starts a bridge whose lookups of these names stall for `seconds`."""
     return (sys.executable, "-c", _PROGRAM.format(suffix=SUFFIX, seconds=seconds))

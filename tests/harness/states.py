@@ -1,4 +1,4 @@
-"""States for tests: their accounts, what their files hold, and the daemon that watches them."""
+"""Accounts and states for tests, the contents of their files, and the daemon's tasks that watch and save them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = 1_000_000.0
 
 
 def new_account(name: str = "ada") -> Account:
-    """An account, or the same one with another cookie."""
+    """An account with a new cookie; the same name gives the same user."""
     return Account(name, cookies.decode(Arena().sign_in(f"{name}@example.org").cookie_value))
 
 
@@ -30,12 +30,12 @@ def in_memory(state: State) -> dict[str, Account]:
 
 
 async def command(folder: StateFolder, change: Callable[[tuple[Account, ...]], tuple[Account, ...]]) -> None:
-    """Change accounts as a command does, in a process of its own."""
+    """Change accounts on disk, like a command in another process."""
     await accounts_document(folder).update(change)
 
 
 async def put(folder: StateFolder, *accounts: Account) -> None:
-    """Add accounts, or renew those of the same user."""
+    """Add accounts, replacing those of the same users."""
     users = {account.user_id for account in accounts}
     await command(folder, lambda kept: (*(a for a in kept if a.user_id not in users), *accounts))
 
@@ -48,7 +48,7 @@ async def loaded(folder: StateFolder) -> State:
 
 @asynccontextmanager
 async def running(state: State) -> AsyncIterator[asyncio.Event]:
-    """Let the state watch and save, as in the daemon; the event is set when accounts have been changed outside."""
+    """Run the state's tasks that watch and save, as the daemon does; the event is set after external changes."""
     told = asyncio.Event()
     async with TaskOwner() as tasks:
         tasks.spawn(state.save(), name="save")

@@ -19,7 +19,7 @@ from upstream.arena import Line, Pause, Step, Turn
 
 @dataclass
 class Play:
-    """Answers that continue until `go` is set; to `stuck…` they continue forever, to `brief…` they have one delta."""
+    """Answers that continue until `go` is set; to prompts `stuck…` they never end, to `brief…` they have one delta."""
 
     pace: float = 0.05
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,7 +94,7 @@ async def begin(
 
 @dataclass
 class NewCallers:
-    """So many requests a second, each on a connection of its own, until `over`; `outcomes` counts what they met."""
+    """Sends `pace` requests per second, each on a new connection, until `over`; `outcomes` counts their results."""
 
     home: Home
     daemon: DaemonProcess

@@ -1,6 +1,7 @@
-"""What every client must be able to do with the bridge, whichever it is.
+"""Scenarios that every client must be able to run against the bridge.
 
-Each client begins in words of its own: what another has asked before would be a regeneration, not a new conversation.
+Each client begins with a unique prompt: one that another client has sent would be a regeneration, not a new
+conversation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from upstream.arena import JSON_MODEL
 
 
 async def streams(served: Served, client: Client, task: str = "talk") -> None:
-    """An answer comes in pieces, as the model wrote it."""
+    """The answer arrives in the pieces in which the model wrote it."""
     talk = await served.converse(client, f"{client.program} {task} streams. /say wörld 👋 and all", task=task)
     assert talk.error is None
     (pieces,) = talk.answers
@@ -24,7 +25,7 @@ async def streams(served: Served, client: Client, task: str = "talk") -> None:
 
 
 async def continues(served: Served, client: Client, task: str = "talk") -> None:
-    """Each turn after the first goes to the same conversation of the site, which is sent nothing twice."""
+    """Each turn after the first is a follow-up in the same evaluation, and nothing is sent to the site twice."""
     first = f"{client.program} {task} goes on. /say One *two*\n\n- three"
     talk = await served.converse(client, first, "/say four", "/echo", task=task)
     assert talk.error is None
@@ -40,7 +41,7 @@ async def continues(served: Served, client: Client, task: str = "talk") -> None:
 
 
 async def shows_a_picture(served: Served, client: Client, task: str = "talk") -> None:
-    """A picture arrives, byte for byte, and the next turn is still a follow-up."""
+    """A picture arrives byte for byte, and the next turn is still a follow-up."""
     picture = png(7)
     turns = (f"{client.program} {task} looks. /say a picture", "/say and more")
     talk = await served.converse(client, *turns, picture=picture, task=task)
@@ -51,14 +52,14 @@ async def shows_a_picture(served: Served, client: Client, task: str = "talk") ->
 
 
 async def tells_of_an_error(served: Served, client: Client, task: str = "talk") -> None:
-    """A refusal reaches the caller in the bridge's own words."""
+    """A refusal reaches the caller with the bridge's message."""
     talk = await served.converse(client, "hello", model="gpt-2", task=task)
     assert talk.error is not None
     assert "The model 'gpt-2' does not exist" in talk.error["message"]
 
 
 async def tells_of_a_failure(served: Served, client: Client, task: str = "talk", comes: str = "1 2 ") -> None:
-    """A model that fails in the middle of its answer: what came is kept, and the caller learns why there is no more."""
+    """When a model fails in the middle of its answer, the caller gets the text so far and the model's error."""
     served.arena.faults.arm("model_failed_middle", after=2, message="The model is tired")
     talk = await served.converse(client, f"{client.program} {task} counts. /count 5", task=task)
     assert talk.texts == [comes]
@@ -67,7 +68,7 @@ async def tells_of_a_failure(served: Served, client: Client, task: str = "talk",
 
 
 async def calls_tools(served: Served, client: Client, task: str) -> None:
-    """Two turns with calls: both at once, then one more; only what is new is sent each time."""
+    """Two turns with tool calls, first two at once, then one; only new messages are sent to the site each time."""
     weather = {"city": 'Paris, "5e"', "days": 3}
     first = f"{client.program} {task}\n/call get_weather {json.dumps(weather)}\n/call now {{}}"
     talk = await served.converse(client, first, "/call now {}", model="tools-prose", task=task)
@@ -79,7 +80,7 @@ async def calls_tools(served: Served, client: Client, task: str) -> None:
 
 
 async def makes_an_object(served: Served, client: Client, task: str, model: str = JSON_MODEL) -> None:
-    """The answer is an object of the caller's own type."""
+    """The answer is an object of a type that the caller defines."""
     talk = await served.converse(client, f"{client.program} {task}: an animal", model=model, task=task)
     assert talk.error is None
     assert [json.loads(text) for text in talk.texts] == [{"name": "text", "legs": 0}]
@@ -87,7 +88,7 @@ async def makes_an_object(served: Served, client: Client, task: str, model: str 
 
 
 async def calls_a_custom_tool(served: Served, client: Client, task: str) -> None:
-    """A tool that takes a text is given it as the model wrote it, and its result goes on."""
+    """A custom tool receives its text as the model wrote it, and the model receives its result."""
     patch = '*** Begin Patch\n+"é"\n'
     first = f"{client.program} {task}\n/call apply_patch {json.dumps({'input': patch})}"
     talk = await served.converse(client, first, model="tools-prose", task=task)

@@ -1,4 +1,4 @@
-"""A terminal for a command: what is typed, and what a person sees on the screen."""
+"""Runs a command on a terminal: types input, and reads what a person sees on the screen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Final
 
 import pyte
 
-#: How long a screen may take to show what is expected, in seconds, on a busy machine.
+#: How long the expected text may take to appear on the screen, in seconds, on a busy machine.
 WAIT_SECONDS: Final = 20.0
 ENTER: Final = "\r"
 ALT_ENTER: Final = "\x1b\r"
@@ -27,7 +27,7 @@ TAB: Final = "\t"
 
 
 class Terminal:
-    """A screen of 100 by 40 characters with a command; `written` is all that the command has sent to it."""
+    """The terminal of a running command; `written` is everything that the command has written to it."""
 
     def __init__(self, process: subprocess.Popen[bytes], descriptor: int, columns: int, rows: int) -> None:
         self.process = process
@@ -40,7 +40,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What the screen shows, with the lines that have left it at the top."""
+        """The text on the screen, preceded by the lines that have scrolled off at the top."""
         columns = range(self._screen.columns)
         above = ["".join(line[x].data for x in columns).rstrip() for line in self._screen.history.top]
         return "\n".join((*above, *(line.rstrip() for line in self._screen.display))).rstrip()
@@ -50,11 +50,11 @@ class Terminal:
         os.write(self._descriptor, text.encode())
 
     def paste(self, text: str) -> None:
-        """Paste a text as terminals do that were asked to say so (bracketed paste)."""
+        """Paste a text like a terminal in bracketed paste mode."""
         self.type(f"\x1b[200~{text}\x1b[201~")
 
     async def sees(self, text: str, times: int = 1) -> None:
-        """Wait until the screen shows `text` so many times."""
+        """Wait until the screen shows `text` at least `times` times."""
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 while self.text.count(text) < times:
@@ -64,11 +64,11 @@ class Terminal:
             raise AssertionError(f"{text!r} is not seen in:\n{self.text}") from None
 
     async def ends(self) -> int:
-        """Wait until the command has ended; its exit code."""
+        """Wait until the command has ended; return its exit code."""
         return await asyncio.to_thread(self.process.wait, WAIT_SECONDS)
 
     def close(self) -> None:
-        """Take the terminal away, and end the command."""
+        """Close the terminal and kill the command."""
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
         self.process.kill()
@@ -116,6 +116,6 @@ def _run(words: Sequence[str], environment: Mapping[str, str], columns: int, row
 
 
 def _as_a_shell_starts_it() -> None:
-    """Own the terminal, and heed Ctrl-C, which tests that run in the background have inherited as ignored."""
+    """Set the controlling terminal, and handle SIGINT by default: background processes inherit it as ignored."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""How much memory asyncio allocates for TLS connections."""
+"""Measures how much memory asyncio allocates for TLS connections."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 from upstream.http.tls_buffers import BUFFER_BYTES
 
-#: The most memory of one end of a connection, in bytes: twice its read buffer. asyncio itself would take 256 KiB.
+#: The limit for one end of a connection, in bytes: twice its read buffer. By default asyncio would use 256 KiB.
 END_BYTES = 2 * BUFFER_BYTES
 
 
 @contextmanager
 def tls_memory() -> Iterator[Callable[[], int]]:
-    """Count what is allocated for TLS from now on, in bytes: at both ends, where both are in this process."""
+    """Yield a function that returns the bytes allocated for TLS since the start, at all ends within this process."""
 
     def allocated() -> int:
         snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, sslproto.__file__)])

@@ -1,4 +1,4 @@
-"""Tool calls in all forms in which models write them, and tools to call."""
+"""Tool calls in all the forms in which models write them, and tools to call."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _function(name: str, arguments: object) -> dict[str, object]:
     return {"type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-#: Each row of the table of forms in AGENTS.md, "Reading calls", and its variants: how a model writes some calls.
+#: Functions that write calls in each form of the table in AGENTS.md, "Reading calls", and in its variants.
 FORMS: dict[str, Callable[[Sequence[Called]], str]] = {
     "asked for": block,
     "closing tag missing at the end": lambda calls: block(calls).removesuffix("\n</tool_call>"),

@@ -33,7 +33,7 @@ def assistant(text: str, **more: object) -> JsonMessage:
 
 
 class Witness:
-    """Answers for all models of an arena, and checks that they see a request's messages: all, once, in order.
+    """Answers for all models of an arena, and checks that they see exactly the messages of one request, in order.
 
     Each text of a test comes from `text`, which adds a unique mark. The messages that a model is shown must be those
     of a pending request; violations are recorded in `strangers`.
@@ -42,7 +42,7 @@ class Witness:
     def __init__(self, arena: Arena) -> None:
         self.turns: list[Turn] = []
         self.strangers: list[str] = []
-        #: If given, answers wait for it after their first delta, which keeps evaluations busy.
+        #: If given, answers wait for it after their first delta, so that evaluations stay busy.
         self.go_on: asyncio.Event | None = None
         #: If given, answers keep their transport open after the finish until it is set.
         self.let_go: asyncio.Event | None = None
@@ -108,7 +108,7 @@ def _texts(messages: Iterable[JsonMessage]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A client's answer: `kind` and `why` are from `x-bridge-conversation`, '' if no evaluation answered."""
+    """The answer to a client; `kind` and `why` are from `x-bridge-conversation`, '' if no evaluation answered."""
 
     status: int
     kind: str
@@ -139,7 +139,7 @@ async def ask(
 ) -> Reply:
     """Send a request, read the whole answer, and check that its model saw this request's messages.
 
-    It says, as SDKs do, that it is no retry: equal ones at once are apart.
+    It declares, as SDKs do, that it is not a retry, so that equal concurrent requests are answered separately.
     """
     headers = {"x-stainless-retry-count": "0"}
     if key:

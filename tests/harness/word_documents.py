@@ -1,4 +1,4 @@
-"""A document of words, and processes that write it."""
+"""A state document that consists of words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs daemons of several workers as separate processes."""
+"""Runs daemons with several workers as separate processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from process import DaemonProcess, Home
 
-#: Serves as `python -m bridge` does, with as many workers as WORKERS says, and their state in the Redis that REDIS_URL
-#: names. Without it they share the files of one state folder, which is no way to serve, but shows how processes start.
+#: Serves like `python -m bridge`, with WORKERS workers and their state in the Redis at REDIS_URL. Without REDIS_URL
+#: they share the files of one state folder, which is not a supported setup, but suffices to test how processes start.
 _SERVE = """
 import os
 from dataclasses import replace
@@ -34,7 +34,7 @@ SERVE = (sys.executable, "-c", _SERVE)
 
 @asynccontextmanager
 async def serving(home: Home, workers: int = 2, **options: Any) -> AsyncIterator[DaemonProcess]:
-    """A ready daemon of so many workers."""
+    """Run a daemon with this many workers; yield it when it is ready."""
     environ = {**options.pop("environ", {}), "WORKERS": str(workers)}
     async with home.serve(**{"program": SERVE, **options}, environ=environ) as daemon:
         yield daemon
