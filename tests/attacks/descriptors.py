@@ -1,4 +1,4 @@
-"""Descriptors run out: `python tests/attacks/descriptors.py [--files N]`. A stream's gaps are the bystander's p99."""
+"""Attacks that exhaust file descriptors: `OPEN_FILES=64 python tests/attacks/descriptors.py [name ...]`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import os
 
 from stand import Target, hold, in_parallel, main
 
-#: As `ulimit -n` before the daemon starts.
+#: The limit of open files, as set by `ulimit -n` before the daemon starts.
 OPEN_FILES = int(os.environ.get("OPEN_FILES", "64"))
 
 
 async def _idle(target: Target) -> None:
-    """More connections than there are descriptors, none of which says a word."""
+    """Open more connections than there are descriptors, and send nothing."""
     await in_parallel(2 * OPEN_FILES, lambda _: hold(target, b""))
 
 
 async def _half(target: Target) -> None:
-    """The same with half a request each."""
+    """Open more connections than there are descriptors, and send an incomplete head on each."""
     await in_parallel(2 * OPEN_FILES, lambda _: hold(target, b"GET / HTTP/1.1\r\nHost: x\r\n"))
 
 
 async def _keys(target: Target) -> None:
-    """The same by somebody who has a key, between two requests."""
+    """Open more connections than there are descriptors; make a request with a key on each, then keep it open."""
     asked = f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.key}\r\n\r\n".encode()
     await in_parallel(2 * OPEN_FILES, lambda _: hold(target, asked))
 

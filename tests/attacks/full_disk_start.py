@@ -1,4 +1,4 @@
-"""The state folder's disk is full, then read-only, when the daemon starts. Prints its exit status each time.
+"""Starts the daemon while the disk of its state folder is full, then read-only. Prints the exit status of each start.
 
 python tests/attacks/full_disk_start.py     (as root, Linux; the root of the checkout and tests/harness on PYTHONPATH)
 """
@@ -16,7 +16,7 @@ from daemon import ROOT
 
 
 def start(folder: Path) -> str:
-    """Start a daemon; how it ends, or that it runs."""
+    """Start a daemon; return how it ended, or "runs" if it became ready."""
     environ = {**os.environ, "LMARENA_BRIDGE_SERVER__STATE_DIR": str(folder / "state")}
     environ |= {"LMARENA_BRIDGE_SERVER__PORT": "0", "LMARENA_BRIDGE_UPSTREAM__BASE_URL": "http://127.0.0.1:9"}
     words = [sys.executable, "-m", "bridge", "serve", "--config", os.devnull]

@@ -1,10 +1,10 @@
-"""Bodies of one key that are heavy to read. Prints for how long each holds the loop, and delays others.
+"""Sends request bodies that are expensive to read. Prints how long each blocks the event loop and delays others.
 
-python tests/attacks/heavy_bodies.py [NAME ...]     (some 3 minutes; the root of the checkout and tests/harness on
+python tests/attacks/heavy_bodies.py [NAME ...]     (about 3 minutes; the root of the checkout and tests/harness on
                                                      PYTHONPATH)
 
-"Callback" is the CPU time of the longest callback of the loop; "others" is how long another caller's /livez took at
-most, which includes what a thread does while it holds the interpreter, and what else runs on the machine.
+"Callback" is the CPU time of the longest callback of the event loop; "others" is the longest time of another caller's
+/livez, which includes the work of threads that hold the GIL and delays by other processes on the machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from streams import chat_model
 from upstream.arena import Arena
 
 Body = dict[str, object]
-#: A sentence of ASCII, and of characters of up to four bytes.
+#: A sentence in ASCII, and one with characters of up to four bytes.
 SENTENCE, WIDE_SENTENCE = "Some words of a text, as people write it. ", "数 Ünïcode \N{GRINNING FACE} x1y2 "
 
 
@@ -63,7 +63,7 @@ def picture(data: str) -> Body:
     return {"messages": [{"role": "user", "content": [url]}]}
 
 
-#: References that double at each step.
+#: References whose number doubles at each level.
 REFERENCES: Body = {
     "$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(25)} | {"d25": {"type": "string"}},
     "$ref": "#/$defs/d0",
@@ -71,7 +71,7 @@ REFERENCES: Body = {
 EMPTY = {"role": "user", "content": ""}
 PART = {"type": "text", "text": "a"}
 
-#: What each API calls its prompt.
+#: The body with a prompt for each API.
 PROMPTS: dict[str, Callable[[str], Body]] = {
     "/chat/completions": chat,
     "/responses": lambda text: {"input": text},
@@ -81,13 +81,13 @@ PROMPTS: dict[str, Callable[[str], Body]] = {
     "/responses/input_tokens": lambda text: {"input": text},
     "/images/generations": lambda text: {"prompt": text},
 }
-#: Each text goes to every API.
+#: Texts that are sent to every API.
 TEXTS: dict[str, Callable[[], str]] = {
     "60 KB": lambda: SENTENCE * (60_000 // len(SENTENCE)),
     "3.9 MB": lambda: SENTENCE * (3_900_000 // len(SENTENCE)),
-    "30 MB, wide,": lambda: WIDE_SENTENCE * (15_000_000 // len(WIDE_SENTENCE.encode())),  # which json escapes
+    "30 MB, wide,": lambda: WIDE_SENTENCE * (15_000_000 // len(WIDE_SENTENCE.encode())),  # larger when escaped in JSON
 }
-#: The others go to one.
+#: Bodies that are sent to one API each.
 BODIES: dict[str, tuple[str, Callable[[], Body | bytes]]] = {
     "99,000 empty lists": ("/chat/completions", lambda: chat(metadata=[[]] * 49_000)),
     "99,000 unknown fields": ("/chat/completions", lambda: chat() | {f"x{n}": 1 for n in range(98_000)}),
@@ -164,7 +164,7 @@ async def output(*words: str) -> bytes:
 
 
 async def measure(name: str, arena: Arena) -> None:
-    """Send one body three times to a daemon of its own."""
+    """Send one body three times to a new daemon, and print the figures."""
     path, make = BODIES[name]
     with tempfile.TemporaryDirectory() as folder:
         home, sent, out = Home(arena, Path(folder)), Path(folder, "body"), Path(folder, "longest")
@@ -210,7 +210,7 @@ def say(name: str, sent: Path, said: list[str], out: Path, longest: float) -> No
 
 
 async def main() -> None:
-    """Measure the bodies that the command line names, or all."""
+    """Measure the bodies named on the command line, or all of them."""
     began = time.monotonic()
     async with Arena() as arena:
         for name in sys.argv[1:] or BODIES:

@@ -1,9 +1,10 @@
-"""What models and callers write to be read with effort: brackets, Markdown, schemas, patterns. Prints CPU seconds.
+"""Parses texts of models and callers that are expensive: brackets, Markdown, schemas, patterns. Prints CPU times.
 
-python tests/attacks/heavy_texts.py [PART-OF-A-NAME]     (some minutes; nothing is started)
+python tests/attacks/heavy_texts.py [PART-OF-A-NAME]     (a few minutes; starts no daemon)
 
-"Whole" is the CPU time of reading it; "longest" is how much of it passed at most while no other thread could run: so
-long the loop of a bridge would stand still, wherever it is read. Of what must be refused it says how.
+"Whole" is the CPU time of the operation; "longest" is the longest part of it during which no other thread could run:
+for that time it would block a bridge's event loop, even from another thread. The last column is the result, such as
+the message of a refusal.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _pattern(pattern: str, text: str) -> tuple[dict[str, Any], object]:
     return {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}, {"a": text}
 
 
-#: A schema, and a value that is held against it.
+#: Schemas, each with a value that is validated against it.
 SCHEMAS: Final[dict[str, tuple[dict[str, Any], object]]] = {
     "refers to itself": ({"$ref": "#"}, {}),
     "refers to itself in a circle": (
@@ -126,7 +127,7 @@ SCHEMAS: Final[dict[str, tuple[dict[str, Any], object]]] = {
 
 
 class _Beat:
-    """Another thread, that notes how much the first one has worked while it could not run itself."""
+    """A thread that measures the longest CPU time of the main thread during which it could not run itself."""
 
     def __init__(self) -> None:
         self.longest = 0.0
@@ -136,13 +137,13 @@ class _Beat:
     def _run(self) -> None:
         last = time.clock_gettime(self._clock)
         while self._going:
-            time.sleep(0.001)  # in a thread, which measures how long it is kept from running
+            time.sleep(0.001)  # returns late if the main thread holds the GIL
             now = time.clock_gettime(self._clock)
             self.longest, last = max(self.longest, now - last), now
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Run while the context lasts."""
+        """Run the thread while the context lasts."""
         thread = threading.Thread(target=self._run, daemon=True)
         thread.start()
         try:
@@ -153,7 +154,7 @@ class _Beat:
 
 
 def measured(name: str, work: Callable[[], object]) -> None:
-    """Do it once, and print what it took."""
+    """Run the operation once and print its cost."""
     beat = _Beat()
     with beat.beating():
         began = time.thread_time()
@@ -163,7 +164,7 @@ def measured(name: str, work: Callable[[], object]) -> None:
 
 
 def shown_as_html(text: str) -> str:
-    """How Markdown is rendered."""
+    """Render Markdown; return the length of the result, or that it was given up."""
     try:
         return f"{len(rendered(text))} characters"
     except TooSlow:
@@ -171,7 +172,7 @@ def shown_as_html(text: str) -> str:
 
 
 def checked(schema: dict[str, Any], value: object) -> str:
-    """What the schema checker says."""
+    """Check the schema, then the value against it; return the result."""
     wrong = check_schema(schema)
     if wrong is not None:
         return f"refused: {wrong.message}"
@@ -182,12 +183,12 @@ def checked(schema: dict[str, Any], value: object) -> str:
 
 
 def calls_of(text: str) -> int:
-    """How many tool calls are read in an answer."""
+    """The number of tool calls that are found in an answer."""
     return len(read(text, 0, OfferedTools(offering())).calls)
 
 
 def main(part: str) -> None:
-    """Measure what has this part in its name."""
+    """Measure the cases whose names contain `part`."""
     for name, text in BRACKETS.items():
         if part in f"brackets {name}":
             measured(f"JSON of brackets: {name}", partial(read_nearly, text))

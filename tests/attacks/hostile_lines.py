@@ -1,9 +1,9 @@
-"""How long a hostile site's lines, pages and catalogs hold a processor. No network.
+"""Measures the CPU time for parsing a hostile site's lines, pages and catalogs. Uses no network.
 
-python tests/attacks/hostile_lines.py       (some 20 s; the root of the checkout on PYTHONPATH)
+python tests/attacks/hostile_lines.py       (about 20 s; the root of the checkout on PYTHONPATH)
 
-A row says how much processor time the slowest single call took: for lines what is fed in one turn of the loop, which
-should not take 50 ms; for the others a whole document of 1 MiB, which the daemon reads in a thread, piece by piece.
+Each row has the CPU time of the slowest single call. For lines that is the data fed in one iteration of the event loop,
+which should take less than 50 ms; for the others a document of 1 MiB, which the daemon reads in a thread, in pieces.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from upstream.protocol.wire import Wire
 
 READ = 32 * 1024
 
-#: A read of nothing but this, again and again.
+#: Lines that are repeated to fill whole reads.
 LINES: dict[str, bytes] = {
     "honest deltas": b'a0:"hello "\n',
     "a0 and ag in turn": b'a0:"x"\nag:"x"\n',
@@ -50,7 +50,7 @@ LINES: dict[str, bytes] = {
     "raw control characters": b'a0:"\x01"\n',
 }
 
-#: One line, or one document, of about that many bytes.
+#: Functions that make one line of about the given number of bytes.
 LONG: dict[str, Callable[[int], bytes]] = {
     "a line of text": lambda size: b'a0:"' + b"x" * size + b'"\n',
     "a line of lone surrogates": lambda size: b'a0:"' + rb"\ud800" * (size // 6) + b'"\n',
@@ -107,7 +107,7 @@ ACTIONS: dict[str, Callable[[int], bytes]] = {
 
 
 def turns(data: bytes) -> Iterator[bytes]:
-    """What is fed in one turn of the loop: a read, or a piece of one that has many lines (`upstream.answer`)."""
+    """The data fed in each iteration of the loop: a read, or a piece of a read with many lines (`upstream.answer`)."""
     for start in range(0, len(data), READ):
         read = data[start : start + READ]
         size = PIECE_BYTES if read.count(b"\n") > MANY_LINES else READ
@@ -116,7 +116,7 @@ def turns(data: bytes) -> Iterator[bytes]:
 
 
 def slowest(data: bytes) -> float:
-    """The seconds of the slowest turn of an answer."""
+    """The CPU time of the slowest iteration for an answer, in seconds."""
     wire, longest = Wire(), 0.0
     for fed in turns(data):
         began = process_time()
@@ -145,7 +145,7 @@ def say(name: str, seconds: float) -> None:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Print a row for each case."""
     small = 1024 * 1024 if "--small" in sys.argv else 8 * 1024 * 1024 - 100
     for name, line in LINES.items():
         say(name, min(slowest((line * (4 * READ // len(line) + 1))[: 4 * READ]) for _ in range(3)))

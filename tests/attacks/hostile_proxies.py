@@ -1,10 +1,10 @@
-"""Proxies that answer garbage: every call through them ends with one clear error, and leaves nothing behind.
+"""Makes calls through proxies that answer garbage: each must fail with one clear error and leak nothing.
 
 python tests/attacks/hostile_proxies.py [--seed N]     (a minute; loopback only)
 
-Some thousand answers of an HTTP and a SOCKS5 proxy: random bytes, good answers with bytes changed, cut or added, heads
-and answers 1xx without end, replies of every address type. Judged are the kind of error, its text (nothing of what the
-proxy sent), open connections, and memory.
+It tries thousands of answers of an HTTP and a SOCKS5 proxy: random bytes, valid answers with bytes changed, cut off or
+inserted, endless heads and 1xx answers, and replies with every address type. It checks the kind of each error and its
+text, which must not quote the proxy, and prints the growth of memory.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROUNDS: Final = 500
 
 
 def answers(good: bytes, chance: random.Random) -> Iterator[bytes]:
-    """Answers of a proxy, each of which may be anything."""
+    """Random answers, corruptions of the valid answer `good`, and SOCKS5 replies with every code and address type."""
     for _ in range(ROUNDS):
         yield chance.randbytes(chance.randrange(64)) + CANARY
         changed = bytearray(good)
@@ -53,7 +53,7 @@ def answers(good: bytes, chance: random.Random) -> Iterator[bytes]:
         yield b"\x05" + bytes((kind,)) + CANARY
 
 
-#: What is sent again and again, until the connection is closed.
+#: Data that is repeated until the connection is closed.
 ENDLESS: Final = {
     "100 Continue": b"HTTP/1.1 100 Continue\r\n\r\n",
     "a head": b"X: " + b"x" * 1000 + b"\r\n",
@@ -65,7 +65,7 @@ ENDLESS: Final = {
 
 @asynccontextmanager
 async def proxy(answer: bytes, *, endless: bool = False) -> AsyncIterator[int]:
-    """A proxy with this answer; its port."""
+    """Run a proxy that sends this answer on every connection; yield its port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(3)
@@ -87,7 +87,7 @@ async def proxy(answer: bytes, *, endless: bool = False) -> AsyncIterator[int]:
 
 
 async def ask(scheme: str, answer: bytes, *, endless: bool = False) -> str:
-    """Make a call through such a proxy; return what came of it."""
+    """Make a call through a proxy with this answer; return the outcome."""
     async with proxy(answer, endless=endless) as port, AsyncExitStack() as stack:
         proxies, timers = Proxies.from_setting(f"{scheme}://127.0.0.1:{port}", {}), Timers()
         exchanges = await stack.enter_async_context(
@@ -100,17 +100,17 @@ async def ask(scheme: str, answer: bytes, *, endless: bool = False) -> str:
             if CANARY.decode() in error.cause or f"127.0.0.1:{port}" not in error.cause:
                 return f"BAD TEXT: {error.cause}"
             return "not sent"
-        except HttpError as error:  # the tunnel stood, and what came through it was no answer
+        except HttpError as error:  # the tunnel was established, but its data is not a valid answer
             return f"{type(error).__name__}"
         except TimeoutError:
             return "given up"
-        except Exception as error:  # noqa: BLE001 — this is what is looked for
+        except Exception as error:  # noqa: BLE001 — the attack looks for unexpected exceptions
             return f"UNEXPECTED {type(error).__name__}: {error}"
         return "answered"
 
 
 async def main(seed: int) -> bool:
-    """Attack; return whether every call ended as it should."""
+    """Run all attacks; return whether every call ended as expected."""
     chance = random.Random(seed)
     found: Counter[str] = Counter()
     for scheme, good in (("http", ESTABLISHED), ("socks5h", SOCKS)):

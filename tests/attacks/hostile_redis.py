@@ -1,12 +1,12 @@
-"""A Redis whose every key holds what the bridge never wrote there: two bridges go on, and say what is wrong.
+"""Corrupts the keys of a Redis that two bridges share: they must keep serving.
 
 python tests/attacks/hostile_redis.py [--only PART-OF-A-KEY|news] [--each]      (loopback only; needs redis-server)
 
 Two bridges answer chats, follow-ups, stored responses and pages, so that Redis has keys of every kind. Then one key of
-each kind, or with --each every key, in turn gets each of the hostile values: of another type, no JSON, JSON of another
-form, nested, huge, from a later version, and none at all. After each the same requests are made again, and the
-connection to Redis is lost once, so that everything is caught up with. The same is done with news on every channel.
-Judged are the statuses, the log (no traceback, no lost task), and how long a request took.
+each kind, or with --each every key, is set in turn to each hostile value: of another type, not JSON, JSON of another
+structure, deeply nested, huge, and missing. After each change the same requests are made twice, with the connections to
+Redis cut in between, so that the bridges reload everything. The same is done with messages on every channel. Checked
+are the status codes, the log (no tracebacks), and the time of each request.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
 from handlers.request.appkeys import SHARING  # noqa: E402 — the path is set above
 from upstream.arena import Arena, Line, Step, Turn  # noqa: E402 — the path is set above
 
-#: A request that takes longer than this, in seconds, was held up: `redis.timeout` is 1 s here.
+#: A request that takes longer than this, in seconds, counts as stalled; `redis.timeout` is 1 s here.
 HELD_UP: Final = 5.0
-#: What differs between keys of one kind: ids and digests, the prefix of accounts, names of processes.
+#: The parts that differ between keys of one kind: ids and digests, the prefix of accounts, names of processes.
 _ID: Final = re.compile(r"[0-9a-f]{8}[0-9a-f-]*|(?<=:)[^:]*@[0-9a-f]+")
 _HUGE: Final = 16 * 1024 * 1024
 
-#: Values that replace a key's, by name: a command without the key.
+#: Values that replace the value of a key, by name.
 STRINGS: Final[Mapping[str, bytes]] = {
     "empty": b"",
     "no JSON": b"\xff\xfe{",
@@ -70,7 +70,7 @@ class Trouble(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of a record with a traceback."""
+        """Collect the traceback of a record, if it has one."""
         if record.exc_info:
             kind, error, trace = record.exc_info
             where = ""
@@ -81,17 +81,17 @@ class Trouble(logging.Handler):
 
 
 class GivenTime:
-    """A clock that stands while a busy machine lets other processes run in this one's place."""
+    """A clock that does not count the time in which a busy machine keeps this process from running."""
 
     def __init__(self) -> None:
         self._kept_from_us = 0.0
 
     def now(self) -> float:
-        """Seconds."""
+        """The time on this clock, in seconds."""
         return time.monotonic() - self._kept_from_us
 
     async def watch(self) -> None:
-        """See what is kept from this process, until cancelled: the loop's delays without the process's own work."""
+        """Add up the lost time until cancelled: delays of the event loop beyond the process's own CPU time."""
         while True:
             began, worked = time.monotonic(), time.process_time()
             await asyncio.sleep(0.02)
@@ -100,7 +100,7 @@ class GivenTime:
 
 
 class Attack:
-    """The two bridges, and what goes wrong with them."""
+    """The two bridges under attack, and the problems found."""
 
     def __init__(self, several: SeveralBridges, walker: Dashboard, trouble: Trouble, given: GivenTime) -> None:
         self.several = several
@@ -111,7 +111,7 @@ class Attack:
         self.found: dict[str, list[str]] = {}
 
     async def use(self) -> list[str]:
-        """Make requests of every kind at both bridges; return what is wrong with their answers."""
+        """Make requests of every kind to both bridges; return the problems with their answers."""
         wrong: list[str] = []
         for bridge in self.several.bridges:
             history: list[dict[str, str]] = []
@@ -159,7 +159,7 @@ class Attack:
         return (body if text else json.loads(body)) if answer.status == 200 else None
 
     async def reconnect(self) -> list[str]:
-        """Cut all connections; wait until both bridges use Redis again, or say why they do not."""
+        """Cut all connections to Redis; wait until both bridges use it again; return what is wrong if they do not."""
         await self.several.redis.call("CLIENT", "KILL", "TYPE", "normal")
         try:
             await until(lambda: all(link.usable for link in self.links), within=10)
@@ -170,11 +170,11 @@ class Attack:
 
     @property
     def links(self) -> list[Any]:
-        """The bridges' links."""
+        """The bridges' links to Redis."""
         return [sharing.link for each in self.several.bridges if (sharing := each.app[SHARING]) is not None]
 
     async def judge(self, name: str) -> None:
-        """Use the bridges, over their present connections and over new ones; note what goes wrong under this name."""
+        """Use the bridges, reconnect them to Redis, and use them again; record all problems under this name."""
         self.trouble.found.clear()
         wrong = [*await self.use(), *await self.reconnect(), *await self.use(), *self.trouble.found]
         if wrong:
@@ -184,7 +184,7 @@ class Attack:
 
 
 async def main(only: str, *, each: bool) -> bool:
-    """Attack; return whether nothing went wrong."""
+    """Run all attacks; return whether no problem was found."""
     trouble = Trouble()
     logging.getLogger().addHandler(trouble)
     logging.getLogger().setLevel(logging.WARNING)

@@ -1,13 +1,13 @@
-"""Half an hour of everything that loses logins; every account must be alive at the end.
+"""Runs a daemon for half an hour under conditions that can lose logins; every account must be valid at the end.
 
 python tests/attacks/lost_logins.py [--minutes 30] [--callers 12] [--accounts 3]
 (loopback only; root for the small disk)
 
-A site whose every tenth answer replaces the session cookie, one call in six fails in some way, tokens live for five
-minutes; callers of whom 9 % leave at a random moment; a disk that is full twice, files of the state folder that are
-moved away for a moment, and a daemon that is stopped with SIGTERM and started again three times, under load.
-It exits with 1 if a login was lost, a daemon did not stop in time, the disk refused nothing, or a good site is not
-answered in full afterwards.
+Every tenth answer of the site replaces the session cookie, one call in six fails, and tokens expire after five minutes;
+9 % of the callers disconnect at a random moment; the disk is full twice; files of the state folder are moved away for a
+moment; and the daemon is stopped with SIGTERM and restarted three times under load.
+The exit status is 1 if a login was lost, a daemon did not stop in time, the full disk caused no failed write, or
+requests fail after the site has recovered.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from soak_site import BadSite  # noqa: E402 — the path is set above
 from bridge.state.state import accounts_document  # noqa: E402 — the path is set above
 from bridge.tasks import TaskOwner  # noqa: E402 — the path is set above
 
-LEAVING: Final = 0.2  # more than half of them are answered before they have left: 9 % leave
+LEAVING: Final = 0.2  # more than half of these callers are answered first, so that 9 % of all disconnect
 DISK: Final = 32 * 1024 * 1024
 #: The exit status of a daemon that is started while the disk is full.
 DISK_REFUSES: Final = 75
-#: Shares of the whole time at which each thing begins.
+#: When the disk is full (from, to) and when the daemon is restarted, as shares of the run.
 FULL_AT: Final = ((0.15, 0.25), (0.55, 0.65))
 RESTARTS_AT: Final = (0.3, 0.5, 0.8)
-#: Seconds within which a daemon must stop: it lets answers go on for three of them.
+#: The time limit for stopping a daemon, in seconds; it drains for up to three of them.
 STOP_SECONDS: Final = 8.0
-#: Seconds between two looks at the daemon's memory.
+#: The interval between measurements of the daemon's memory, in seconds.
 MEMORY_SECONDS: Final = 60.0
 
 
 class Trial:
-    """The daemon, its callers, and what befalls them."""
+    """The daemon under test, its callers, and the faults that are injected."""
 
     def __init__(self, site: BadSite, home: Home, chance: random.Random) -> None:
         self.site = site
@@ -67,7 +67,7 @@ class Trial:
         self.log: list[str] = []
 
     async def serve(self, restarts: asyncio.Queue[bool]) -> None:
-        """Run one daemon after the other; a True in `restarts` starts another, a False ends the last."""
+        """Run one daemon after another; True in `restarts` replaces the daemon, False stops the last one."""
         while True:
             async with self.home.launch() as daemon:
                 try:
@@ -89,7 +89,7 @@ class Trial:
                 return
 
     async def watch_memory(self) -> None:
-        """Note the daemon's resident memory, in MiB, now and then."""
+        """Record the daemon's resident memory, in MiB, at intervals."""
         while True:
             await asyncio.sleep(MEMORY_SECONDS)
             if self.daemon is not None:
@@ -100,7 +100,7 @@ class Trial:
         self.resident.append(pages * os.sysconf("SC_PAGE_SIZE") // 2**20)
 
     async def call(self, http: aiohttp.ClientSession, model: str) -> None:
-        """Ask as one caller, again and again."""
+        """Send requests as one caller until cancelled."""
         while True:
             await asyncio.sleep(self.chance.uniform(0.02, 0.3))
             if (daemon := self.daemon) is None:
@@ -116,7 +116,7 @@ class Trial:
         self, http: aiohttp.ClientSession, daemon: DaemonProcess, model: str, timeout: aiohttp.ClientTimeout
     ) -> str:
         stream = self.chance.random() < 0.5
-        prompt = f"/count 5 times, question {self.chance.randrange(1000)}"  # some come again
+        prompt = f"/count 5 times, question {self.chance.randrange(1000)}"  # some prompts repeat
         body = {"model": model, "messages": [{"role": "user", "content": prompt}], "stream": stream}
         url = f"{daemon.origin}/v1/chat/completions"
         try:
@@ -132,7 +132,7 @@ class Trial:
 
     @asynccontextmanager
     async def full_disk(self) -> AsyncIterator[None]:
-        """Leave no room in the state folder, or, without a small disk, make it refuse to be written."""
+        """Fill the disk of the state folder or, if that is not a small disk, block writes to its files."""
         self.full += 1
         folder = self.home.folder.path
         if os.path.ismount(folder):  # noqa: ASYNC240 — one system call on a local disk
@@ -151,7 +151,7 @@ class Trial:
             obstacle.rmdir()
 
     async def move_files(self) -> None:
-        """Move a file of the state folder away for a moment, now and then."""
+        """Move a file of the state folder away for a moment, at random intervals."""
         while True:
             await asyncio.sleep(self.chance.uniform(2, 8))
             path = self.home.folder.path / f"{self.chance.choice(['keys', 'accounts', 'admin'])}.json"
@@ -161,11 +161,11 @@ class Trial:
             path.rename(aside)
             self.moved += 1
             await asyncio.sleep(self.chance.uniform(0.05, 2.0))
-            aside.rename(path)  # over whatever was written meanwhile, as an editor does
+            aside.rename(path)  # replaces a file that was written in the meantime, as an editor does
 
 
 async def _fill(folder: Path) -> None:
-    """Take all room of a disk, and whatever the daemon frees when it removes a file."""
+    """Fill a disk, and refill the space that becomes free when the daemon removes a file."""
     with (folder / "filler").open("wb", buffering=0) as file:
         while True:
             with suppress(OSError):
@@ -175,7 +175,7 @@ async def _fill(folder: Path) -> None:
 
 
 async def befall(trial: Trial, seconds: float, restarts: asyncio.Queue[bool]) -> None:
-    """Let everything happen at its time."""
+    """Inject the restarts and the full disk at their times."""
     events = [(at * seconds, "restart") for at in RESTARTS_AT]
     events += [(begin * seconds, f"full for {(end - begin) * seconds}") for begin, end in FULL_AT]
     began = time.monotonic()
@@ -191,7 +191,7 @@ async def befall(trial: Trial, seconds: float, restarts: asyncio.Queue[bool]) ->
 
 
 async def main(minutes: float, callers: int, accounts: int, seed: int) -> bool:
-    """Run; return whether every account is alive."""
+    """Run the trial; return whether it passed."""
     chance = random.Random(seed)
     with ExitStack() as stack:
         path = Path(stack.enter_context(TemporaryDirectory()))
@@ -244,7 +244,7 @@ async def _run(trial: Trial, http: aiohttp.ClientSession, seconds: float, caller
 
 
 async def _afterwards(trial: Trial, http: aiohttp.ClientSession, model: str) -> Counter[str]:
-    """Ask a site that is well again, after the longest pause that the bridge may make (an account that failed)."""
+    """Send requests after the site has recovered, for as long as the bridge may rest a failed account."""
     asked: Counter[str] = Counter()
     for _ in range(60):
         if trial.daemon is not None:

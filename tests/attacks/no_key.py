@@ -37,7 +37,7 @@ def _holding(connections: int, sent: bytes, *, again: bool = True) -> Attack:
 
 
 async def _dribbling_heads(target: Target) -> None:
-    """A thousand heads, byte by byte."""
+    """Send a thousand heads slowly, one header at a time."""
 
     async def dribble(_: int) -> None:
         _reader, writer = await target.connect()
@@ -54,12 +54,12 @@ async def _dribbling_heads(target: Target) -> None:
 
 
 async def _stalled_handshakes(target: Target) -> None:
-    """TCP connections that never say a word; with --tls, handshakes that stall."""
+    """Open TCP connections that send nothing; with --tls, these are stalled handshakes."""
     await in_parallel(1000, lambda _: hold(Target(target.port, target.key, target.model), b""))
 
 
 async def _asking(target: Target, count: int, sent: bytes) -> None:
-    """Requests over new connections, as fast as they are answered."""
+    """Send requests over new connections, as fast as they are answered."""
 
     async def ask(_: int) -> None:
         reader, writer = await target.connect()
@@ -75,7 +75,7 @@ async def _asking(target: Target, count: int, sent: bytes) -> None:
 MODELS = b"GET /v1/models HTTP/1.1\r\n" + HOST + b"\r\n"
 
 ATTACKS: dict[str, Attack] = {
-    # what is no longer HTTP, without end
+    # endless data that is not valid HTTP
     "trailers": _bursting(4, CHUNKED + b"0\r\n" + (b"X-A: " + b"a" * 900 + b"\r\n") * 10_000),
     "huge-trailer": _bursting(4, CHUNKED + b"0\r\nX: " + b"a" * 9_000_000),
     "huge-header": _bursting(4, b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 9_000_000),
@@ -97,7 +97,7 @@ ATTACKS: dict[str, Attack] = {
     "large-chunks": _flooding(10, CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n"),
     "pipelined": _flooding(10, b"", MODELS * 500),
     "pipelined-pages": _flooding(10, b"", MODELS.replace(b"/v1/models", b"/dashboard/login") * 500),
-    # forms that stop half-way
+    # forms and heads that stop half-way
     "half-forms": _holding(2500, LOGIN % 250_001 + b"a" * 250_000),
     "half-forms-once": _holding(2500, LOGIN % 250_001 + b"a" * 250_000, again=False),
     "half-heads-once": _holding(

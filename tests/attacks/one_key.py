@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 
 def head(target: Target, path: str, framing: str, content_type: str = "application/json") -> bytes:
-    """A request's head, with the attacker's key."""
+    """The head of a request with the attacker's key."""
     lines = (
         f"POST {path} HTTP/1.1",
         "Host: bridge.example",
@@ -23,7 +23,7 @@ def head(target: Target, path: str, framing: str, content_type: str = "applicati
 
 
 def _form(connections: int, piece: bytes) -> Attack:
-    """An edit whose body is this again and again, some 0.5 MB/s for each connection."""
+    """Send picture edits whose bodies repeat this piece, at about 0.5 MB/s per connection."""
 
     async def one(target: Target) -> None:
         await flood(
@@ -40,7 +40,7 @@ def _form(connections: int, piece: bytes) -> Attack:
 
 
 def _bodies(path: str, size: int, framing: str = "") -> Attack:
-    """As many bodies of this size as the key may send in a minute; nothing follows the last byte but one."""
+    """Send as many bodies of this size as the key allows per minute, each without its last byte."""
 
     async def attack(target: Target) -> None:
         sent = head(target, path, framing or f"Content-Length: {size}")
@@ -50,7 +50,7 @@ def _bodies(path: str, size: int, framing: str = "") -> Attack:
 
 
 def _texts(text: str) -> Attack:
-    """Whole bodies of 31 MiB with one prompt, 59 at once."""
+    """Send 59 complete bodies of 31 MiB with one prompt at once."""
 
     async def attack(target: Target) -> None:
         content = text + "a" * (31 * MIB)
@@ -62,7 +62,7 @@ def _texts(text: str) -> Attack:
 
 
 def _compressed() -> Attack:
-    """Some hundreds of bytes each, which are 31 MiB once they are decoded: a form with a mask, which is not used."""
+    """Send forms of a few hundred bytes that decompress to 31 MiB; the large field, a mask, is not used."""
 
     async def attack(target: Target) -> None:
         part = '--x\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
@@ -77,7 +77,7 @@ def _compressed() -> Attack:
 
 
 def _silent(framing: str) -> Attack:
-    """Large bodies that are announced and do not come."""
+    """Announce large bodies and send nothing."""
 
     async def attack(target: Target) -> None:
         await in_parallel(8, lambda _: hold(target, head(target, "/v1/chat/completions", framing)))
@@ -96,7 +96,7 @@ def _chunks(connections: int, piece: bytes) -> Attack:
 
 
 def _broken(connections: int) -> Attack:
-    """Bodies of 30 MB with a picture, whose JSON is broken behind it."""
+    """Send bodies of 30 MB whose JSON is broken after a picture."""
 
     async def send(target: Target) -> None:
         body = b'{"messages":[{"content":[{"url":"data:image/png;base64,%b"}' % (b"A" * 30_000_000)
@@ -109,7 +109,7 @@ def _broken(connections: int) -> Attack:
 
 
 def _asking(connections: int) -> Attack:
-    """Requests over new connections, as fast as they are answered."""
+    """Send requests over new connections, as fast as they are answered."""
 
     async def ask(target: Target) -> None:
         reader, writer = await target.connect()
@@ -126,7 +126,7 @@ def _asking(connections: int) -> Attack:
 
 
 def _repeating(connections: int, path: str, body: bytes) -> Attack:
-    """Requests that no limit of the key counts, over kept connections, as fast as they are answered."""
+    """Send requests that do not count towards the key's limits, over kept connections, as fast as they are answered."""
 
     async def repeat(target: Target) -> None:
         reader, writer = await target.connect()

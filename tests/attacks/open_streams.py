@@ -1,8 +1,8 @@
-"""What an open stream of the site's costs, over http and https.
+"""Measures the memory and time that an open stream from the site costs, over http and https.
 
-python tests/attacks/open_streams.py [500]      (some 20 s; the root of the checkout and tests/harness on PYTHONPATH)
+python tests/attacks/open_streams.py [500]      (about 20 s; the root of the checkout and tests/harness on PYTHONPATH)
 
-A peer in a process of its own begins as many answers as it is asked for, and ends none.
+A peer in a separate process begins an answer on every connection and never ends it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KIB = 1024
 
 
 async def serve(folder: str) -> None:
-    """Begin an answer on each connection; say on stdout where."""
+    """Begin an answer on each connection; print the port."""
 
     async def play(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
@@ -45,7 +45,7 @@ async def serve(folder: str) -> None:
 
 
 async def hold(streams: int, folder: str) -> None:
-    """Open so many streams in this process; print what each costs."""
+    """Open this many streams in this process; print the cost of each."""
     command = (sys.executable, __file__, "serve", folder)
     peer = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
@@ -80,7 +80,7 @@ async def hold(streams: int, folder: str) -> None:
 
 
 def main() -> None:
-    """Measure each scheme in a process of its own: memory that was used once is used again."""
+    """Measure each scheme in a separate process, since memory that has been used once is reused."""
     if sys.argv[1:2] == ["serve"]:
         asyncio.run(serve(sys.argv[2]))
     elif sys.argv[1:2] == ["hold"]:

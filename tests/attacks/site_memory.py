@@ -1,8 +1,8 @@
-"""What answers without an end cost the client in memory and time.
+"""Measures the memory and time that endless answers cost the client.
 
 python tests/attacks/site_memory.py [NAME]      (at most 40 s; the root of the checkout on PYTHONPATH)
 
-A peer in a process of its own sends each for 4 s, or as much as `attack` says.
+A peer in a separate process sends each answer for 4 s, or until the end of the data from `attack`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def repeated(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def attack(name: str) -> Iterator[bytes]:
-    """What the peer sends on each connection."""
+    """The data that the peer sends on each connection."""
     match name:
         case "trailers":
             yield HEAD + chunk(TEXT) + b"0\r\n"
@@ -101,7 +101,7 @@ async def serve(name: str) -> None:
 
 
 async def suffer(name: str) -> str:
-    """Make the calls, each read as an answer that is not streamed; say what came of them."""
+    """Make the calls and read their answers as for a request that is not streamed; return the most common outcome."""
     peer = await asyncio.create_subprocess_exec(sys.executable, __file__, "serve", name, stdout=asyncio.subprocess.PIPE)
     try:
         assert peer.stdout is not None
@@ -138,7 +138,7 @@ async def suffer(name: str) -> str:
 
 
 def measure(name: str) -> None:
-    """One attack, in this process."""
+    """Run one attack in this process and print its cost."""
     resource.setrlimit(resource.RLIMIT_AS, (6144 * MIB, 6144 * MIB))
     before = psutil.Process().memory_info().rss
     began, worked = perf_counter(), process_time()
@@ -152,7 +152,7 @@ def measure(name: str) -> None:
 
 
 def main() -> None:
-    """Measure each attack in a process of its own."""
+    """Measure each attack in a separate process."""
     match sys.argv[1:]:
         case ["serve", name]:
             asyncio.run(serve(name))

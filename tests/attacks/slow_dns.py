@@ -1,6 +1,6 @@
-"""Names that nobody answers. Prints how long the daemon takes to end, and what others wait for meanwhile.
+"""Stalls DNS lookups. Prints how long the daemon takes to end, and how long other work takes during the lookups.
 
-python tests/attacks/slow_dns.py        (some 40 s; the root of the checkout and tests/harness on PYTHONPATH)
+python tests/attacks/slow_dns.py        (about 40 s; the root of the checkout and tests/harness on PYTHONPATH)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bridge.state.admin import Admin, admin_document
 from bridge.state.state import accounts_document
 from upstream.arena import Arena
 
-#: How long a lookup takes, in seconds; glibc's own are 10 with one name server, 30 with three.
+#: How long a lookup takes, in seconds; glibc gives up after 10 with one name server, after 30 with three.
 LOOKUP_SECONDS = 15.0
 PASSWORD = "correct horse battery staple"
 REQUESTS = 12
@@ -36,7 +36,7 @@ async def ending(arena: Arena, path: Path) -> None:
     await home.prepare()
     home.configure({"upstream": {"base_url": f"https://site{SUFFIX}"}})
     async with home.serve(program=program(LOOKUP_SECONDS)) as daemon:
-        await asyncio.sleep(1)  # the first reading of the models is under way
+        await asyncio.sleep(1)  # by then the daemon is fetching the list of models
         began = time.monotonic()
         daemon.signal(signal.SIGTERM)
         status = await daemon.ends(60)
@@ -93,7 +93,7 @@ async def standing_by(arena: Arena, path: Path) -> None:
             async with http.post(f"{daemon.origin}/v1/chat/completions", json=body, headers=another) as response:
                 await response.read()
             while (await document.load())[0].session.value != home.session.cookie_value:
-                pass  # a file has no event
+                pass  # a change of a file sets no event
             print(f"a rotated cookie is on disk after {time.monotonic() - began:.2f} s")
 
         async with asyncio.TaskGroup() as tasks:

@@ -1,23 +1,23 @@
-"""A long run of everything at once: nothing may grow, get lost, or be mixed up. `make soak`
+"""Runs the daemon under mixed load and faults for hours: nothing may grow, get lost, or be mixed up. `make soak`
 
 python tests/attacks/soak.py [--minutes 480] [--rate 4] [--out docs/soak/NAME]      (loopback only)
 
-Callers hold conversations of up to six turns in every dialect, streamed and whole, with tools and pictures, and leave
-at times; the models tell which turns they saw, so that each answer is known in advance. Of the site's calls one in
-twelve fails in some way, every tenth answer replaces the session cookie of some accounts, and every fourth follow-up is
-refused because the site wants a battle. A token lives for an hour of the simulated day, which has 24 of them in the
-whole run; those of the other accounts come to their end, and are renewed. The daemon is stopped and started again under
-load:
+Callers hold conversations of up to six turns in every dialect, streamed and not streamed, with tools and pictures, and
+sometimes disconnect; the models answer with the turns that they saw, so that each answer is known in advance. One in
+twelve calls to the site fails, every tenth answer replaces the session cookie of some accounts, and every fourth
+follow-up is refused because the site demands a battle. A token lives for 1/24 of the run, an hour of a simulated day;
+the tokens of the other accounts expire and are renewed. The daemon is restarted under load:
 
 minute of 480    0      27     53     80             160                                        456        480
                  │ start │restart│restart│restart: warm │ from here on nothing may grow             │ restart  │ end
 
-It exits with 1 if, in the fitted time, a line through the daemon's memory rises by 1 MiB an hour or more, or its
-descriptors, tasks or threads have become more; if an answer was not the expected one, a model saw two conversations in
-one, or a message twice; if the bridge's statistics do not add up, or differ from what its callers counted; if a refresh
-token was used twice, an account lost, no token renewed, or a daemon did not stop in time; if a caller had no answer
-within a minute; or if a good site is not answered in full afterwards. Where the fitted time is below 54 minutes, memory
-may rise by 1 MiB in all of it, and where it is below 30, by whatever it takes to warm up.
+The fitted time is the period in which nothing may grow. The exit status is 1 if, in this time, a line fitted to the
+daemon's memory rises by 1 MiB per hour or more, or the number of descriptors, tasks or threads grows; if an answer was
+not the expected one, or a model saw two conversations in one or a message twice; if the bridge's statistics do not add
+up or differ from its callers' counts; if a refresh token was used twice, an account was lost, no token was renewed, or
+a daemon did not stop in time; if a caller had no answer within a minute; or if requests fail after the site has
+recovered. If the fitted time is shorter than 54 minutes, memory may rise by 1 MiB during the whole of it; if it is
+shorter than 30 minutes, memory is not judged, since the daemon is still warming up.
 """
 
 from __future__ import annotations
@@ -58,19 +58,19 @@ SIMULATED_HOURS: Final = 24
 FAILING: Final = 1 / 12
 BATTLE_EVERY: Final = 4
 LEAVING: Final = 0.08
-#: A caller that does not leave waits for so many seconds; some before that the daemon is asked what it is doing.
+#: How long a caller waits for an answer, in seconds, and how long before that the daemon is asked where its tasks wait.
 PATIENCE_SECONDS: Final = 60.0
 ASKED_BEFORE_SECONDS: Final = 10.0
-#: Seconds within which a daemon must stop: it lets answers go on for three of them.
+#: The time limit for stopping a daemon, in seconds; it drains for up to three of them.
 STOP_SECONDS: Final = 15.0
-#: How often the daemon is measured during the whole run.
+#: The maximum number of measurements of the daemon during the run.
 MOST_SAMPLES: Final = 240
 DAEMON: Final = ROOT / "tests/attacks/soak_daemon.py"
 
 
 @dataclass
 class Tally:
-    """What the callers saw, by API: whole answers, errors, and calls of which they do not know the end."""
+    """The callers' counts by API: complete answers, errors, and calls whose outcome they do not know."""
 
     answered: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
@@ -81,14 +81,14 @@ class Tally:
 
 @dataclass
 class Unanswered:
-    """A request that had no answer in time: what is known of it, and the daemon's lines about it."""
+    """A request without an answer in time: its description, and the daemon's log lines about it."""
 
     what: str
     lines: list[str]
 
 
 class Soak:
-    """The daemon, its callers, and what befalls them."""
+    """The daemon under test, its callers, and their results."""
 
     def __init__(self, site: BadSite, home: Home, chance: random.Random, models: Models, tasks_file: Path) -> None:
         self.site = site
@@ -102,20 +102,20 @@ class Soak:
         self.stops: list[float] = []
         self.tracebacks: list[str] = []
         self.unanswered: list[Unanswered] = []
-        #: Where the daemon's tasks waited when a caller had waited for long.
+        #: Where the daemon's tasks waited when a caller had been waiting for long.
         self.waits: list[str] = []
-        self._lines: dict[str, list[str]] = {}  # of the daemon's log, by the id of a request that has no answer yet
+        self._lines: dict[str, list[str]] = {}  # lines of the daemon's log, by the id of a pending request
         self._tasks_file = tasks_file
         self._began = time.monotonic()
         self._conversations = 0
 
     @property
     def seconds(self) -> float:
-        """Seconds since the beginning."""
+        """Seconds since the start of the run."""
         return time.monotonic() - self._began
 
     async def serve(self, restarts: asyncio.Queue[bool]) -> None:
-        """Run one daemon after the other; a True in `restarts` starts another, a False ends the last."""
+        """Run one daemon after another; True in `restarts` replaces the daemon, False stops the last one."""
         program = (sys.executable, str(DAEMON))
         paths = os.pathsep.join((str(ROOT), str(ROOT / "tests/harness")))
         go_on = True
@@ -144,7 +144,7 @@ class Soak:
     # Callers
 
     async def call(self, http: aiohttp.ClientSession, pause: float) -> None:
-        """Hold one conversation after the other, with a pause of `pause` seconds on average before each turn."""
+        """Hold one conversation after another, with an average pause of `pause` seconds before each turn."""
         while True:
             self._conversations += 1
             conversation = chosen(f"c{self._conversations}", self.models, self.chance)
@@ -155,8 +155,8 @@ class Soak:
                     break
 
     async def say(self, http: aiohttp.ClientSession, conversation: Conversation) -> bool:
-        """Ask one turn; return whether the conversation can go on."""
-        while (daemon := self.daemon) is None:  # noqa: ASYNC110 — nothing tells of it, here and below
+        """Send one turn; return whether the conversation can continue."""
+        while (daemon := self.daemon) is None:  # noqa: ASYNC110 — the daemon's start sets no event, here and below
             await asyncio.sleep(0.1)
         api, tally = conversation.api, self.tally
         leaves = self.chance.random() < LEAVING
@@ -203,10 +203,10 @@ class Soak:
             )
         return True
 
-    # Looking
+    # Measurements
 
     async def watch(self, http: aiohttp.ClientSession, every: float) -> None:
-        """Look at the daemon every so many seconds, as Prometheus does."""
+        """Scrape /metrics and measure the daemon every `every` seconds."""
         while True:
             await asyncio.sleep(every)
             if (daemon := self.daemon) is None:
@@ -244,7 +244,7 @@ def _same(told: str, expected: str) -> bool:
 
 
 async def main(minutes: float, rate: float, callers: int, seed: int, out: Path | None) -> bool:
-    """Run; return whether all was well."""
+    """Run the soak test; return whether it passed."""
     chance = random.Random(seed)
     seconds = minutes * 60
     token = max(20.0, seconds / SIMULATED_HOURS)
@@ -311,7 +311,7 @@ async def _run(soak: Soak, http: aiohttp.ClientSession, seconds: float, callers:
 
 
 async def _afterwards(soak: Soak, http: aiohttp.ClientSession) -> Counter[str]:
-    """Ask a site that is well again, once the longest pause is over that the bridge may make (a failed account)."""
+    """Send requests after the site has recovered, once the longest rest of a failed account is over."""
     worked: Counter[str] = Counter()
     await asyncio.sleep(30)
     for at in range(20):
@@ -365,7 +365,7 @@ async def _report(soak: Soak, witness: Witness, seconds: float, out: Path | None
 
 
 async def _counts_add_up(soak: Soak) -> bool:
-    """Whether the statistics agree with each other, and with the callers', who do not know the end of a few calls."""
+    """Whether the statistics agree with each other, and with the callers' counts up to calls of unknown outcome."""
     stats = await stats_document(soak.home.folder, time.time).load()
     totals, tally, good = stats.totals, soak.tally, True
     print(

@@ -1,4 +1,4 @@
-"""What a long run measured of a daemon: a line fitted through it, a CSV and a picture."""
+"""Evaluates the measurements of a soak test: a fitted line, a CSV file and a chart."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-#: Memory may rise by less than this once it is warm, in MiB an hour.
+#: Memory must rise by less than this after the warm-up, in MiB per hour.
 MAX_RISE: Final = 1.0
-#: A fitted time shorter than this, in hours, says nothing in MiB an hour: then MAX_RISE is for the whole of it.
+#: If the fitted time is shorter than this, in hours, MAX_RISE applies to the whole of it instead of an hour.
 LEAST_HOURS: Final = 0.9
-#: In a fitted time shorter than this, in hours, memory is not judged: the daemon's tables fill for half an hour.
+#: If the fitted time is shorter than this, in hours, memory is not judged: the daemon's tables fill for half an hour.
 WARM_HOURS: Final = 0.5
-#: How many more descriptors, tasks and threads there may be at the end: requests are under way when they are counted.
+#: How many more descriptors, tasks and threads there may be at the end, since they are counted during requests.
 SPARE: Final = 6
 
 
 class Sample(NamedTuple):
-    """One look at the daemon: seconds since the beginning, which daemon it was, and what it held."""
+    """One measurement: seconds since the start, the daemon's number, and what it held and its callers counted."""
 
     seconds: float
     daemon: int
@@ -35,14 +35,14 @@ class Sample(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A least-squares line: its rise an hour, and the standard error of it."""
+    """A least-squares line: its rise per hour, and the standard error of the rise."""
 
     rise: float
     error: float
 
 
 def fitted(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Line:
-    """The line through at least three samples."""
+    """Fit a line to at least three samples."""
     hours = [sample.seconds / 3600 for sample in samples]
     values = [value(sample) for sample in samples]
     rise, start = statistics.linear_regression(hours, values)
@@ -52,7 +52,7 @@ def fitted(samples: Sequence[Sample], value: Callable[[Sample], float]) -> Line:
 
 
 def looked_at(pid: int) -> tuple[float, int, int]:
-    """The resident memory of a process in MiB, its descriptors and its threads."""
+    """The resident memory of a process in MiB, and its numbers of descriptors and threads."""
     proc = Path(f"/proc/{pid}")
     pages = int((proc / "statm").read_text().split()[1])
     descriptors = len(list((proc / "fd").iterdir()))
@@ -60,7 +60,7 @@ def looked_at(pid: int) -> tuple[float, int, int]:
 
 
 def judged(samples: Sequence[Sample]) -> tuple[list[str], bool]:
-    """What to say of the time in which nothing may grow, and whether nothing has."""
+    """Report on the samples of the time in which nothing may grow; return the lines, and whether nothing has grown."""
     hours = (samples[-1].seconds - samples[0].seconds) / 3600
     memory = fitted(samples, lambda sample: sample.rss_mib)
     rise = memory.rise if hours >= LEAST_HOURS else memory.rise * hours
@@ -82,7 +82,7 @@ def judged(samples: Sequence[Sample]) -> tuple[list[str], bool]:
 
 
 def write(samples: Sequence[Sample], path: Path, title: str, begins: float) -> None:
-    """Write PATH.csv and PATH.svg; `begins` is the second from which on nothing may grow."""
+    """Write PATH.csv and PATH.svg; `begins` is the start of the fitted time, in seconds."""
     import pygal
     from pygal.style import CleanStyle
 

@@ -1,9 +1,9 @@
-"""`lmarena-bridge` for a long run: it tells what tasks it has, and its tables are soon full.
+"""Runs `lmarena-bridge` for the soak test: it reports its tasks on signals, and its tables have low limits.
 
-At SIGUSR2 it writes the number of its asyncio tasks to the file that SOAK_TASKS names. At SIGWINCH it writes to its log
-where each of them waits, in lines with WAITS: a caller has had no answer for long. The tables of conversations and
-of stored responses grow up to a bound by design, for days at the rate of this traffic: here the bound is so low that
-they are full early on, and whatever grows afterwards grows without a bound.
+At SIGUSR2 it writes the number of its asyncio tasks to the file SOAK_TASKS. At SIGWINCH it logs where each task waits,
+in lines that begin with WAITS; the soak test sends it when a caller has been waiting for long. The tables of
+conversations and of stored responses grow up to a limit by design, which this traffic would take days to reach. Here
+the limits are so low that the tables are full early on, so that any later growth is a leak.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RESPONSES = 400
 def _tell_tasks(*_: object) -> None:
     try:
         count = len(asyncio.all_tasks())
-    except RuntimeError:  # the loop does not run yet, or any more
+    except RuntimeError:  # the loop is not running yet, or has stopped
         return
     path = Path(os.environ["SOAK_TASKS"])
     path.with_suffix(".new").write_text(str(count))
@@ -46,7 +46,7 @@ def _tell_places(*_: object) -> None:
 
 
 def _places(task: asyncio.Task[Any]) -> Iterator[str]:
-    """The functions that a task is in, from the outermost to the one that waits, each with its line."""
+    """The functions on a task's stack with their line numbers, from the outermost to the one that waits."""
     at: object = task.get_coro()
     while isinstance(at, types.CoroutineType):
         if at.cr_frame is not None:

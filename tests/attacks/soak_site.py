@@ -1,4 +1,4 @@
-"""A site that fails and replaces cookies by chance, and whose models tell whether they saw the whole conversation."""
+"""A site that fails and replaces cookies at random, and whose models answer with the turns that they were shown."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from upstream.arena.tool_models import is_tool_model
 
 #: The model that calls tools.
 TOOL_MODEL: Final = "tools-asked-for"
-#: What stands once in each message of a caller: the conversation and the turn.
+#: The mark in each message of a caller: the conversation and the turn.
 _MARK: Final = re.compile(r"<<(\w+) (\d+)>>")
 
-#: Faults of chats that come with the answer's head, or after it.
+#: Faults of chats after which the client still gets the head of the answer in time.
 HEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("expired", {}),
     ("login_redirect", {}),
@@ -43,9 +43,9 @@ HEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("silent_middle", {}),
     ("no_headers", {"late": (0.05, 0.5)}),
 )
-#: What happens to every other answer that replaces the cookie: it comes when its caller may have left.
+#: The fault of half of the answers that replace the cookie: they arrive when their caller may have left.
 LATE: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (HEARD[-1],)
-#: Faults by which no head comes, or too late: a cookie in it is one that the site never sent.
+#: Faults of chats after which the head never arrives, or too late: a new cookie in it would be lost.
 UNHEARD: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
     ("reset_before_headers", {}),
     ("close_before_headers", {}),
@@ -60,10 +60,10 @@ OF_READS: Final[tuple[tuple[str, Mapping[str, Any]], ...]] = (
 
 
 class BadSite(Arena):
-    """An arena that fails with a chance of `failing` and replaces cookies while `bad` is set.
+    """An arena that, while `bad` is set, replaces cookies and fails with the probability `failing`.
 
-    Its tokens live for `token_seconds` and are renewed in their last third. Of the sessions in `unrotated` no answer to
-    a chat replaces the cookie: their tokens come to their end.
+    Its tokens live for `token_seconds` and are renewed in their last third. Answers to chats never replace the cookies
+    of the sessions in `unrotated`, so that their tokens expire.
     """
 
     def __init__(self, chance: random.Random, *, failing: float = 1 / 6, token_seconds: float = 300.0) -> None:
@@ -80,7 +80,7 @@ class BadSite(Arena):
         self.token_seconds, self.renew_within = token_seconds, token_seconds / 3
 
     def receive(self, call: Call) -> Reply | Stream:
-        """Answer a call; what is remembered of calls for tests is forgotten."""
+        """Answer a call; the arena's record of calls is cleared regularly to limit memory."""
         if len(self.calls) > 1000:
             self.calls.clear()
         if not self.bad:
@@ -116,11 +116,11 @@ class BadSite(Arena):
 
 
 class Witness:
-    """Models that answer with the conversation and the turns that they saw: see `told`."""
+    """Makes the models answer with the conversation and the turns that they were shown: see `told`."""
 
     def __init__(self, site: BadSite) -> None:
         self._site = site
-        #: What a model saw that no caller has sent: two conversations in one, or a message twice.
+        #: Prompts that mixed two conversations, or had a message twice.
         self.mixed: list[str] = []
         site.script = self._answer
 
@@ -143,11 +143,11 @@ class Witness:
 
 
 def mark(conversation: str, turn: int) -> str:
-    """What a caller says in one turn."""
+    """The caller's message in one turn."""
     return f"<<{conversation} {turn}>> Please go on, and do not leave out a thing."
 
 
 def told(conversation: str, turns: Iterable[int]) -> str:
-    """What the model answers that has seen these turns of a conversation, and nothing else."""
+    """The answer of a model that has been shown exactly these turns of a conversation."""
     seen = ", ".join(map(str, turns))
     return f"In conversation {conversation} I saw turn {seen}; 哦, that is all – and it was a pleasure. 🦦"

@@ -1,4 +1,4 @@
-"""Conversations in every dialect, streamed and whole, whose every answer is known in advance."""
+"""Conversations in every dialect, streamed and not streamed, whose answers are known in advance."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TOOL: Final = {"name": "get_weather", "description": "The weather in a city."}
 
 
 class Failed(Exception):
-    """The bridge answered with an error, before or within the answer; the text says which."""
+    """The bridge answered with an error, as the response or within a stream; the text says which."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """The models that are asked, by what they do."""
+    """The names of the models to use, by their task."""
 
     writes: str
     draws: str
@@ -32,10 +32,10 @@ class Models:
 
 
 class Conversation(ABC):
-    """One conversation: `body` is asked, `read` takes the answer in and returns what is to be compared."""
+    """One conversation: `body` is the next request; `read` adds the answer and returns the text to compare."""
 
     path: ClassVar[str]
-    #: What the bridge's statistics call it.
+    #: Its name in the bridge's statistics.
     api: ClassVar[str]
     streams: ClassVar[bool] = True
     turns: ClassVar[int] = 6
@@ -47,29 +47,29 @@ class Conversation(ABC):
 
     @property
     def prompt(self) -> str:
-        """What is said in this turn."""
+        """The message of this turn."""
         return mark(self.name, self.turn)
 
     @property
     def expected(self) -> str:
-        """The only right answer to this turn."""
+        """The only correct answer to this turn."""
         return told(self.name, range(1, self.turn + 1))
 
     @abstractmethod
     def body(self) -> Json:
-        """What to send in this turn."""
+        """The request body of this turn."""
 
     @abstractmethod
     def read(self, answer: Json) -> str:
-        """Take a whole answer in."""
+        """Add a complete answer to the conversation; return its text."""
 
     @abstractmethod
     def joined(self, events: list[Json]) -> Json:
-        """The whole answer of a stream, of which `read` is told. Raises Failed for one that did not end well."""
+        """Join the events of a stream to a complete answer for `read`. Raises Failed if the stream ended in failure."""
 
 
 class Chat(Conversation):
-    """Chat Completions, with the history in each request."""
+    """Chat Completions; each request has the whole history."""
 
     path = "/v1/chat/completions"
     api = "chat"
@@ -79,14 +79,14 @@ class Chat(Conversation):
         self.messages: list[Json] = []
 
     def body(self) -> Json:
-        """The history, and what is said."""
+        """The history, followed by the message of this turn."""
         return {"model": self.models.writes, "messages": [*self.messages, self._said()]}
 
     def _said(self) -> Json:
         return {"role": "user", "content": self.prompt}
 
     def read(self, answer: Json) -> str:
-        """The text, or the arguments of the call."""
+        """Add the message; return its text, or the arguments of its tool call."""
         message = answer["choices"][0]["message"]
         self.messages += (self._said(), message)
         calls = message.get("tool_calls")
@@ -109,12 +109,12 @@ class Chat(Conversation):
 
 
 class ChatTools(Chat):
-    """A call of a tool, and its result."""
+    """A tool call and its result."""
 
     turns = 2
 
     def body(self) -> Json:
-        """With the tool."""
+        """The request body with the tool."""
         tool = {"type": "function", "function": {**_TOOL, "parameters": _SCHEMA}}
         return {**super().body(), "model": self.models.calls, "tools": [tool]}
 
@@ -126,12 +126,12 @@ class ChatTools(Chat):
 
     @property
     def expected(self) -> str:
-        """The arguments, then what the tool said."""
+        """The arguments of the call, then the model's text with the result."""
         return _tool_expected(self.name, self.turn)
 
 
 class Responses(Conversation):
-    """The Responses API, with the history at the bridge."""
+    """The Responses API; the bridge stores the history."""
 
     path = "/v1/responses"
     api = "responses"
@@ -141,12 +141,12 @@ class Responses(Conversation):
         self.last: Json = {}
 
     def body(self) -> Json:
-        """The turn, and which response it continues."""
+        """The message, and the id of the response that it continues."""
         before = {"previous_response_id": self.last["id"]} if self.last else {}
         return {"model": self.models.writes, "input": self.prompt, **before}
 
     def read(self, answer: Json) -> str:
-        """The text, or the arguments of the call."""
+        """Add the message; return its text, or the arguments of its tool call."""
         if answer["status"] != "completed":
             raise Failed(f"status {answer['status']}")
         self.last = answer
@@ -155,7 +155,7 @@ class Responses(Conversation):
         return str(calls[0]["arguments"]) if calls else "".join(texts)
 
     def joined(self, events: list[Json]) -> Json:
-        """What the last event says, if its text is that of the deltas."""
+        """The response in the last event, whose text must be that of the deltas."""
         deltas = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
         last = events[-1] if events else {}
         if last.get("type") != "response.completed":
@@ -168,12 +168,12 @@ class Responses(Conversation):
 
 
 class ResponsesTools(Responses):
-    """A call of a function, and its output."""
+    """A function call and its output."""
 
     turns = 2
 
     def body(self) -> Json:
-        """With the function."""
+        """The request body with the function."""
         given: object = _called(self.name)
         if self.turn > 1:
             (call,) = (item for item in self.last["output"] if item["type"] == "function_call")
@@ -183,12 +183,12 @@ class ResponsesTools(Responses):
 
     @property
     def expected(self) -> str:
-        """The arguments, then what the tool said."""
+        """The arguments of the call, then the model's text with the result."""
         return _tool_expected(self.name, self.turn)
 
 
 class Messages(Conversation):
-    """Anthropic's Messages."""
+    """Anthropic's Messages API; each request has the whole history."""
 
     path = "/v1/messages"
     api = "messages"
@@ -198,14 +198,14 @@ class Messages(Conversation):
         self.messages: list[Json] = []
 
     def body(self) -> Json:
-        """The history, and what is said."""
+        """The history, followed by the message of this turn."""
         return {"model": self.models.writes, "max_tokens": 4096, "messages": [*self.messages, self._said()]}
 
     def _said(self) -> Json:
         return {"role": "user", "content": self.prompt}
 
     def read(self, answer: Json) -> str:
-        """The text, or the input of the call."""
+        """Add the message; return its text, or the input of its tool call."""
         self.messages += (self._said(), {"role": "assistant", "content": answer["content"]})
         calls = [block for block in answer["content"] if block["type"] == "tool_use"]
         if calls:
@@ -213,7 +213,7 @@ class Messages(Conversation):
         return "".join(block["text"] for block in answer["content"])
 
     def joined(self, events: list[Json]) -> Json:
-        """The blocks of all deltas."""
+        """The content blocks, joined from all deltas."""
         blocks: list[Json] = []
         inputs: dict[int, str] = {}
         for event in events:
@@ -233,12 +233,12 @@ class Messages(Conversation):
 
 
 class MessagesTools(Messages):
-    """The use of a tool, and its result."""
+    """A tool use and its result."""
 
     turns = 2
 
     def body(self) -> Json:
-        """With the tool."""
+        """The request body with the tool."""
         return {**super().body(), "model": self.models.calls, "tools": [{**_TOOL, "input_schema": _SCHEMA}]}
 
     def _said(self) -> Json:
@@ -250,12 +250,12 @@ class MessagesTools(Messages):
 
     @property
     def expected(self) -> str:
-        """The input, then what the tool said."""
+        """The input of the tool use, then the model's text with the result."""
         return _tool_expected(self.name, self.turn)
 
 
 class Completions(Conversation):
-    """The older Completions, which have no history."""
+    """The legacy Completions API, which has no history."""
 
     path = "/v1/completions"
     api = "completions"
@@ -270,12 +270,12 @@ class Completions(Conversation):
         return str(answer["choices"][0]["text"])
 
     def joined(self, events: list[Json]) -> Json:
-        """All texts."""
+        """The texts of all chunks, joined."""
         return {"choices": [{"text": "".join(choice["text"] for event in events for choice in event["choices"])}]}
 
 
 class Images(Conversation):
-    """A picture."""
+    """The generation of a picture."""
 
     path = "/v1/images/generations"
     api = "images"
@@ -287,20 +287,20 @@ class Images(Conversation):
         return {"model": self.models.draws, "prompt": f"a cat of {self.name}", "response_format": "b64_json"}
 
     def read(self, answer: Json) -> str:
-        """How each of the pictures begins."""
+        """The first characters of each picture's data."""
         return " ".join(picture["b64_json"][:10] for picture in answer["data"])
 
     @property
     def expected(self) -> str:
-        """A PNG begins so."""
+        """The first characters of a PNG in base64."""
         return "iVBORw0KGg"
 
     def joined(self, events: list[Json]) -> Json:
-        """It is not streamed."""
+        """Pictures are not streamed."""
         raise NotImplementedError
 
 
-#: By how often each is chosen.
+#: The kinds of conversations, with their relative frequencies.
 KINDS: Final[Mapping[type[Conversation], int]] = {
     Chat: 5,
     Responses: 3,
@@ -328,11 +328,11 @@ async def ask(
     timeout: float,
     request_id: str | None = None,
 ) -> str:
-    """Ask one turn; return what was answered, which is to be compared with what is expected.
+    """Send one turn; return the text of the answer, to be compared with `expected`.
 
     Raises:
-        Failed: the bridge said that it failed.
-        aiohttp.ClientError, TimeoutError: there was no whole answer.
+        Failed: the bridge answered with an error.
+        aiohttp.ClientError, TimeoutError: there was no complete answer.
     """
     body = {**conversation.body(), **({"stream": True} if stream else {})}
     limit = aiohttp.ClientTimeout(total=timeout)

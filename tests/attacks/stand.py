@@ -1,15 +1,15 @@
-"""Where attacks are measured: the arena, the daemon and the attacker as processes, and a bystander who streams.
+"""Measures attacks: the arena, the daemon and the attacker are separate processes, and a bystander keeps streaming.
 
-A script names its attacks and calls `main`. For each attack it starts an arena and a daemon in a temporary folder,
-lets a bystander with a good key stream all the time, runs the attack in a process of its own, and prints the
-bystander's time to the first delta (quiet, during the attack, after it) and the daemon's memory (before, highest,
-after). ATTACK_LOG names a file for the daemon's log. Everything is on loopback and ends by itself.
+A script passes its attacks to `main`. For each attack this starts an arena and a daemon in a temporary folder, lets a
+bystander with a valid key stream continuously, runs the attack in a separate process, and prints the bystander's time
+to the first delta (before, during and after the attack) and the daemon's memory (before, peak, after). ATTACK_LOG names
+a file for the daemon's log. Everything runs on loopback and ends by itself.
 
-With `--control` the attack goes to a bare aiohttp server instead, and the bystander stays with the bridge: what he
-waits for then is what an attacker on the same processors costs by itself.
+With `--control` the attack is directed at a bare aiohttp server instead, while the bystander still uses the bridge: its
+delays are then the cost of running an attacker on the same processors.
 
-Other programs on the machine delay the bystander too. Linux shares the processors between sessions first
-(sched_autogroup), so that `nice` alone changes nothing between them; this (as root) does:
+Other programs on the machine delay the bystander too. Linux divides the CPU time between sessions first
+(sched_autogroup), so that `nice` has no effect between sessions; the following command (as root) has:
 setsid -w sh -c 'echo -15 > /proc/self/autogroup; exec python tests/attacks/no_key.py --repeat 3'
 """
 
@@ -36,12 +36,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "harness")]
 
 READY = "LMArena Bridge is ready on "
-#: Seconds for which the bystander is measured before an attack and after it.
+#: How long the bystander is measured before and after an attack, in seconds.
 QUIET_SECONDS = 3.0
-#: An attacker has processors of its own in the world. Here it shares two with the daemon, the arena and the bystander:
-#: at this niceness it gets what they leave, so that the figures are the daemon's.
+#: A real attacker has its own processors. Here it shares two with the daemon, the arena and the bystander: at this
+#: niceness it gets the CPU time that they leave, so that the figures show the daemon's behaviour.
 ATTACKER_NICENESS = 10
-#: A caller that has waited so long for its first delta counts with this time, in seconds.
+#: The bystander's time limit for the first delta, in seconds; a timeout counts with this time.
 PATIENCE_SECONDS = 20.0
 
 _ARENA = """
@@ -74,7 +74,7 @@ asyncio.run(run())
 
 @dataclass(frozen=True)
 class Target:
-    """The daemon as an attacker sees it; `key` is a key of its own, which only some attacks use."""
+    """The daemon as an attacker sees it; `key` is the attacker's key, which only some attacks use."""
 
     port: int
     key: str
@@ -83,7 +83,7 @@ class Target:
     host: str = "127.0.0.1"
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection, TLS where the daemon speaks it."""
+        """Open a connection, with TLS if the daemon uses it."""
         context = None
         if self.tls:
             context = ssl.create_default_context()
@@ -91,13 +91,13 @@ class Target:
         return await asyncio.open_connection(self.host, self.port, ssl=context)
 
 
-#: What an attacker does; it is cancelled when its time is over.
+#: The attacker's actions; cancelled at the end of the attack.
 Attack = Callable[[Target], Awaitable[None]]
 
 
 @dataclass
 class Figures:
-    """What one attack did: times to the first delta in ms, memory in MiB."""
+    """The bystander's times to the first delta, in ms, and its failures."""
 
     times: list[float] = field(default_factory=list)
     failures: int = 0
@@ -112,13 +112,13 @@ class Figures:
 
 
 def rss_mib(pid: int) -> float:
-    """The resident memory of a process."""
+    """The resident memory of a process, in MiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024**2
 
 
 async def in_parallel(count: int, attack: Callable[[int], Awaitable[None]], *, again: bool = True) -> None:
-    """Run so many attackers side by side; each begins again when it ends or its connection does, unless told not to."""
+    """Run `count` attackers concurrently; with `again` each restarts when it ends or its connection fails."""
 
     async def attacking(number: int) -> None:
         while True:
@@ -133,7 +133,7 @@ async def in_parallel(count: int, attack: Callable[[int], Awaitable[None]], *, a
 
 
 async def flood(target: Target, head: bytes, piece: bytes, *, pause: float = 0) -> None:
-    """Send a head, then one piece again and again for as long as the daemon takes it, with a pause behind each."""
+    """Send a head, then repeat one piece until the daemon closes the connection, with a pause after each."""
     reader, writer = await target.connect()
     try:
         writer.write(head)
@@ -141,14 +141,14 @@ async def flood(target: Target, head: bytes, piece: bytes, *, pause: float = 0) 
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(pause)
-            if len(reader._buffer) > 65536:  # type: ignore[attr-defined]  # answers that nobody wants
+            if len(reader._buffer) > 65536:  # type: ignore[attr-defined]  # discard the answers
                 await reader.read(65536)
     finally:
         writer.transport.abort()
 
 
 async def burst(target: Target, sent: bytes, seconds: float = 0.4) -> None:
-    """Send as much of this as the daemon takes in so many seconds, then leave."""
+    """Send as much of this as the daemon accepts within `seconds`, then abort the connection."""
     reader, writer = await target.connect()
     try:
         async with asyncio.timeout(seconds):
@@ -166,7 +166,7 @@ async def _drop(reader: asyncio.StreamReader) -> None:
 
 
 async def hold(target: Target, sent: bytes) -> None:
-    """Send something, then keep still until the daemon closes the connection."""
+    """Send something, then wait until the daemon closes the connection."""
     reader, writer = await target.connect()
     try:
         writer.write(sent)
@@ -176,7 +176,7 @@ async def hold(target: Target, sent: bytes) -> None:
 
 
 async def _bystand(target: Target, figures: Figures, *, keep: bool) -> None:
-    """Stream again and again; each first delta's time is noted."""
+    """Stream chats until cancelled; record the time to the first delta of each."""
     connector = aiohttp.TCPConnector(ssl=False, force_close=not keep)
     body = {"model": target.model, "stream": True, "messages": [{"role": "user", "content": "/say hello"}]}
     url = f"{'https' if target.tls else 'http'}://{target.host}:{target.port}/v1/chat/completions"
@@ -216,7 +216,7 @@ def _environ() -> dict[str, str]:
 
 @asynccontextmanager
 async def _bare_server() -> AsyncIterator[int]:
-    """An aiohttp server with nothing added. Its port."""
+    """Run a bare aiohttp server; yield its port."""
     pipe = asyncio.subprocess.PIPE
     words = (sys.executable, "-c", _BARE_SERVER)
     async with _process(words, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL) as server:
@@ -227,7 +227,7 @@ async def _bare_server() -> AsyncIterator[int]:
 async def _prepare(
     folder: Path, origin: str, email: str, cookie: str, overrides: Mapping[str, Mapping[str, object]], *, tls: bool
 ) -> tuple[str, str]:
-    """Write a state folder with two keys and an account, and a bridge.toml. The secrets of the keys."""
+    """Write a state folder with two keys and an account, and a bridge.toml; return the secrets of the keys."""
     from certificates import server_context
     from daemon import toml
     from running import api_key
@@ -253,7 +253,7 @@ async def _prepare(
 
 
 async def _ready(daemon: asyncio.subprocess.Process) -> int:
-    """The port on which it listens. Its log is dropped from then on."""
+    """Wait until the daemon is ready; return the port on which it listens."""
     assert daemon.stderr is not None
     while line := (await daemon.stderr.readline()).decode():
         if READY in line:
@@ -283,7 +283,7 @@ async def measure(
     control: bool = False,
     shown: BinaryIO | None = None,
 ) -> tuple[Figures, float]:
-    """Run one attack; print what it did. The bystander's figures under attack, and the highest memory in MiB."""
+    """Run one attack and print its figures; return the bystander's during the attack, and the peak memory in MiB."""
     with tempfile.TemporaryDirectory(prefix="attack-") as path:
         folder = Path(path)
         pipe = asyncio.subprocess.PIPE
@@ -344,7 +344,7 @@ async def measure(
 
 
 def main(script: str, attacks: Mapping[str, Attack], *, open_files: int | None = None) -> None:
-    """Run the attacks that the command line names, or all."""
+    """Run the attacks named on the command line, or all of them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", help=f"attacks: {', '.join(attacks)}; all without any")
     parser.add_argument("--seconds", type=float, default=8.0, help="how long each attack goes on")

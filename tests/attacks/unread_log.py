@@ -1,6 +1,6 @@
-"""Nobody reads stderr. Prints how many requests are answered, what /livez takes, and whether SIGTERM ends it.
+"""Runs a daemon whose stderr is not read. Prints how many requests it answers, the time of /livez, and its exit.
 
-python tests/attacks/unread_log.py      (some 20 s; the root of the checkout and tests/harness on PYTHONPATH)
+python tests/attacks/unread_log.py      (about 20 s; the root of the checkout and tests/harness on PYTHONPATH)
 """
 
 from __future__ import annotations
