@@ -1,8 +1,8 @@
-"""The machine of conversations, its requests answered by two processes in turn that share a Redis.
+"""The conversation state machine, run against two processes that share a Redis and answer requests in turn.
 
-The state moves between them at every step; in place of a crash Redis is lost, and starts again empty. Before each
-request both processes have heard of all that came before: else one may be refused for what the other one has just
-learned, which is right, but cannot be foreseen here. To be run by hand
+The state moves between the processes at every step. Instead of a crash of the daemon, Redis is lost and starts again
+empty. Before each request both processes have received all earlier news: otherwise the one could refuse a request
+because of something that the other has just learned, which is correct but cannot be predicted here. Run it by hand
 (`pytest tests/handlers/api/shared_conversation_machine.py`).
 """
 
@@ -47,13 +47,13 @@ machine = module_from_spec(_SPEC)
 sys.modules[_SPEC.name] = machine
 _SPEC.loader.exec_module(machine)
 
-#: `redis.timeout`, which a busy machine must not use up.
+#: `redis.timeout`, long enough not to expire on a busy machine.
 TIMEOUT = 10.0
 PATIENCE = 30.0
 
 
 class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]  # mypy cannot see what is loaded by its path
-    """The same clients and the same world."""
+    """The same clients and rules, with two processes and a Redis."""
 
     bridges: list[RunningBridge]
 
@@ -86,13 +86,13 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
         """Wait until each process knows what the other has learned."""
         for each in self.bridges:
             await each.state.flush()
-            await link_of(each).call(("PING",))  # what was posted is with Redis
+            await link_of(each).call(("PING",))  # everything that was posted has reached Redis
         async with self.hearing:
             heard = [asyncio.Event() for _ in self.bridges]
             for each, event in zip(self.bridges, heard, strict=True):
                 link_of(each).on_news("settled", partial(hear, event))
-            while not all(event.is_set() for event in heard):  # a process that is connecting misses it
-                await self.link.call(self.link.publish_command("settled", "now"))  # behind all other news
+            while not all(event.is_set() for event in heard):  # a process that is still connecting misses it
+                await self.link.call(self.link.publish_command("settled", "now"))  # published after all other news
                 await asyncio.sleep(0.01)
         await until(lambda: known_to(self.bridges[0]) == known_to(self.bridges[1]), within=PATIENCE)
 
@@ -120,7 +120,7 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
 
     @rule(address=machine.addresses)
     def renew(self, address: str) -> None:
-        """The operator adds the account's new cookie, which both processes learn."""
+        """Add the account's new cookie, as the operator would, and wait until both processes know it."""
         session = self.sessions[address] = self.arena.sign_in(address)
         added = account_of(session)
 
@@ -143,14 +143,14 @@ class ConversingWithTwo(machine.Conversing):  # type: ignore[misc, name-defined]
 
     @rule()
     def crash(self) -> None:
-        """Redis is lost, and starts again empty."""
+        """Kill Redis and start it again empty."""
 
         async def crash() -> None:
             links = [*map(link_of, self.bridges), self.link]
             lost = self.link.run_id
             await self.redis.kill()
             await self.redis.start()
-            # An idle link notices the loss of its connection at its next beat only.
+            # An idle link does not notice that its connection was lost before its next heartbeat.
             await until(lambda: all(is_up(link) and link.run_id != lost for link in links), within=PATIENCE)
 
         self.run(crash())
@@ -161,7 +161,7 @@ def account_of(session: Session) -> Account:
 
 
 def hear(event: asyncio.Event, text: str) -> None:
-    """Note that a text was told."""
+    """Set the event when a published text arrives."""
     if text:
         event.set()
 
@@ -190,7 +190,7 @@ def is_up(link: Link) -> bool:
 
 TestConversingWithTwo = ConversingWithTwo.TestCase
 TestConversingWithTwo.settings = settings(
-    max_examples=max(3, settings().max_examples // 400),  # an example is the life of a Redis and two daemons
+    max_examples=max(3, settings().max_examples // 400),  # each example starts a Redis and two daemons
     stateful_step_count=20,
     phases=(Phase.reuse, Phase.generate),
 )

@@ -1,4 +1,4 @@
-"""An agent of fifty steps: one evaluation, to which each step adds what is new. The arena's models are witnesses."""
+"""An agent's fifty steps share one evaluation and send only what is new; a witness checks what models are shown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPELLINGS: Final[dict[str, Callable[[str], str]]] = {
     "with another number": lambda text: text.replace("3.0", "3"),
 }
 
-#: What else they do to an assistant's message.
+#: What clients change in the rest of an assistant's message.
 CHANGES: Final[list[Callable[[Json], Json]]] = [
     lambda message: message,
     lambda message: {**message, "content": (message["content"] or "").strip(), "refusal": None},
@@ -58,7 +58,7 @@ CHANGES: Final[list[Callable[[Json], Json]]] = [
 
 
 class CallingWitness(Witness):
-    """Its models write a text and call one or two tools, each time with texts that occur nowhere else."""
+    """A witness whose models write a text and call one or two tools, each time with unique texts."""
 
     def __init__(self, arena: Arena) -> None:
         super().__init__(arena)
@@ -75,7 +75,7 @@ class CallingWitness(Witness):
 
 
 class Agent:
-    """A client that sends its whole history in each step, and spells what it got in a way of its own."""
+    """A client that sends its whole history in each step, and re-encodes arguments of calls with `spelling`."""
 
     def __init__(self, bridge: RunningBridge, witness: Witness, spelling: Callable[[str], str]) -> None:
         self._bridge = bridge
@@ -85,7 +85,7 @@ class Agent:
         self._plain: list[JsonMessage] = []  # as the witness compares it
 
     async def work(self, steps: int, begin: int = 0) -> list[str]:
-        """Take so many steps; return where each was answered, as x-bridge-conversation says it."""
+        """Take this many steps; return the `x-bridge-conversation` header of each answer."""
         if not self._history:
             task = user(self._witness.text("Work on it."))
             self._history, self._plain = [task], [task]
@@ -104,7 +104,7 @@ class Agent:
         return place
 
     def _add(self, message: Json, step: int) -> None:
-        """Add an answer, changed, and the results of its calls."""
+        """Add an answer, changed as clients change it, and the results of its calls."""
         self._plain.append(message)
         calls = [
             {**call, "function": {**call["function"], "arguments": self._spelling(call["function"]["arguments"])}}
@@ -130,7 +130,7 @@ async def test_fifty_steps_are_one_evaluation(arena: Arena, bridge: RunningBridg
 
 
 async def test_a_battle_in_the_middle_loses_nothing(arena: Arena, bridge: RunningBridge) -> None:
-    """Its witness sees to it that the new evaluation is shown all that was said, once and in order."""
+    """The witness checks that the new evaluation is shown the whole history, once and in order."""
     agent = Agent(bridge, CallingWitness(arena), SPELLINGS["with white space"])
     await agent.work(25)
     arena.faults.arm("battle_turn", on="follow-up")

@@ -1,6 +1,6 @@
-"""An agent through Responses and through Messages: one evaluation, whatever its client changes between two turns.
+"""Agents through the Responses and Messages APIs: one evaluation, whatever the client changes between two turns.
 
-Chat completions have theirs in test_agents.py.
+The test of agents through chat completions is in test_agents.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 def acting() -> Callable[[Turn], Iterator[Step]]:
-    """A script: each answer says something and calls a tool or two."""
+    """A script whose answers each say something and call one or two tools."""
     turns = count()
 
     def script(_: Turn) -> Iterator[Step]:
@@ -105,7 +105,7 @@ async def step_of_messages(bridge: RunningBridge, history: list[Json], step: int
         assert answer.status == 200, said
     calls = [block for block in said["content"] if block["type"] == "tool_use"]
     assert [call["name"] for call in calls] in (["read"], ["read", "write"])
-    for message in history:  # the mark of what is cached moves with each turn
+    for message in history:  # clients move the `cache_control` mark with each turn
         if isinstance(message["content"], list):
             message["content"] = [_uncached(block) for block in message["content"]]
     history.append({"role": "assistant", "content": BLOCK_CHANGES[step % len(BLOCK_CHANGES)](said["content"])})
@@ -128,7 +128,7 @@ async def test_an_agents_steps_are_one_evaluation(take_step: Any, arena: Arena, 
     assert [call.kind for call in arena.chats] == ["create", *["follow-up"] * (STEPS - 1)]
     (evaluation,) = arena.evaluations.values()
     prompts = [message.content for message in evaluation.messages if message.role == "user"]
-    for step, prompt in enumerate(prompts[1:]):  # each is sent the results of the step before, and nothing else
+    for step, prompt in enumerate(prompts[1:]):  # each contains only the results of the previous step
         assert prompt.count(f"result {step}\n") == 1 + step % 2
         assert prompt.count("result ") == 1 + step % 2
         assert "Work on it." not in prompt

@@ -1,4 +1,4 @@
-"""The site may want a battle as a chat's next turn: the chat goes on in a new evaluation, unseen by its client."""
+"""If the site demands a battle as the next turn, the chat continues in a new evaluation, unnoticed by its client."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_refused_turn_goes_to_a_new_evaluation_with_the_whole_history(ch
 
 
 async def test_the_stuck_evaluation_is_not_asked_again(chat: Chat, arena: Arena) -> None:
-    """Neither with the same turn in other words, nor with its first turn again."""
+    """Neither a different second turn nor a new first turn is sent to it."""
     await chat.say()
     arena.faults.arm("battle_turn", on="follow-up")
     await chat.say()
@@ -79,7 +79,7 @@ async def test_the_stuck_evaluation_is_not_asked_again(chat: Chat, arena: Arena)
 async def test_thirty_turns_with_a_battle_at_every_third(
     settings: dict[str, object], arena: Arena, tmp_path: Path, stream: bool
 ) -> None:
-    """An agent's chat: thirty right answers, of which every third begins a new evaluation at the cost of one call."""
+    """An agent's chat gets thirty correct answers; each new evaluation costs one more call and no retry."""
     arena.battle_every = 3
     async with running_bridge(arena, tmp_path / "state", {"upstream": settings}) as bridge:
         chat = Chat(bridge, Witness(arena), stream=stream)

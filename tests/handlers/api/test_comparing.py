@@ -1,4 +1,4 @@
-"""Several models asked the same, side by side: `model: "a+b"`."""
+"""One request answered by several models side by side: `model: "a+b"`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from upstream.arena import Arena, Line, Step, Turn
 
 @pytest.fixture
 def names(arena: Arena) -> list[str]:
-    """Models that answer in words."""
+    """The names of models that answer with text."""
     usual = [each for each in arena.models if each.organization and each.modality == "chat"]
     return list(dict.fromkeys(each.public_name for each in usual))[:5]
 
 
 class Plays:
-    """Each model says its name; one may fail before its first delta, or after it."""
+    """A script in which each model says its name, or fails before or after its first delta."""
 
     def __init__(self) -> None:
         self.before: set[str] = set()

@@ -1,7 +1,7 @@
-"""Whatever clients, accounts, faults and restarts do: a model sees the request's messages, all, once, in order.
+"""Whatever clients, accounts, faults and restarts do, a model sees all of the request's messages, once and in order.
 
-The machine runs a real daemon against the embedded arena, on a loop of its own. `Witness` holds the invariant: each
-call that the arena accepts is checked against the requests under way.
+The state machine runs a real daemon against the embedded arena, on its own event loop. `Witness` checks the invariant:
+each call that the arena accepts is compared with the pending requests.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "arena_error": {"after": 0},
     "expired": {},
 }
-#: What a client may put behind an answer before it asks again.
+#: The roles of the messages that a client may add to a history before it asks again.
 TAILS = ("user", "user", "user", "user user", "system user", "user assistant", "tool")
 
 addresses = st.sampled_from(ADDRESSES)
@@ -57,7 +57,7 @@ streamed = st.booleans()
 
 
 class Conversing(RuleBasedStateMachine):
-    """Clients that know nothing of evaluations, and a world that changes under them."""
+    """Clients that know nothing of evaluations, while the site, its accounts and the daemon change."""
 
     histories = Bundle("histories")  # of messages; each ends in an answer, or is empty
 
@@ -107,7 +107,7 @@ class Conversing(RuleBasedStateMachine):
 
     @rule(target=histories, history=histories, fault=st.none() | faults, stream=streamed)
     def talk(self, history: History, fault: str | None, stream: bool) -> History:
-        """Several turns; trouble comes with the second."""
+        """Take three turns; the fault, if any, is armed before the second."""
         for turn in range(3):
             if turn == 1 and fault:
                 self.trouble(fault)
@@ -149,7 +149,7 @@ class Conversing(RuleBasedStateMachine):
 
     @rule(history=histories)
     def leave(self, history: History) -> None:
-        """Go away behind the first delta."""
+        """Disconnect once an answer has begun."""
         messages = self.extended(history)
 
         async def leave() -> None:
@@ -157,7 +157,7 @@ class Conversing(RuleBasedStateMachine):
             with self.witness.expecting(messages):
                 async with calling(self.bridge.origin, self.keys[0]) as caller:
                     await caller.ask(self.bridge.chat(messages=messages, stream=True))
-                    await caller.sees(b"\r\n\r\n")  # an answer of whatever kind has begun
+                    await caller.sees(b"\r\n\r\n")  # an answer has begun, a good one or an error
                 if self.arena.chats:  # the bridge may have refused without asking the site
                     await self.arena.chats[-1].done.wait()
             self.witness.go_on = None
@@ -171,8 +171,8 @@ class Conversing(RuleBasedStateMachine):
         return gone_on(messages, self.run(self.ask(messages, stream, **options)))
 
     async def ask(self, messages: History, stream: bool, **options: Any) -> Reply:
-        """Ask; without trouble there is an answer."""
-        self.bridge.app[GATE].reset()  # what is open for seconds would say no to all the rest
+        """Ask; the answer must be complete unless a fault is armed or no account is usable."""
+        self.bridge.app[GATE].reset()  # an open circuit would refuse all requests for seconds
         self.bridge.relay.retries.budget = RetryBudget()
         calm = not self.arena.faults.armed() and any(map(self.is_usable, ADDRESSES))
         reply = await ask(self.bridge, self.witness, messages, stream=stream, **{"key": self.keys[0], **options})
@@ -181,7 +181,7 @@ class Conversing(RuleBasedStateMachine):
         return reply
 
     def is_usable(self, address: str) -> bool:
-        """Whether the daemon may ask as this account, and would be heard."""
+        """Whether the daemon may use this account, and the site would accept its cookie."""
         session = self.sessions[address]
         known = {account.session.value for account in self.bridge.state.pool.usable("chat")}
         return session.alive and session.cookie_value in known
@@ -202,7 +202,7 @@ class Conversing(RuleBasedStateMachine):
 
     @rule(generating=st.booleans())
     def keep_generating(self, generating: bool) -> None:
-        """Whether the site completes an answer whose transport breaks."""
+        """Set whether the site completes an answer whose transport breaks."""
         self.arena.keeps_generating = generating
 
     @rule()
@@ -225,12 +225,12 @@ class Conversing(RuleBasedStateMachine):
 
     @rule(address=addresses)
     def renew(self, address: str) -> None:
-        """The operator adds the account's new cookie."""
+        """Add the account's new cookie, as the operator would."""
         self.sessions[address] = self.arena.sign_in(address)
 
         async def renew() -> None:
             await add_accounts(self.bridge.folder, self.sessions[address])
-            await self.bridge.state._merge()  # as the watch does, within two seconds
+            await self.bridge.state._merge()  # as the file watch would, within two seconds
 
         self.run(renew())
 
@@ -249,7 +249,7 @@ class Conversing(RuleBasedStateMachine):
 
     @rule()
     def crash(self) -> None:
-        """The next daemon finds the folder as it was in the midst of the running."""
+        """Start the next daemon with a copy of the state folder that was taken while this one runs."""
 
         async def crash() -> None:
             before, self.folder = self.folder, self.folder.with_name(f"{self.folder.name}'")
@@ -261,18 +261,18 @@ class Conversing(RuleBasedStateMachine):
 
 
 def gone_on(messages: History, reply: Reply) -> History:
-    """What a client goes on from: nothing, where it got no answer."""
+    """The history that a client continues: none if it got no complete answer."""
     return (*messages, reply.message) if complete(reply) else ()
 
 
 def complete(reply: Reply) -> bool:
-    """Whether the answer came to its good end."""
+    """Whether the answer is complete and without an error."""
     return reply.status == 200 and reply.code is None
 
 
 TestConversing = Conversing.TestCase
 TestConversing.settings = settings(
-    max_examples=max(15, settings().max_examples // 160),  # an example is a whole daemon's life
+    max_examples=max(15, settings().max_examples // 160),  # each example starts a daemon
     stateful_step_count=25,
-    phases=(Phase.reuse, Phase.generate),  # 25 steps can be read as they are; shrinking them takes minutes
+    phases=(Phase.reuse, Phase.generate),  # 25 steps are readable as they are; shrinking takes minutes
 )

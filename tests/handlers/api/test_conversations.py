@@ -1,7 +1,7 @@
-"""Never a model that saw other messages than the request's: each test asks, and `Witness` checks every answer.
+"""No model sees messages other than the request's: each test asks, and `Witness` checks every answer.
 
-Every request's messages are held against all that models are shown while it is under way. What the tests add is
-which evaluation answers, and that the bridge says so.
+Everything that models are shown while a request is pending is compared with its messages. The tests add which
+evaluation must answer, and that the bridge reports it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Chat:
     options: dict[str, Any] = field(default_factory=dict)
 
     async def say(self, words: str = "") -> Reply:
-        """The next turn."""
+        """Send the next turn."""
         self.messages.append(user(self.witness.text(words)))
         reply = await self.again()
         self.messages.append(reply.message)
@@ -90,17 +90,17 @@ async def two_accounts(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBri
 
 @pytest.fixture
 def shared(two_accounts: RunningBridge, witness: Witness, stream: bool) -> Chat:
-    """A conversation where another account is at hand."""
+    """A conversation on a bridge with a second account."""
     return Chat(two_accounts, witness, stream)
 
 
 def calls(arena: Arena) -> list[Call]:
-    """The calls that were about an evaluation, without those that only taught which mode the site takes."""
+    """The calls about evaluations, without those that were refused only for their mode."""
     return [call for call in arena.chats if "mode is not allowed" not in (call.refusal or "")]
 
 
 def lose_the_login(arena: Arena) -> None:
-    """The site no longer knows a login when it is asked whose that is."""
+    """Make the site disown the login when it is asked whose login it is."""
     arena.faults.arm("expired", None, on="me" if arena.era == 2026 else "page")
 
 
@@ -176,7 +176,7 @@ async def test_an_edited_message_starts_anew(chat: Chat) -> None:
 
 
 async def test_an_edited_last_question_follows_nothing(chat: Chat) -> None:
-    """The evaluation has gone on since: its model would see the question that is no longer there."""
+    """The evaluation still holds the question that was edited away, and its model would see it."""
     await chat.say()
     await chat.say()
     del chat.messages[2:]
@@ -254,7 +254,7 @@ async def test_what_is_more_than_a_next_question_starts_anew(chat: Chat, tail: l
 
 
 def marked(witness: Witness, message: dict[str, object]) -> JsonMessage:
-    """The message with a text, and with a tool call's arguments where it has one."""
+    """The message with a unique text, or with unique arguments if it has a tool call."""
     function = {"name": "look", "arguments": json.dumps({"at": witness.text()}, ensure_ascii=False)}
     calls = {"tool_calls": [{"id": "call-1", "type": "function", "function": function}]}
     return {**message, "content": None, **calls} if "tool_calls" in message else {**message, "content": witness.text()}
@@ -277,7 +277,7 @@ async def test_an_answer_comes_back_with_other_white_space(chat: Chat) -> None:
         assert (await chat.say()).place == FOLLOW_UP
 
 
-# Long ones
+# Long conversations
 
 
 async def test_a_long_history_is_told_once(arena: Arena, chat: Chat) -> None:
@@ -307,7 +307,7 @@ async def test_a_known_conversation_may_grow_beyond_one_prompt(arena: Arena, cha
     assert (await chat.say()).code == "context_length_exceeded"
 
 
-# Side by side
+# Concurrent requests
 
 
 async def test_conversations_with_the_same_first_message(arena: Arena, chat: Chat) -> None:
@@ -359,7 +359,7 @@ async def test_a_conversation_goes_on_while_its_first_turn_is_regenerated(chat: 
 
 
 async def test_the_next_turn_may_come_with_the_end_of_the_last(bridge: RunningBridge, witness: Witness) -> None:
-    """At `[DONE]` the first call has not even let go of its connection."""
+    """When the caller reads `[DONE]`, the first call still holds its upstream connection."""
     messages = [user(witness.text())]
     lingering = witness.let_go = asyncio.Event()
     async with calling(bridge.origin, bridge.key) as caller:
@@ -382,7 +382,7 @@ async def test_the_next_turn_may_come_with_the_end_of_the_last(bridge: RunningBr
 
 @pytest.fixture
 async def lasting_key(tmp_path: Path) -> str:
-    """A key that exists in every daemon that uses the state folder."""
+    """An API key that is valid in every daemon that uses the state folder."""
     folder = StateFolder(tmp_path / "state")
     folder.prepare()
     secret, key = api_key()
@@ -404,7 +404,7 @@ async def test_a_restart_is_not_noticed(
 async def test_after_a_crash_nothing_is_trusted(
     arena: Arena, witness: Witness, tmp_path: Path, lasting_key: str, stream: bool
 ) -> None:
-    """The folder is taken as it is while the daemon runs, as a kill leaves it: the evaluation has gone on since."""
+    """The state folder is copied while the daemon runs, as a kill would leave it: the evaluation may be ahead of it."""
     sessions = (arena.sign_in(),)
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         chat = Chat(bridge, witness, stream, options={"key": lasting_key})
@@ -421,7 +421,7 @@ async def test_after_a_crash_nothing_is_trusted(
             assert (await each.say()).place == FOLLOW_UP
 
 
-# Accounts and evaluations that go
+# Accounts and evaluations that disappear
 
 
 async def test_a_conversation_stays_with_its_account(arena: Arena, shared: Chat) -> None:
@@ -452,7 +452,7 @@ async def test_an_account_lost_between_turns(arena: Arena, shared: Chat, what: s
 
 @pytest.mark.parametrize("fault", ["expired", "rate_limited"])
 async def test_an_account_lost_with_the_turn(arena: Arena, shared: Chat, fault: str) -> None:
-    """A real 401 or 429 to the follow-up: another account is told the whole history."""
+    """After a genuine 401 or 429 to the follow-up, another account is sent the whole history."""
     first = await shared.say()
     arena.faults.arm(fault, on="follow-up")
     if fault == "expired":
@@ -465,7 +465,7 @@ async def test_an_account_lost_with_the_turn(arena: Arena, shared: Chat, fault: 
 
 
 async def test_a_refusal_that_passes_leaves_the_turn_where_it_is(arena: Arena, shared: Chat) -> None:
-    """The site refuses the cookie once, and knows the login when asked: the turn is sent again."""
+    """The site refuses the cookie once but confirms the login when asked, so the turn is sent again."""
     first = await shared.say()
     arena.faults.arm("expired", on="follow-up")
     second = await shared.say()
@@ -475,7 +475,7 @@ async def test_a_refusal_that_passes_leaves_the_turn_where_it_is(arena: Arena, s
 
 
 async def test_an_evaluation_whose_account_was_lost_is_known_again(arena: Arena, shared: Chat) -> None:
-    """The turn that could not be sent to it has not changed it."""
+    """The turn that it refused has not changed it."""
     first = await shared.say()
     arena.faults.arm("expired", on="follow-up")
     lose_the_login(arena)
@@ -633,7 +633,7 @@ async def test_an_answer_that_breaks_is_not_remembered(arena: Arena, chat: Chat,
 async def test_a_caller_that_leaves_in_mid_stream(
     arena: Arena, bridge: RunningBridge, witness: Witness, stream: bool, request_log: RequestLog
 ) -> None:
-    """Whether it is the first turn or a later one: what had begun is never gone on from."""
+    """An abandoned answer is never continued, whether it was to the first turn or a later one."""
     chat = Chat(bridge, witness, stream)
     for place in (FIRST, UNKNOWN):
         chat.messages.append(user(witness.text()))

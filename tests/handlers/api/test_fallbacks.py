@@ -1,4 +1,4 @@
-"""Aliases that stand for several models: the next one is asked where the one before does not answer."""
+"""Aliases that stand for several models: if one does not answer, the next one is asked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST, SECOND, SEARCH = (
         (("first", {"text": True}), ("first-2", {"text": True}), ("finder", {"search": True}))
     )
 )
-#: The glob fits the targets' own names too: those are not looked up as aliases again.
+#: The glob also matches its targets' own names, which are not looked up as aliases again.
 ALIASES = {"first*": ["first", "gone", "first-2"], "any": ["gone", "first", "finder"], "one": "first", "none": ["gone"]}
 
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
@@ -40,7 +40,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 
 def asked(arena: Arena) -> list[str]:
-    """The models that were asked, in order, each once however often it was asked again."""
+    """The models that were asked, in order; repeated attempts count once."""
     names = {model.id: model.public_name for model in (FIRST, SECOND, SEARCH)}
     return list(dict.fromkeys(names[str(call.model_id)] for call in arena.chats))
 
@@ -72,7 +72,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 async def test_the_next_answers_where_one_fails_before_its_first_delta(
     fault: str, parameters: dict[str, Any], stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
-    arena.faults.arm(fault, 1 if fault == "rejected" else 2, **parameters)  # the first one is asked again, if it may be
+    arena.faults.arm(fault, 1 if fault == "rejected" else 2, **parameters)  # a rejected request is not repeated
     answer = await ask(bridge, "first-of-all", stream)
     assert (answer.status, answer.headers["x-bridge-model"]) == (200, "first-2")
     assert b"hello" in await answer.read()
@@ -85,7 +85,7 @@ async def test_one_that_is_rate_limited_rests_for_its_kind_of_model(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("rate_limited", retry_after="3600")
-    for _ in range(2):  # the second time it rests
+    for _ in range(2):  # the second request finds it on cooldown
         answer = await ask(bridge, "any", stream)
         assert (answer.status, answer.headers["x-bridge-model"]) == (200, "finder")
     assert [str(call.model_id) for call in arena.chats] == [FIRST.id, SEARCH.id, SEARCH.id]

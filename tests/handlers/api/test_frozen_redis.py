@@ -1,4 +1,4 @@
-"""Redis stands still, dies and comes back empty while answers stream: none breaks, and new requests are answered."""
+"""Redis freezes, dies and comes back empty while answers stream: none breaks, and new requests are answered."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from upstream.arena import Arena
 
 #: `redis.timeout`, in seconds.
 TIMEOUT = 1.0
-#: After so long all is as before, in seconds.
+#: How long the bridges may take to recover, in seconds.
 NORMAL_SECONDS = 2.0
-#: What the site, a request without Redis, and starting a server take beside that, in seconds.
+#: What the site, a request without Redis, and the start of a server take in addition, in seconds.
 USUAL_SECONDS = 1.5
 
 
 @dataclass
 class Starved:
-    """How long this process was kept from running, in seconds, which no promise of ours is about."""
+    """How long this process was kept from running, in seconds, which the time limits allow for."""
 
     seconds: float = 0.0
 
@@ -52,7 +52,7 @@ class Starved:
 
 @dataclass
 class Stream:
-    """One streamed answer; `body` grows while it comes."""
+    """One streamed answer; `body` grows as it arrives."""
 
     bridge: RunningBridge
     prompt: str
@@ -80,7 +80,7 @@ async def ask(
 
 
 async def slowest_of_new_ones(http: aiohttp.ClientSession, several: SeveralBridges, *prompts: str) -> float:
-    """Ask all at once, at both; return how long the slowest took, in seconds."""
+    """Ask all at once, on both bridges; return how long the slowest took, in seconds."""
 
     async def one(number: int, prompt: str) -> float:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What requests say beside plain texts, over HTTP: all of it is shown, and two histories that differ share nothing."""
+"""What requests contain besides plain text, over HTTP: models see all of it, and different histories never mix."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TOOL = {"type": "function", "function": {"name": "look", "description": "Looks."
 
 
 async def place(bridge: RunningBridge, messages: list[Any], **fields: Any) -> str:
-    """Ask, and say what the answer was: new, a follow-up or regenerated, and why."""
+    """Ask; return whether the answer was new, a follow-up or regenerated, and why."""
     answer = await bridge.post(bridge.chat(messages=messages, **fields))
     assert answer.status == 200, await answer.text()
     return answer.headers["x-bridge-conversation"]
 
 
 def shown(arena: Arena) -> str:
-    """The prompt of upstream's last call."""
+    """The prompt of the last upstream call."""
     return str(json.loads(arena.chats[-1].body)["userMessage"]["content"])
 
 

@@ -1,4 +1,4 @@
-"""A repeated request joins the answer to the first, where both would have begun the same (`limits.join_repeats`)."""
+"""A repeated request joins the answer to the first instead of starting another (`limits.join_repeats`)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LEAVING = pytest.mark.parametrize("leave", [Caller.leave, Caller.vanish], ids=["
 
 @dataclass
 class Play:
-    """Answers of three words; the second comes once `go` is set. Each says which it is."""
+    """A script of answers in three parts, of which the second waits for `go`. Each answer says its number."""
 
     size: int = 1
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,13 +64,13 @@ def joinable_in(bridge: RunningBridge) -> list[JoinableAnswer]:
 
 
 def running(bridge: RunningBridge) -> JoinableAnswer:
-    """The only one."""
+    """The only answer that can be joined."""
     (answer,) = joinable_in(bridge)
     return answer
 
 
 def joined_by(bridge: RunningBridge, callers: int) -> bool:
-    """Whether one of them has been joined by so many."""
+    """Whether one of these answers has been joined by this many callers."""
     return any(each.joined == callers for each in joinable_in(bridge))
 
 
@@ -148,7 +148,7 @@ async def test_two_keys_two_histories_and_two_models_never_join(tasks: TaskOwner
 async def test_a_long_idempotency_key_joins_and_is_not_kept(
     tasks: TaskOwner, bridge: RunningBridge, play: Play
 ) -> None:
-    """A header may have 64 KiB, and each answer is kept for ten seconds after its end."""
+    """Only its digest is kept, as headers may be 64 KiB long and answers are kept for ten seconds after their end."""
     chat, headers = bridge.chat("hi"), {"Idempotency-Key": "\u00e9" * 20_000}
     calls = [asking(tasks, bridge, chat, **headers) for _ in range(2)]
     await until(lambda: sum(answer.joined for answer in bridge.app[JOINABLE]) == 1)
@@ -161,11 +161,11 @@ async def test_a_long_idempotency_key_joins_and_is_not_kept(
 async def test_first_tries_of_an_sdk_are_apart_and_its_retry_joins(
     tasks: TaskOwner, bridge: RunningBridge, play: Play
 ) -> None:
-    """Samples are drawn by equal requests side by side: an SDK says that none of them is a retry."""
+    """Callers draw samples with equal requests side by side, which their SDK marks as first tries."""
     chat = bridge.chat("hi")
     samples = [asking(tasks, bridge, chat, **FIRST) for _ in range(2)]
     await until(lambda: play.asked == 2)
-    third = asking(tasks, bridge, chat, **RETRY)  # whose retry it is, nobody knows
+    third = asking(tasks, bridge, chat, **RETRY)  # it could be a retry of either
     await until(lambda: play.asked == 3)
     play.go.set()
     assert len({text((await call)[1]) for call in (*samples, third)}) == 3
@@ -219,7 +219,7 @@ async def test_many_callers_cost_one_upstream_stream(
     async with running_bridge(arena, tmp_path, {"limits": {"concurrency": 1000}}) as bridge:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as bridge.http:
             calls: list[asyncio.Task[tuple[int, bytes]]] = []
-            while len(calls) < callers:  # not all connections at once: the bridge bounds those that have shown no key
+            while len(calls) < callers:  # in steps, as the bridge limits connections that have shown no key
                 calls += [asking(tasks, bridge, bridge.chat("hi", stream=True)) for _ in range(min(callers, 100))]
                 await until(partial(joined_by, bridge, len(calls) - 1))
             play.go.set()
@@ -291,7 +291,7 @@ async def test_nobody_comes_back_and_upstream_is_closed(
     assert not arena.chats[0].closed.is_set()
     match how:
         case "in time":
-            running(bridge).on_timer()  # as after ten seconds
+            running(bridge).on_timer()  # as would happen after ten seconds
         case "too many":
             monkeypatch.setattr(joinable, "MAX_UNATTENDED_PER_KEY", 1)
             play.begun.clear()
@@ -414,7 +414,7 @@ async def test_one_that_joins_need_not_wait_for_its_turn(
         async with calling(bridge.origin, bridge.key) as caller:
             await caller.ask(waiting)
             await until(lambda: len(joinable_in(bridge)) == 2)
-            caller.vanish()  # it has asked nothing yet, and gives up its place
+            caller.vanish()  # nothing was sent upstream, so it gives up its place
             await until(lambda: len(joinable_in(bridge)) == 1)
         play.go.set()
         assert await calls[0] == await calls[1]
@@ -625,8 +625,8 @@ async def test_who_has_joined_is_answered_although_the_daemon_stops(
 async def test_the_sdk_gets_one_whole_answer_wherever_its_connection_is_cut(
     arena: Arena, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """By its own retries, after half a second or two: the site sees one evaluation for each call."""
-    monkeypatch.setattr(joinable, "GRACE_SECONDS", 600.0)  # a busy machine takes its time
+    """It recovers by its own retries, and the site sees only one evaluation for each call."""
+    monkeypatch.setattr(joinable, "GRACE_SECONDS", 600.0)  # generous, for busy machines
     places = asyncio.Semaphore(100)
     async with cutting(bridge.origin) as (origin, cut):
         sdk = bridge.sdk(base_url=f"{origin}/v1", max_retries=2, default_headers={"Connection": "close"})
@@ -654,5 +654,5 @@ async def test_the_sdk_gets_one_whole_answer_wherever_its_connection_is_cut(
 
 
 def said(words: str) -> Any:
-    """A history of one message; the SDK's own type for it is a union of TypedDicts."""
+    """A history of one message, untyped because the SDK's type for it is a union of TypedDicts."""
     return [{"role": "user", "content": words}]

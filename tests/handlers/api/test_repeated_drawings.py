@@ -1,4 +1,4 @@
-"""A retry of a request for pictures joins the drawing that its first try has left; an equal request does not."""
+"""A retry of a request for pictures joins the drawing of its abandoned first try; a merely equal request does not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ A, B = png(0xA), png(0xB)
 
 @dataclass
 class Drawing:
-    """A picture for each turn, once `go` is set."""
+    """A script that draws a picture for each turn, once `go` is set."""
 
     arena: Arena
     go: asyncio.Event = field(default_factory=asyncio.Event)

@@ -33,7 +33,7 @@ async def bridge(arena: Arena, agents: Agents, tmp_path: Path) -> AsyncIterator[
 
 
 def numbered(play: Callable[[int], AsyncIterator[Step]]) -> Callable[[Turn], AsyncIterator[Step]]:
-    """A script whose answers know which of them they are."""
+    """A script that passes each answer its number."""
     number = iter(range(100))
     return lambda _: play(next(number))
 

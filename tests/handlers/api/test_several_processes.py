@@ -1,4 +1,4 @@
-"""Two bridges behind one Redis act as one: conversations, limits, keys and accounts, and what holds in an outage."""
+"""Two bridges with one Redis act as one in conversations, limits, keys and accounts; some of it survives an outage."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def phase(bridge: RunningBridge) -> Phase:
 
 
 async def say(bridge: RunningBridge, messages: list[dict[str, Any]]) -> tuple[str, str]:
-    """Ask; return the answer, and what the bridge says of the conversation."""
+    """Ask; return the answer, and its `x-bridge-conversation` header."""
     async with await bridge.post({"model": bridge.model(), "messages": messages}) as response:
         body = await response.json()
         assert response.status == 200, body
@@ -141,7 +141,7 @@ async def test_any_process_continues_a_stored_response_until_it_is_deleted(sever
 async def test_an_answer_does_not_end_before_others_know_it(
     several: SeveralBridges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or its caller could go on with another process before that has what it continues."""
+    """Otherwise the caller could continue it on another process that does not have it yet."""
     sharing, order = several[0].app[SHARING], list[str]()
     assert sharing is not None
     send = sharing.link.send
@@ -151,7 +151,7 @@ async def test_an_answer_does_not_end_before_others_know_it(
 
     async def sent(commands: tuple[Command, ...]) -> list[Reply]:
         if keeps := any(isinstance(each, ScriptCall) and each.script.name == "keep" for each in commands):
-            await asyncio.sleep(0.05)  # the answer could end now
+            await asyncio.sleep(0.05)  # time in which the answer could end
         replies = await send(*commands)
         order.extend(["known"] * keeps)
         return replies
