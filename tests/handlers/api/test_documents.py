@@ -61,7 +61,7 @@ class Chat:
     messages: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def say(self, text: str, *documents: bytes) -> str:
-        """The next turn; return what `x-bridge-conversation` says."""
+        """Send the next turn; return what `x-bridge-conversation` says."""
         self.messages.append(user_reading(text, *documents))
         async with await self.bridge.post(self.bridge.chat(messages=self.messages, model=self.model)) as answer:
             assert answer.status == 200, await answer.text()
@@ -70,7 +70,7 @@ class Chat:
 
 
 def calls(arena: Arena) -> list[Call]:
-    """The calls that were about an evaluation."""
+    """The calls about evaluations."""
     return arena.chats
 
 
@@ -92,7 +92,7 @@ def uploads(arena: Arena) -> Counter[str]:
 
 
 async def refusal(bridge: RunningBridge, messages: object, model: str, *, stream: bool = False) -> dict[str, Any]:
-    """The error of a 400."""
+    """Send a request that is refused with 400; return the error."""
     body = json.dumps(bridge.chat(messages=messages, model=model, stream=stream)).encode()
     async with await bridge.post(io.BytesIO(body)) as answer:
         error: dict[str, Any] = (await answer.json())["error"]

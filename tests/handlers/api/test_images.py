@@ -42,7 +42,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def calls(arena: Arena) -> list[Call]:
-    """The calls that were about an evaluation."""
+    """The calls about evaluations."""
     return arena.chats
 
 
@@ -68,7 +68,7 @@ async def post(bridge: RunningBridge, path: str, **options: Any) -> aiohttp.Clie
 
 
 async def refused(answer: aiohttp.ClientResponse, status: int, code: str, param: str | None = None) -> str:
-    """The message of an error that is as it should be."""
+    """Check an error's status, code and parameter; return its message."""
     error = (await answer.json())["error"]
     assert (answer.status, error["code"], error["param"]) == (status, code, param)
     return str(error["message"])
@@ -118,7 +118,7 @@ async def test_no_more_pictures_than_wanted(bridge: RunningBridge) -> None:
 
 
 async def test_always_a_new_evaluation(arena: Arena, bridge: RunningBridge) -> None:
-    """Neither is one continued, nor is one left that a chat would continue."""
+    """A drawing neither continues an evaluation nor leaves one that a chat would continue."""
     for _ in range(2):
         await bridge.sdk().images.generate(model=DRAWS, prompt="a cat")
     answer = await bridge.post(bridge.chat("a cat", model=DRAWS))
@@ -189,7 +189,7 @@ async def test_a_bad_generation(
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "with a length"])
 @pytest.mark.parametrize("path", ["/v1/images/generations", "/api/v1/images/generations"])
 async def test_a_generation_has_no_large_body(path: str, chunked: bool, arena: Arena, bridge: RunningBridge) -> None:
-    """It is refused at its limit, which is far below what a picture takes."""
+    """Its size limit is far below that of requests that contain pictures."""
     body = json.dumps({"model": DRAWS, "prompt": "a cat", "user": "u" * 2 * MAX_TEXT_BYTES}).encode()
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -205,7 +205,7 @@ async def test_a_generation_has_no_large_body(path: str, chunked: bool, arena: A
 
 
 async def test_while_it_draws_a_small_request_holds_no_memory(arena: Arena, bridge: RunningBridge) -> None:
-    """However large it could have been, since it did not say its size."""
+    """The memory that was reserved for a chunked body of unknown size is released once it has been read."""
     arena.faults.arm("no_headers", times=None)
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -253,7 +253,7 @@ async def test_a_download_that_fails(
     assert "X-Amz" not in message
     assert not bridge.calls_held
     arena.faults.clear()
-    assert (await post(bridge, "generations", json=body)).status == 200  # the account is none the worse for it
+    assert (await post(bridge, "generations", json=body)).status == 200  # the account is not blamed
 
 
 async def test_a_download_overcomes_a_reset(arena: Arena, bridge: RunningBridge) -> None:
@@ -271,7 +271,7 @@ async def test_the_type_that_the_storage_says_does_not_matter(arena: Arena, brid
 
 async def test_a_caller_that_leaves_ends_the_drawing(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("no_headers", times=None)
-    alone = {"x-bridge-join": "false"}  # or it would go on for ten seconds, for a retry
+    alone = {"x-bridge-join": "false"}  # otherwise it would go on for ten seconds, for a retry
     drawing = post(bridge, "generations", json={"model": DRAWS, "prompt": "a cat", "n": 3}, headers=alone)
     await leave_when(lambda: len(calls(arena)) == 3, drawing)
     async with asyncio.timeout(10):
@@ -315,7 +315,7 @@ async def test_an_edit_of_several_pictures_with_a_mask(arena: Arena, bridge: Run
 
 
 def form(*fields: tuple[str, str | bytes], **texts: str) -> aiohttp.FormData:
-    """A form; bytes are a file."""
+    """A multipart form, in which bytes become files."""
     made = aiohttp.FormData(default_to_multipart=True)
     for name, value in (*{"model": DRAWS, "prompt": "with a hat"}.items(), *texts.items(), *fields):
         if isinstance(value, bytes):

@@ -1,4 +1,4 @@
-"""Pictures so large that the bridge takes them out of a body before it parses it: nobody can tell the difference."""
+"""Pictures so large that the bridge cuts them out of the body before parsing it, which must make no difference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from running import RunningBridge
 from handlers.request.budget import SMALL_BYTES
 from upstream.arena import Arena
 
-#: Base64 of these is full of slashes, which some clients escape.
+#: Their base64 is full of slashes, which some clients escape.
 PICTURES = [b"\xff\xd8\xff" + bytes([number]) + b"\xff" * SMALL_BYTES for number in range(3)]
 
 WAYS: dict[str, Callable[[object], str]] = {
@@ -25,7 +25,7 @@ WAYS: dict[str, Callable[[object], str]] = {
 
 
 def asked(bridge: RunningBridge, *urls: str) -> dict[str, object]:
-    """A chat with a text that looks like what is looked for, and these pictures."""
+    """A chat with these pictures, and with texts that look like pictures in a body."""
     texts = ('{"url":"data:image/png;base64,AAAA"}', "data:image/png;base64," + "A" * 100_000)
     parts = [{"type": "text", "text": text} for text in texts]
     images = [{"type": "image_url", "image_url": {"detail": "high", "url": url}} for url in urls]

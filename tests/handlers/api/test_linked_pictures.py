@@ -1,4 +1,4 @@
-"""Pictures by URL (`images.fetch_urls`): fetched from public addresses only, and only for a request that is right."""
+"""Pictures by URL (`images.fetch_urls`): fetched from public addresses only, and only for valid requests."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def seen(arena: Arena) -> list[bytes]:
 
 
 async def refusal(bridge: RunningBridge, *urls: str) -> str:
-    """The words of the 400 that names the last of the pictures."""
+    """Send pictures of which the last is refused with 400; return the error's message."""
     answer = await bridge.post(bridge.chat(messages=[linked(*urls)], model=SEES_MANY))
     error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (400, "invalid_image")

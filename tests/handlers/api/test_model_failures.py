@@ -1,4 +1,4 @@
-"""The model fails: before its first word the request is repeated once, then the caller gets the model's own words."""
+"""If a model fails before its first word, the request is repeated once; then the caller gets the model's own words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WORDS = "Out of capacity"
 
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
-#: How a model fails → the fault, its parameters, and what the caller reads of it.
+#: How a model fails → the fault, its parameters, and the message that the caller reads.
 FIRST: dict[str, tuple[str, dict[str, Any], str]] = {
     "hasArenaError": ("arena_error", {"after": 0}, "The model failed."),
     "an object": ("model_failed_object", {"after": 0, "message": WORDS}, f"The model failed: {WORDS}."),
@@ -67,7 +67,7 @@ async def test_first_once_is_not_noticed(how: str, stream: bool, arena: Arena, b
 async def test_after_text(
     fault: str, parameters: dict[str, Any], says: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
-    arena.keeps_generating = True  # a failure is no broken transport: nothing is read back
+    arena.keeps_generating = True  # the transport did not break, so nothing is read back
     arena.faults.arm(fault, None, **parameters)
     answer = await ask(bridge, PROMPT, stream=stream)
     assert answer.said == (200 if stream else 502, "upstream_error", "upstream_error")

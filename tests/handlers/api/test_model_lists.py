@@ -14,7 +14,7 @@ from handlers.request.appkeys import MODELS
 from upstream.arena import Arena
 
 PROMPT = "/say hello"
-#: Of the arena's: one with another display name, one that nobody may choose, and one that reads documents.
+#: Models of the arena: one with another display name, one that cannot be chosen, and one that reads documents.
 RENAMED, SHOWN_AS = "gpt-6.1-high", "GPT 6.1 (high)"
 WITHHELD = "gpt-6.0"
 READS = "archivist-2"
@@ -29,7 +29,7 @@ async def listed(bridge: RunningBridge) -> dict[str, dict[str, Any]]:
         return {model["id"]: model for model in (await answer.json())["data"]}
 
 
-#: What of the two lists there is → faults, page_models, catalog_served.
+#: Which of the two lists can be read → faults, page_models, catalog_served.
 SOURCES: dict[str, tuple[list[tuple[str, str]], bool, bool]] = {
     "both": ([], True, True),
     "the page has none": ([], False, True),
@@ -78,7 +78,7 @@ async def test_a_page_of_2025_alone(tmp_path: Path) -> None:
         assert (await ask(bridge, PROMPT)).is_good
 
 
-#: Neither list → page_models, catalog_served, faults, and the reason and words that the caller reads.
+#: Why neither list can be read → page_models, catalog_served, faults, and the reason and message for the caller.
 NEITHER: dict[str, tuple[bool, list[tuple[str, str]], str, str]] = {
     "not listed anywhere": (False, [], "upstream_error", "LMArena lists no model that can be read."),
     "both fail": (True, [("catalog", "server_error"), ("page", "server_error")], "upstream_error", "LMArena failed"),

@@ -38,7 +38,7 @@ MODELS = (
     Model(SPACED, "otter 2k (nano-mango)", {"image": True}, organization="acme"),
     Model(HIDDEN, "old-otter", {"text": True}, organization="acme"),
 )
-#: By modality: chat, search, image; the ranked before the unranked, else in the site's order. Aliases are among them.
+#: By modality (chat, search, image), ranked models before unranked, otherwise in the site's order; with aliases.
 LISTED = ["otter-1", "gpt-4o", "twin", "acme/otter/2", "twin@bbbb", "otter 2k (nano-mango)"]
 
 HIDE = {"models": {"hide": ["old-*"], "aliases": {"gpt-4o": ["gone", "otter-1"], "claude-*": "twin@bbbb"}}}
@@ -188,7 +188,7 @@ async def test_the_log_counts_unreadable_entries_and_warns_where_they_are_many(
 
 
 def shown_catalog() -> Catalog:
-    """What a catalog of the site says of four models."""
+    """A catalog of the site with three models."""
     texts = [
         entry(id=V7, publicName="otter-1", displayName="Otter One", organization="acme"),
         entry(
@@ -205,7 +205,7 @@ def shown_catalog() -> Catalog:
 
 @pytest.fixture
 async def shown(bridge: RunningBridge) -> RunningBridge:
-    """A bridge that has read the page, and knows other models since."""
+    """A bridge that has read the page, and whose models were then replaced by `shown_catalog`."""
     await bridge.app[KNOWN].available()
     bridge.app[KNOWN].catalog = shown_catalog()
     return bridge
@@ -250,7 +250,7 @@ async def test_a_model_that_nobody_may_choose_is_refused_in_words(
     assert error["message"].startswith(f"LMArena lists the model '{name}', but it cannot be chosen at the moment.")
     answer = await shown.post(shown.chat("hi", model=name))
     assert (answer.status, (await answer.json())["error"]) == (404, error)
-    # The list has just said so: the page is not read again for it.
+    # The list already says so, so the page is not read again.
     assert sum(call.kind == "page" for call in arena.calls) == pages
     assert not any(call.kind == "create" for call in arena.calls)
 

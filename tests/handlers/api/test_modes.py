@@ -1,4 +1,4 @@
-"""New chats name the mode that the site takes, which the bridge learns from its answers and remembers."""
+"""New chats name the mode that the site accepts, which the bridge learns from its answers and remembers."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ async def test_a_site_that_takes_neither_mode_has_changed(bridge: RunningBridge,
 async def test_many_first_chats_at_once_cost_a_handful_of_refusals(
     bridge: RunningBridge, arena: Arena, accepted: frozenset[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Twenty chats while nothing is known of the mode; then the site changes its mind, and twenty more come."""
-    monkeypatch.setattr("upstream.modes.PATIENCE_SECONDS", 60.0)  # a busy machine answers later than the site
+    """Twenty chats come while the mode is unknown; then the site changes it, and twenty more come."""
+    monkeypatch.setattr("upstream.modes.PATIENCE_SECONDS", 60.0)  # a busy machine is slower than the real site
     witness = Witness(arena)
 
     async def twenty() -> None:
@@ -126,7 +126,7 @@ async def test_many_first_chats_at_once_cost_a_handful_of_refusals(
 
 
 async def test_slow_answers_do_not_hold_up_other_chats(bridge: RunningBridge, arena: Arena) -> None:
-    """Chats wait for the first answers of others for a moment only, and not at all behind answers that have begun."""
+    """Chats wait only briefly for the first answers of others, and not at all for answers that have begun."""
     witness = Witness(arena)
     release = asyncio.Event()
     arena.faults.arm("no_headers", MAX_PENDING, release=release)

@@ -1,5 +1,5 @@
-"""docs/behaviour.md, "Pictures and documents": each picture once to the storage, the right ones to the
-model, and no call with a bad one.
+"""docs/behaviour.md, "Pictures and documents": each picture is uploaded once, models get the right
+ones, and a bad one causes no call.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Chat:
     messages: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def say(self, text: str, *pictures: bytes) -> str:
-        """The next turn; return what `x-bridge-conversation` says."""
+        """Send the next turn; return what `x-bridge-conversation` says."""
         self.messages.append(user_with(text, *pictures))
         body = self.bridge.chat(messages=self.messages, model=self.model, stream=self.stream)
         async with await self.bridge.post(body) as answer:
@@ -70,7 +70,7 @@ def chat(bridge: RunningBridge, request: pytest.FixtureRequest) -> Chat:
 
 
 def text_of(body: bytes, *, stream: bool) -> str:
-    """The text of an answer that ended well."""
+    """The text of a complete answer."""
     if not stream:
         return str(json.loads(body)["choices"][0]["message"]["content"])
     *chunks, done = frames(body)
@@ -79,12 +79,12 @@ def text_of(body: bytes, *, stream: bool) -> str:
 
 
 def encoded(body: object) -> io.BytesIO:
-    """A large body as the HTTP client wants it."""
+    """A large body as a file object, which the HTTP client prefers."""
     return io.BytesIO(json.dumps(body).encode())
 
 
 def calls(arena: Arena) -> list[Call]:
-    """The calls that were about an evaluation."""
+    """The calls about evaluations."""
     return arena.chats
 
 
@@ -233,7 +233,7 @@ async def test_requests_with_one_picture_at_the_same_time_upload_it_once(arena: 
 
 @dataclass(frozen=True)
 class Trouble:
-    """A fault of the upload, as often as it befalls; `times=None` for good."""
+    """A fault of an upload, and how often it occurs; `times=None` means always."""
 
     fault: str
     times: int | None = 1
@@ -290,7 +290,7 @@ async def test_an_upload_that_fails_for_good(trouble: Trouble, stream: bool, are
         assert not calls(arena)
         assert not bridge.calls_held
         arena.faults.clear()
-        await Chat(bridge).say("and now?", A)  # the account is none the worse for it
+        await Chat(bridge).say("and now?", A)  # the account is not blamed
         assert seen(arena) == [A]
 
 
@@ -303,7 +303,7 @@ async def test_a_caller_that_leaves_ends_the_upload(stream: bool, arena: Arena, 
     (call,) = arena.storage.calls
     async with asyncio.timeout(10):
         await call.closed.wait()
-    await Chat(bridge).say("and now?", A)  # nobody holds what the next upload of it needs
+    await Chat(bridge).say("and now?", A)  # the abandoned upload does not block the next one
     assert not calls(arena)[1:]
 
 
@@ -348,7 +348,7 @@ async def test_nothing_left_without_the_pictures(text: str, stream: bool, arena:
     assert not calls(arena)
 
 
-# What is no picture
+# What is not a picture
 
 
 @pytest.mark.parametrize("bad", BAD_PARTS.values(), ids=BAD_PARTS)
@@ -362,7 +362,7 @@ async def test_a_bad_picture_is_named_and_nothing_is_called(bad: BadPart, arena:
         assert (answer.status, error["type"], error["code"]) == (400, "invalid_request_error", bad.code)
         assert error["param"] == f"messages[1].content[1].{bad.param}"
         assert answer.headers["x-bridge-reason"] == "rejected"
-    assert {call.kind for call in arena.calls} <= {"catalog", "page", "me"}  # the models and the account, no more
+    assert {call.kind for call in arena.calls} <= {"catalog", "page", "me"}  # only the models and the account
     assert not arena.storage.calls
 
 
@@ -387,7 +387,7 @@ async def test_a_picture_over_the_configured_size(arena: Arena, tmp_path: Path) 
 
 
 class Gauge:
-    """A process' memory, looked at all the time."""
+    """The memory of a process, sampled continuously."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)
@@ -474,7 +474,7 @@ async def test_many_requests_with_ten_pictures_each_disturb_nobody(arena: Arena,
 
 @pytest.mark.parametrize("fault", ["expired", "rate_limited"])
 async def test_scripts_that_are_refused_harm_no_account(fault: str, arena: Arena, tmp_path: Path) -> None:
-    """Scripts are read without a cookie: what they are refused for is nobody's."""
+    """Scripts are read without a cookie, so no account is to blame for a refusal."""
     sessions = tuple(arena.sign_in(f"{name}@example.org") for name in ("ada", "bob"))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         arena.faults.arm(fault, None, on="script")
@@ -499,7 +499,7 @@ async def test_failing_uploads_stop_no_chat_and_are_not_repeated_twice_over(
 async def test_a_body_of_unknown_length_takes_no_more_room_than_it_has_bytes(
     arena: Arena, bridge: RunningBridge
 ) -> None:
-    """A chunked body might have been as large as any; once it is read, its answer may last for long."""
+    """The room reserved for a chunked body is released once it has been read, since its answer may last long."""
     arena.faults.arm("silent_middle", None)
 
     async def chunked() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Citations against the text that they are about; stealth models; the order of the arena's whole list."""
+"""Citations and their places in the text; stealth models; the order of the arena's whole list."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_no_citations_no_annotations(stream: bool, bridge: RunningBridge) 
 
 
 def as_json(value: object) -> str:
-    """JSON as it stands in a line."""
+    """The JSON of a citation as a line of an answer contains it."""
     return json.dumps({"source": value}, ensure_ascii=False)
 
 

@@ -27,7 +27,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge that has read the list."""
+    """A bridge that has read the list of models."""
     sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.app[MODELS].available()
@@ -176,7 +176,7 @@ async def test_ids_from_an_earlier_run(arena: Arena, tmp_path: Path) -> None:
 @streamed_and_not
 async def test_a_model_that_is_gone_is_looked_for_once(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     remove(arena, TALKS)
-    for asked in (1, 1):  # the second time it is not even asked
+    for asked in (1, 1):  # the second request is not sent upstream
         answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
         assert answer.said == (404, "model_not_found", "rejected")
         assert answer.error is not None
