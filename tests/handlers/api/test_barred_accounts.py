@@ -1,4 +1,4 @@
-"""Accounts that the site does not let chat, though their cookies are good: guests, terms, doubts, and challenges."""
+"""Accounts that may not chat although their cookies are valid: guests, unaccepted terms, doubts, and challenges."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def assert_no_account(answer: Answered, reason: str, says: str) -> None:
 
 
 async def check_login(bridge: RunningBridge, email: str = ADA) -> None:
-    """The next look at the login, which a test need not wait for."""
+    """Check the login now, so that a test need not wait for the next regular check."""
     assert await bridge.app[RENEWALS].is_alive(account(bridge, email))
 
 
@@ -49,13 +49,13 @@ async def test_a_login_gate_bars_the_account_and_does_not_expire_it(
 ) -> None:
     await bridge.logins_checked()
     arena.faults.arm("login_gate", None)
-    for _ in range(2):  # the second request asks nobody
+    for _ in range(2):  # the second request is not sent upstream
         answer = await ask(bridge, PROMPT, stream=stream)
         assert_no_account(answer, "guest", "must sign in to the site")
         assert len(arena.chats) == 1
     assert (account(bridge).bar, account(bridge).expired) == (Reason.GUEST, False)
     arena.faults.clear()
-    await check_login(bridge)  # the site knows an e-mail of it: it is no guest's
+    await check_login(bridge)  # the site reports an e-mail address, so it is not a guest's
     assert account(bridge).bar is None
     assert (await ask(bridge, PROMPT, stream=stream)).is_good
 
@@ -78,14 +78,14 @@ async def test_a_guests_session_in_the_state_file(stream: bool, arena: Arena, tm
     async with running_bridge(arena, tmp_path / "state", sessions=(guest,)) as bridge:
         for _ in range(2):
             assert_no_account(await ask(bridge, PROMPT, stream=stream), "guest", "must sign in to the site")
-        assert len(arena.chats) <= 1  # none, where the login was looked at first
+        assert len(arena.chats) <= 1  # none if the login was checked first
         assert not account(bridge, "visitor").expired
         await check_login(bridge, "visitor")
         asked = len(arena.chats)
         assert_no_account(await ask(bridge, PROMPT, stream=stream), "guest", "must sign in to the site")
         assert len(arena.chats) == asked
     kept = json.loads((tmp_path / "state" / "accounts.json").read_text())
-    assert '"guest"' in json.dumps(kept)  # it is known after a restart
+    assert '"guest"' in json.dumps(kept)  # so that it is known after a restart
 
 
 async def test_a_bar_outlasts_a_restart(arena: Arena, tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_a_doubted_prompt_is_shown_to_no_other_account(stream: bool, arena
         for modality in ("chat", "image", "search"):
             assert 1100 < doubted.cooldown_left(modality, time.time()) <= 1200
         assert (doubted.expired, doubted.bar) == (False, None)
-        for model in (bridge.model(), DRAWS):  # the next ones are the other account's
+        for model in (bridge.model(), DRAWS):  # the other account answers the next requests
             assert (await ask(bridge, PROMPT, model=model, stream=stream)).is_good
             assert arena.chats[-1].account != doubted.user_id
 
@@ -205,7 +205,7 @@ async def test_a_doubt_and_a_limit(arena: Arena, tmp_path: Path) -> None:
         assert answer.said == (429, "upstream_rate_limited", "rate_limited")
         assert answer.headers["Retry-After"] in ("89", "90")
         assert len(arena.chats) == 2
-        assert (await ask(bridge, PROMPT, model=DRAWS)).is_good  # the limit is of chats alone
+        assert (await ask(bridge, PROMPT, model=DRAWS)).is_good  # the limit applies to chats only
         assert arena.chats[-1].account == sessions[1].user_id
 
 

@@ -1,4 +1,4 @@
-"""What the site sends and the bridge does not know: it disturbs no answer, is counted, and said once a kind."""
+"""What the bridge does not recognize in the site's answers breaks none, is counted, and is logged once per kind."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_each_kind_is_counted_and_said_once(
 async def test_an_answer_that_failed_before_its_first_word_is_counted_too(arena: Arena, bridge: RunningBridge) -> None:
     arena.script = lambda _: [Line("zz", 1), Line("a3", "Tired")]
     assert (await ask(bridge, "hello")).status == 502
-    assert bridge.app[DRIFT].counts == {"tag zz": 2}  # of both attempts
+    assert bridge.app[DRIFT].counts == {"tag zz": 2}  # from both attempts
 
 
 async def test_an_answer_that_broke_off_is_counted_too(arena: Arena, bridge: RunningBridge) -> None:

@@ -1,4 +1,4 @@
-"""What callers get of a site that sends too much, quotes what it was sent, or answers with an odd status."""
+"""What callers get from a site that sends too much, quotes what it was sent, or answers with odd statuses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLEARANCE = "Zk3vQ9.w8Tn_xY2-1764400000-1.2.1.1-aBcDeFgHiJkLmNoP"
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
 
-# What it quotes
+# What the site quotes
 
 QUOTED: dict[str, Callable[[str], str]] = {
     "the session": lambda session: session,
@@ -35,7 +35,7 @@ QUOTED: dict[str, Callable[[str], str]] = {
     "the clearance's middle": lambda _: CLEARANCE[10:40],
 }
 
-#: How it quotes them: a fault and the name of its parameter, or lines of an answer.
+#: The faults whose messages quote them.
 PLACES = {
     "400": "rejected",
     "400 of the schema": "rejected_zod",
@@ -48,7 +48,7 @@ PLACES = {
 
 @pytest.fixture
 async def cleared(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge that shows a clearance too."""
+    """A bridge that also sends a clearance cookie."""
     overrides = {"upstream": {"cf_clearance": CLEARANCE, "user_agent": "a browser's"}}
     async with running_bridge(arena, tmp_path / "state", overrides) as bridge:
         yield bridge
@@ -91,7 +91,7 @@ async def test_a_failure_in_the_middle_quotes_nothing_either(arena: Arena, clear
     assert answer.error["message"].startswith("The model failed: Bad session [secret].")
 
 
-# How much it sends
+# How much the site sends
 
 
 def on_and_on(line: Line) -> Callable[[Turn], AsyncIterator[Step]]:

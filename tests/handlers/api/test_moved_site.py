@@ -1,4 +1,4 @@
-"""The site's page, or the whole site, is elsewhere: now, or from the middle of a day on."""
+"""The site's page, or the whole site, has moved before the start or moves while the bridge runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def show(bridge: RunningBridge, *numbers: int) -> Answered:
-    """A chat with pictures."""
+    """Send a chat with pictures."""
     return await ask(bridge, messages=[user_with(PROMPT, *map(png, numbers))], model=SEES_MANY)
 
 
@@ -47,7 +47,7 @@ def assert_no_account_marked(bridge: RunningBridge) -> None:
 
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge with two accounts, whose logins have been looked at."""
+    """A bridge with two accounts, whose logins have been checked."""
     sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.app[MODELS].available()
@@ -73,7 +73,7 @@ async def test_an_upload_after_the_page_has_moved_is_posted_once_to_its_new_plac
         ("/text/direct2", 200),
     ]
     assert_no_account_marked(bridge)
-    assert (await show(bridge, 3)).is_good  # the new place is known from now on
+    assert (await show(bridge, 3)).is_good  # the new path is known from now on
     assert [call.path for call in actions(arena)[before + 3 :]] == ["/text/direct2"] * 2
 
 
@@ -126,12 +126,12 @@ async def test_a_page_that_is_not_there_for_a_moment(status: int, arena: Arena, 
 
 
 async def test_a_page_that_moves_back_and_leaves_no_redirect(arena: Arena, bridge: RunningBridge) -> None:
-    """A place that the site no longer has answers 200, with a page that says not found."""
+    """A path that the site has dropped answers 200, with a page that says not found."""
     moves = (
         ("/text/direct2", None),
-        ("/text/direct", "/text/direct2"),  # as it was
+        ("/text/direct", "/text/direct2"),  # back to the first path
         ("/direct3", None),
-        ("/direct4", "/direct3"),  # only the oldest places still redirect
+        ("/direct4", "/direct3"),  # only the oldest paths still redirect
     )
     for number, (path, forgotten) in enumerate(moves):
         arena.page_path = path
@@ -188,7 +188,7 @@ async def test_the_page_is_found_without_being_configured(era: Era, tmp_path: Pa
 
 
 async def test_the_site_becomes_that_of_another_year(arena: Arena, bridge: RunningBridge) -> None:
-    """Both ways: what a redirect says of the page, and a page that is gone without one."""
+    """In one direction the old page redirects to the new one, in the other it is gone without a redirect."""
     assert (await show(bridge, 1)).is_good
     for number, era in enumerate((2025, 2026), 2):
         arena.era = era  # type: ignore[assignment]
@@ -202,7 +202,7 @@ async def test_the_site_becomes_that_of_another_year(arena: Arena, bridge: Runni
 
 @asynccontextmanager
 async def with_a_new_home(path: Path, arena: Arena) -> AsyncIterator[tuple[RunningBridge, Arena]]:
-    """A bridge, and another origin that it may follow the site to, where the site is the same."""
+    """A bridge, and a second origin with the same site, to which the bridge may follow redirects."""
     async with Arena() as new:
         for name in ("models", "accounts", "evaluations", "storage", "deployment", "_used_ids"):
             setattr(new, name, getattr(arena, name))
@@ -224,7 +224,7 @@ async def test_chats_and_uploads_follow_the_site_to_an_allowed_origin(arena: Are
         assert second.headers["x-bridge-evaluation"].startswith(f"{new.origin}/c/")
         assert (await show(bridge, 2)).is_good
         assert seen(new) == 1
-        assert len(arena.calls) == old_calls + 1  # who was told once asks there no more
+        assert len(arena.calls) == old_calls + 1  # after one redirect the old origin is not asked again
         assert_no_account_marked(bridge)
 
 

@@ -1,4 +1,4 @@
-"""One refusal of a cookie that the site takes again the next moment: nobody notices, and no account is marked."""
+"""A cookie that is refused once and accepted again at once: no caller notices, and no account is marked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.request.appkeys import CLIENT, RENEWALS
 from upstream.arena import Arena
 from upstream.protocol.renewal import FIRST_REPEAT_SECONDS
 
-#: What the site answers once: a fault, on which kind of call, and its parameters.
+#: What the site answers once → the fault, the kind of call, and the fault's parameters.
 REFUSALS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "401": ("expired", "stream", {}),
     "302 to the login": ("login_redirect", "stream", {}),
@@ -65,7 +65,7 @@ async def test_a_follow_up_that_is_refused_once_goes_on(arena: Arena, tmp_path: 
 
 @pytest.mark.parametrize("fault", ["expired", "login_redirect"])
 async def test_a_refusal_of_all_calls_ends_with_them(arena: Arena, tmp_path: Path, fault: str) -> None:
-    """The check is refused too: the account is marked, and asked about again after five seconds."""
+    """The check is refused too, so the account is marked, and is checked again after five seconds."""
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await bridge.logins_checked()
         arena.faults.arm(fault, None)
@@ -73,7 +73,7 @@ async def test_a_refusal_of_all_calls_ends_with_them(arena: Arena, tmp_path: Pat
         assert await ask(bridge) == 503
         assert all(account.expired for account in bridge.state.pool)
         arena.faults.clear()
-        bridge.app[CLIENT].clock.skew = FIRST_REPEAT_SECONDS  # so much later
+        bridge.app[CLIENT].clock.skew = FIRST_REPEAT_SECONDS  # this much later
         bridge.app[RENEWALS].wake()
         await until(lambda: not any(account.expired for account in bridge.state.pool))
         assert await ask(bridge) == 200

@@ -35,12 +35,12 @@ async def arena() -> AsyncIterator[Arena]:
 
 
 def read_back(arena: Arena) -> int:
-    """How often an evaluation was asked for."""
+    """How often an evaluation was read back."""
     return sum(call.kind == "evaluation" for call in arena.calls)
 
 
 def assert_broken_off(answer: Answered, *, stream: bool, text: str = FIRST_DELTAS) -> None:
-    """The caller has what came, and knows that it is not all."""
+    """Check that the caller has the text so far, and an error that says it is incomplete."""
     assert answer.said == (200 if stream else 502, "upstream_error", "truncated")
     assert answer.error is not None
     message = "LMArena's answer broke off before its end. The part of the answer that came is incomplete."
@@ -55,7 +55,7 @@ def assert_unharmed(bridge: RunningBridge, *, remembered: int = 0) -> None:
     assert bridge.calls_held == 0
 
 
-# The rest is there
+# The rest is available
 
 
 @streamed_and_not
@@ -117,10 +117,10 @@ async def test_a_model_that_thought_first(stream: bool, arena: Arena, bridge: Ru
     assert (answer.is_good, answer.text) == (True, TEXT)
 
 
-# It is not
+# The rest is not available
 
 
-#: What the site may say of the message instead of its whole text.
+#: What the site may return for the message instead of its whole text.
 OTHERWISE: dict[str, dict[str, Any]] = {
     "another text": {"content": "Something else"},
     "less than was sent": {"content": "one"},

@@ -1,4 +1,4 @@
-"""Chats while logins are renewed, and while they cannot be: what the caller gets, and what becomes of the accounts."""
+"""Chats while logins are renewed, and while they cannot be: what callers get, and what happens to the accounts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reply(NamedTuple):
 
 
 async def ask(bridge: RunningBridge, prompt: str = "hello", *, stream: bool = False) -> Reply:
-    """Have `prompt` said; a stream's answer is put together."""
+    """Have a model say `prompt`; return the answer, put together if streamed."""
     async with await bridge.post(bridge.chat(f"/say {prompt}", stream=stream)) as response:
         body = await response.read()
     if response.status != 200:
@@ -54,19 +54,19 @@ async def ask(bridge: RunningBridge, prompt: str = "hello", *, stream: bool = Fa
 
 
 async def ask_many(bridge: RunningBridge, number: int = PARALLEL) -> list[Reply]:
-    """Begin so many chats at once, none of which has been asked before."""
+    """Ask for this many chats at once, each with a prompt that was never used before."""
     begun = uuid4().hex
     replies = await asyncio.gather(*(ask(bridge, f"answer {at} {begun}", stream=at % 2 == 0) for at in range(number)))
     return [reply._replace(text=reply.text.removesuffix(f" {begun}")) for reply in replies]
 
 
 def right(number: int = PARALLEL) -> list[Reply]:
-    """What `ask_many` gets when all goes well."""
+    """What `ask_many` returns if every chat is answered."""
     return [Reply(200, f"answer {at}") for at in range(number)]
 
 
 def pass_time(bridge: RunningBridge, seconds: float) -> None:
-    """Let it be later, by the site's clock and by what the bridge knows of that."""
+    """Advance the site's clock, and the bridge's estimate of it."""
     now = bridge.arena.clock()
     begun = time.monotonic()
     bridge.arena.clock = lambda: now + seconds + time.monotonic() - begun
@@ -85,7 +85,7 @@ def account_of(bridge: RunningBridge, session: Session) -> Account:
 
 
 def well(bridge: RunningBridge, session: Session) -> bool:
-    """Whether nobody has lost the login: the site, or the bridge."""
+    """Whether the login is intact, both at the site and in the bridge."""
     return (
         session.alive
         and not session.revoked
@@ -97,7 +97,7 @@ def well(bridge: RunningBridge, session: Session) -> bool:
 
 @pytest.fixture
 def sessions(arena: Arena) -> tuple[Session, ...]:
-    """Three accounts, with tokens of an hour."""
+    """Three accounts whose tokens last an hour."""
     return tuple(arena.sign_in(f"user{at}@example.org") for at in range(3))
 
 
@@ -113,7 +113,7 @@ async def checked_bridge(
         ) as bridge,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
-        bridge.http = http  # the one that it has asks for a hundred things at a time
+        bridge.http = http  # its own session is limited to a hundred connections
         await bridge.logins_checked()
         arena.calls.clear()
         yield bridge
@@ -140,7 +140,7 @@ async def test_two_hundred_chats_in_the_minute_in_which_three_tokens_end(
 async def test_two_hundred_chats_that_begin_before_the_renewal_and_after_it(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
 ) -> None:
-    """A chat that was sent with the cookie before meets a 401, and is repeated with the one that is good."""
+    """A chat that was sent with the old cookie gets a 401, and is repeated with the new one."""
     async with checked_bridge(arena, tmp_path, *sessions) as bridge:
         pass_time(bridge, HOUR - 100)  # no chat waits for a renewal yet
         renewals = bridge.app[RENEWALS]
@@ -162,7 +162,7 @@ async def test_two_hundred_chats_that_begin_before_the_renewal_and_after_it(
 async def test_no_renewal_is_sent_while_the_answer_to_a_chat_may_replace_the_cookie(
     arena: Arena, tmp_path: Path, reason: str
 ) -> None:
-    """The site replaces the cookie, but the head that tells so is late: to show the old one again ends the login."""
+    """The header with the new cookie is late, and sending the old cookie again would end the login."""
     session = arena.sign_in()
     release = asyncio.Event()
     async with checked_bridge(arena, tmp_path, session) as bridge, TaskOwner() as tasks:
@@ -177,7 +177,7 @@ async def test_no_renewal_is_sent_while_the_answer_to_a_chat_may_replace_the_coo
             chats.append(tasks.spawn(ask(bridge, "two"), name="ask"))
             await until(lambda: len(arena.chats) == 2)
         await until(lambda: bridge.app[RENEWALS].unready() == {session.user_id})
-        await asyncio.sleep(0.1)  # a call that is not to be made
+        await asyncio.sleep(0.1)  # time for a call that must not be made
         assert reads(arena) == []
         release.set()
         assert await asyncio.gather(*chats) == [Reply(200, "one"), Reply(200, "two")][: len(chats)]
@@ -227,7 +227,7 @@ async def test_who_waited_in_vain_is_answered_with_another_account(
     async with checked_bridge(arena, tmp_path, *sessions, connect_timeout=3) as bridge:
         arena.faults.arm("no_headers", None, on="me", account=stuck.user_id)
         pass_time(bridge, HOUR)
-        assert await ask_many(bridge) == right()  # a third of them have waited for the one that hangs
+        assert await ask_many(bridge) == right()  # a third of them waited for the renewal that hangs
         assert {call.account for call in arena.chats} == {session.user_id for session in sessions[1:]}
         assert (len(reads(arena)), len(arena.chats)) == (3, PARALLEL)
         assert all(well(bridge, session) for session in sessions)
@@ -255,7 +255,7 @@ async def test_a_renewal_that_takes_longer_than_connecting_may_is_an_error_and_n
 
 
 async def test_chats_while_no_renewal_succeeds(arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]) -> None:
-    """One account's renewal fails: the others answer; all fail: a clear error, few calls, and no account is lost."""
+    """If one account's renewal fails, the others answer; if all fail: a clear error, few calls, and no lost account."""
     async with checked_bridge(arena, tmp_path, *sessions) as bridge:
         failing = sessions[0]
         arena.faults.arm("server_error", None, on="me", account=failing.user_id)
@@ -276,7 +276,7 @@ async def test_chats_while_no_renewal_succeeds(arena: Arena, tmp_path: Path, ses
         assert all(well(bridge, session) for session in sessions)
 
 
-# --- who leaves ---
+# --- callers that leave ---
 
 
 async def test_a_caller_who_leaves_does_not_cancel_the_renewal_that_it_waits_for(arena: Arena, tmp_path: Path) -> None:
@@ -349,16 +349,16 @@ async def test_a_dead_login_whose_token_has_ended_costs_no_chat(
 
 
 def _pasted(session: Session, found: tuple[Account, ...]) -> tuple[Account, ...]:
-    """What `accounts add` makes of the accounts."""
+    """The accounts after `accounts add` with the session's cookie."""
     new = Account(session.email, cookies.decode(session.cookie_value))
     return tuple(new if account.user_id == session.user_id else account for account in found)
 
 
-# --- who else reads ---
+# --- other reads ---
 
 
 async def test_answers_that_break_off_are_read_back_one_after_the_other(arena: Arena, tmp_path: Path) -> None:
-    """Each such read would renew the login in the last minutes of its token: side by side they would end it."""
+    """In the last minutes of the token each of these reads renews the login, and concurrent renewals would end it."""
     session = arena.sign_in()
     arena.keeps_generating = True
     async with checked_bridge(arena, tmp_path, session) as bridge:
@@ -373,7 +373,7 @@ async def test_answers_that_break_off_are_read_back_one_after_the_other(arena: A
 
 
 async def test_no_login_is_shown_to_pages_scripts_and_lists(arena: Arena, tmp_path: Path) -> None:
-    """They are authenticated GETs otherwise, and may spend a refresh token."""
+    """With a login they would be authenticated GETs, which may use up a refresh token."""
     session = arena.sign_in()
     arena.keeps_generating = True
     async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:

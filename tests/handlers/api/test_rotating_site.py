@@ -1,4 +1,4 @@
-"""A site that replaces session cookies while callers leave, come by the hundred, or the bridge stops: none is lost."""
+"""No cookie is lost when the site replaces it while callers leave or come by the hundred, or the bridge stops."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARALLEL = 200
 
 
 def current(bridge: RunningBridge, session: Session) -> bool:
-    """Whether the bridge holds the cookie that the site knows the account by."""
+    """Whether the bridge holds the account's current cookie."""
     account = bridge.state.pool.get(session.user_id)
     return account is not None and account.session.value == session.cookie_value and not account.expired
 
@@ -44,7 +44,7 @@ async def test_many_chats_are_answered_while_every_answer_replaces_the_cookie(
         running_bridge(arena, tmp_path / "state", sessions=sessions, key_options={"concurrency": PARALLEL}) as bridge,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
     ):
-        bridge.http = http  # the one that it has asks for a hundred things at a time
+        bridge.http = http  # its own session is limited to a hundred connections
         await bridge.logins_checked()
         arena.faults.arm("rotate_cookie", None, pieces=pieces)
 
@@ -56,7 +56,7 @@ async def test_many_chats_are_answered_while_every_answer_replaces_the_cookie(
 
         assert Counter(await asyncio.gather(*map(ask, range(PARALLEL)))) == {200: PARALLEL}
         assert all(current(bridge, session) for session in sessions)
-        assert len(arena.chats) <= PARALLEL * 3  # the refused ones are few: calls take turns
+        assert len(arena.chats) <= PARALLEL * 3  # few are refused, since calls take turns
 
 
 async def test_pictures_are_uploaded_while_every_answer_replaces_the_cookie(arena: Arena, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ async def test_a_cookie_is_not_lost_with_a_call_that_took_too_long(arena: Arena,
         arena.faults.arm("no_headers", on=kind, release=release)
         content = user_with("hello", png()) if kind == "upload-url" else {"role": "user", "content": "hello"}
         async with await bridge.post(bridge.chat(model=seeing(bridge), messages=[content])) as response:
-            assert response.status in (200, 502, 504)  # another try may have been made
+            assert response.status in (200, 502, 504)  # it may have been tried again
             release.set()
         await until(lambda: current(bridge, session))
 

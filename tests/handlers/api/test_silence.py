@@ -1,4 +1,4 @@
-"""Upstream says nothing, or only that it lives: what is waited for, what is repeated, and when the caller is told."""
+"""Upstream is silent or sends only heartbeats: how long the bridge waits, what it repeats, and what callers get."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPT = "/say one two three four five"
 TEXT = "one two three four five"
 DRAWS = "gpt-image-3"
 
-#: How long is waited for a first byte and in the middle, in seconds; heartbeats come three times as often.
+#: The timeout for the first byte and for silence in the middle, in seconds; heartbeats come four times as often.
 PATIENCE = 0.8
 BEAT = PATIENCE / 4
 IMPATIENT: dict[str, dict[str, object]] = {
@@ -36,7 +36,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 @pytest.fixture
 async def quiet(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """The same, but it says nothing before an answer: a failure has its true status, and an answer all headers."""
+    """The same without keep-alives before an answer: a failure has its true status, and an answer all headers."""
     async with running_bridge(arena, tmp_path / "state", {"upstream": IMPATIENT["upstream"]}) as bridge:
         yield bridge
 
@@ -72,7 +72,7 @@ async def test_an_answer_after_a_long_time_of_heartbeats(
     answer = await ask(bridge, PROMPT, model=model or bridge.model(), stream=stream)
     assert answer.is_good
     assert answer.text.startswith("![image](") if model else answer.text == TEXT
-    assert (answer.keepalives > 0) == stream  # the caller sees meanwhile that it is being waited for
+    assert (answer.keepalives > 0) == stream  # a streaming caller gets keep-alives while it waits
     assert len(arena.chats) == 1
 
 
@@ -80,7 +80,7 @@ async def test_an_answer_after_a_long_time_of_heartbeats(
 async def test_heartbeats_and_then_silence(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("heartbeats", None, count=3, every=0.01, release=asyncio.Event())
     answer = await ask(bridge, PROMPT, stream=stream)
-    assert answer.said == (200 if stream else 504, "upstream_timeout", "timeout")  # a keep-alive went before
+    assert answer.said == (200 if stream else 504, "upstream_timeout", "timeout")  # a keep-alive was sent before
     assert answer.error is not None
     assert "sent no answer" in answer.error["message"]
     assert answer.text == ""
@@ -125,7 +125,7 @@ async def test_a_failure_after_heartbeats_comes_before_the_first_byte(
 
 
 def beating(*, fails: bool) -> list[Line]:
-    """A sign of life, and then a failure or an answer."""
+    """Heartbeats, and then a failure or an answer."""
     heartbeat = Line("a2", [{"type": "heartbeat"}])
     if fails:
         return [heartbeat, heartbeat, Line("a3", "Tired")]
@@ -145,7 +145,7 @@ async def test_a_silent_answer_is_given_up_for_a_new_evaluation(
     assert [call.kind for call in arena.chats] == ["create", "create"]
     first, second = (call.evaluation_id for call in arena.chats)
     assert first != second
-    await arena.chats[0].closed.wait()  # nobody waits for the silent one any more
+    await arena.chats[0].closed.wait()  # the silent call is closed
     assert_unharmed(bridge)
 
 

@@ -1,4 +1,4 @@
-"""This machine's clock is wrong, or is set right while the bridge runs: ids are made by the site's clock."""
+"""This machine's clock is wrong, or is corrected while the bridge runs: ids are made with the site's clock."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 async def bridge(machine: Machine, arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge with two accounts that has read the list of models: it has seen the site's clock."""
+    """A bridge with two accounts that has read the list of models, and with it the site's clock."""
     machine.offset = 0.0
     sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
@@ -102,7 +102,7 @@ async def test_many_chats_at_once_when_the_clock_goes_wrong(
         machine.offset = wrong_by
         answers = await asyncio.gather(*(ask(bridge, f"/say {n} at {wrong_by}") for n in range(20)))
         assert all(answer.is_good for answer in answers)
-    assert refused(arena) <= 20  # those that had left already; set right, ids go on from where they were
+    assert refused(arena) <= 20  # those already sent; once corrected, ids continue where they were
     assert_no_account_marked(bridge)
 
 
@@ -125,4 +125,4 @@ async def test_a_site_of_2025_which_does_not_look(offset: float, machine: Machin
     async with Arena(era=2025) as arena, running_bridge(arena, tmp_path / "state") as bridge:
         first = await ask(bridge, "Who are you?")
         second = await ask(bridge, "Who are you?", first.text, "And I?")
-        assert (second.is_good, second.place, refused(arena)) == (True, "follow-up; why=known", 1)  # the mode
+        assert (second.is_good, second.place, refused(arena)) == (True, "follow-up; why=known", 1)  # for the mode
