@@ -1,4 +1,4 @@
-"""OpenAI's older Completions API, as its SDK and bare callers use it."""
+"""OpenAI's legacy Completions API, called through its SDK and with plain HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 
 async def ask(bridge: RunningBridge, stream: bool, **body: Any) -> tuple[list[str], list[str | None]]:
-    """The text and the reason of each choice, whole or as a client puts them together from a stream."""
+    """Ask with the SDK; return the text and finish reason of each choice, put together if streamed."""
     create = bridge.sdk().completions.create
     body = {"model": bridge.model(), **body}
     if not stream:

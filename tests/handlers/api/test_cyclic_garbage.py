@@ -1,4 +1,4 @@
-"""A call that fails leaves nothing in reference cycles: they stay until a full garbage collection, which is seldom."""
+"""A failed call leaves no reference cycles, which would stay in memory until a rare full garbage collection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from site_faults import PROMPT
 
 from upstream.arena import Arena
 
-#: A fault of each way in which a call fails.
+#: A fault for each way in which a call can fail.
 FAULTS: Final[dict[str, dict[str, Any]]] = {
     "rejected": {},
     "evaluation_gone": {},

@@ -1,4 +1,4 @@
-"""Any dialect is served by the one driver, and any stage changes an answer on its way, streamed and whole."""
+"""One driver serves every dialect, and stages can change answers on their way, streamed and whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from upstream.protocol.events import TextDeltas
 
 
 class Plain(OpenAI):
-    """A dialect of ten lines: a model and a question as fields, the answer as plain text, errors in capitals."""
+    """A minimal dialect: requests have a model and a question, answers are plain text, and errors are in capitals."""
 
     name: Final = "plain"
 
@@ -45,7 +45,7 @@ class Plain(OpenAI):
 
 
 class PlainRequest:
-    """A request of that dialect; it encodes its own answer, whichever way that leaves."""
+    """A request in that dialect, which is also the encoder of its streamed answer."""
 
     keepalive = b"(wait)"
 
@@ -93,7 +93,7 @@ class PlainCollector:
 
 
 class Staged(ChatCompletions):
-    """Chat completions with a stage of the test's own."""
+    """Chat completions whose only stage is the test's."""
 
     def __init__(self, stage: StageMaker) -> None:
         self._stage = stage
@@ -104,7 +104,7 @@ class Staged(ChatCompletions):
 
 
 class UpperCase:
-    """A stage that lets nothing but capitals through."""
+    """A stage that converts all text to capitals."""
 
     done = False
     finish_reason: str | None = None
@@ -121,7 +121,7 @@ class UpperCase:
 
 
 class FirstLine:
-    """A stage that ends an answer with its first line, and tells no delta before it."""
+    """A stage that ends an answer after its first line, and emits no text before that."""
 
     def __init__(self) -> None:
         self.done = False
@@ -143,7 +143,7 @@ class FirstLine:
 
 
 def says(*deltas: str) -> Callable[[Turn], AsyncIterator[Step]]:
-    """A script of the arena's: these deltas, then the end."""
+    """A script for the arena: these deltas, then the end."""
 
     async def script(_: Turn) -> AsyncIterator[Step]:
         for delta in deltas:

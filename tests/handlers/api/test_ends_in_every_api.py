@@ -1,4 +1,4 @@
-"""Stop strings and limits in each API: the answer ends there, in the API's words, and upstream is closed at once."""
+"""Stop strings and limits end the answer in each API, with its finish reason, and close the upstream call at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HI: Json = {"messages": [{"role": "user", "content": "go on"}]}
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How an end is asked for, and what an answer says that was ended so."""
+    """How a request asks for an early end, and how the answer reports it."""
 
     path: str
     asked: Json
@@ -41,7 +41,7 @@ ENDS = {
 
 
 async def script(_: Turn) -> AsyncIterator[Step]:
-    """It would go on for as long as the call is open."""
+    """Send three deltas, then keep the answer open for as long as the call is."""
     for word in ("one ", "two ST", "OP three"):
         yield Line("a0", word)
     yield Until(asyncio.Event())

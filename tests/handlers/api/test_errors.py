@@ -1,6 +1,7 @@
-"""docs/behaviour.md, "Errors": each case as a caller sees it, streamed and not, and what upstream saw of it.
+"""docs/behaviour.md, "Errors": each case as callers and upstream see it, streamed and not.
 
-Until the answer has begun an error has its true status, stream or not. Behind that, a stream's error is its last event.
+Until the answer has begun, an error has its true status, streamed or not. After that, a stream's error is its last
+event.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 
 async def assert_state_behind(bridge: RunningBridge, *, code: str, status: int, rests: bool = False) -> None:
-    """Only what was said of the account is held against it; nothing is remembered; the daemon goes on."""
+    """Check that the account is marked only as it should be, nothing is remembered, and the daemon goes on."""
     (account,) = bridge.state.pool
     signed_out = code == "no_account"
     assert (account.expired, account.cooldown_left("chat", time.time()) > 0) == (signed_out, rests)
@@ -130,7 +131,7 @@ class TestInTheMiddle:
 
     async def test_streamed(self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog) -> None:
         answer = await bridge.post(bridge.chat(PROMPT, stream=True))
-        *chunks, last = [json.loads(data) for data in frames(await answer.read())]  # the body ended in order
+        *chunks, last = [json.loads(data) for data in frames(await answer.read())]  # the body ended properly
         line = await request_log.line()
         assert answer.status == 200
         assert "x-bridge-reason" not in answer.headers
@@ -251,7 +252,7 @@ async def test_a_rotated_cookie_is_used_and_saved(pieces: bool, arena: Arena, tm
     async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
         before = session.cookie_value
         arena.faults.arm("rotate_cookie", pieces=pieces)
-        for _ in range(2):  # the old cookie is dead by the second
+        for _ in range(2):  # by the second request the old cookie is invalid
             assert await said(await bridge.post(bridge.chat(PROMPT)), stream=False) == TEXT
         assert session.cookie_value != before
     assert session.cookie_value in (tmp_path / "state" / "accounts.json").read_text()
@@ -371,7 +372,7 @@ async def test_a_redirect_within_the_origins_is_followed(status: int, arena: Are
 
 @asynccontextmanager
 async def moved_to(arena: Arena, status: int) -> AsyncIterator[BaseTestServer]:
-    """The site's old home, which says where the site is now."""
+    """A server at the site's old origin, which redirects to the new one."""
 
     async def redirect(request: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Location": arena.origin + request.path_qs})

@@ -1,4 +1,4 @@
-"""What a caller reads is what upstream wrote: byte for byte, once, in order, each delta when it came."""
+"""Callers read exactly what upstream wrote: byte for byte, once, in order, and each delta as it arrives."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from running import RunningBridge, running_bridge
 from upstream.arena import Arena, Line, Pause, Raw, Step, Turn, Until
 
 STREAMS = 200
-#: What has broken readers before: ends of lines for some, JSON's own marks, ends of planes, parts of emoji.
+#: Characters that have broken readers before: unusual line ends, JSON syntax, ends of planes, parts of emoji.
 AWKWARD = (
     "\u2028\u2029\u0085\r\n\t\v\f\x00\x1c\x1e\x7f\"\\/'<>&\ufeff\ufffe\uffff\ufffd\u200d\ufe0f\U0001f9a6\U0010ffff"
 )
 
 
 async def test_parallel_streams_each_bring_their_own_text(arena: Arena, tmp_path: Path) -> None:
-    """All are open at once: none is answered before the last one has asked."""
+    """All streams are open at once: none is answered before the last request has arrived."""
     answers = [some_deltas(random.Random(seed)) for seed in range(STREAMS)]
     lines = [lines_of(deltas, random.Random(seed)) for seed, deltas in enumerate(answers)]
     asked = 0
@@ -58,12 +58,12 @@ async def test_parallel_streams_each_bring_their_own_text(arena: Arena, tmp_path
 
 
 def some_deltas(rng: random.Random) -> list[str]:
-    """Texts of every plane, of all lengths, sometimes empty; only the first says something for sure."""
+    """Texts of various lengths from all planes; only the first is certain not to be empty."""
     return ["¶"] + ["".join(character(rng) for _ in range(rng.choice((0, 1, 1, 2, 5, 40)))) for _ in range(30)]
 
 
 def character(rng: random.Random) -> str:
-    """A code point that is no surrogate: an awkward one, or any of a plane drawn first."""
+    """A random code point, never a surrogate: an awkward one, or one from a random plane."""
     if rng.random() < 0.3:
         return rng.choice(AWKWARD)
     while unicodedata.category(drawn := chr(rng.randrange(17) * 0x10000 + rng.randrange(0x10000))) == "Cs":
@@ -72,7 +72,7 @@ def character(rng: random.Random) -> str:
 
 
 def lines_of(deltas: list[str], rng: random.Random) -> list[bytes]:
-    """Each delta as sites may write it: plain, escaped, or an emoji's halves in two deltas."""
+    """The lines of the deltas as sites may write them: plain, escaped, or with an emoji split over two deltas."""
     lines: list[bytes] = []
     for delta in deltas:
         match rng.randrange(3):
@@ -88,7 +88,7 @@ def lines_of(deltas: list[str], rng: random.Random) -> list[bytes]:
 
 
 def speaking(lines: list[bytes], rng: random.Random) -> Iterator[Step]:
-    """An answer of these lines, some of which the network cuts."""
+    """An answer of these lines, some of which arrive in two pieces."""
     for line in lines:
         cut = rng.randrange(-len(line), len(line))
         yield from (Raw(line[:cut]), Raw(line[cut:])) if cut > 0 else (Raw(line),)
@@ -96,7 +96,7 @@ def speaking(lines: list[bytes], rng: random.Random) -> Iterator[Step]:
 
 
 async def read(bridge: RunningBridge, http: aiohttp.ClientSession, prompt: str) -> bytes:
-    """The raw body of a streamed answer."""
+    """Ask for a streamed answer; return its raw body."""
     body = bridge.chat(prompt, stream=True)
     async with http.post(f"{bridge.base_url}/chat/completions", json=body, headers=bridge.headers) as response:
         assert response.status == 200
@@ -105,7 +105,7 @@ async def read(bridge: RunningBridge, http: aiohttp.ClientSession, prompt: str) 
 
 
 def check_stream(body: bytes) -> list[dict[str, Any]]:
-    """The chunks of a whole stream, each of them as the contract has it, whichever way they are read."""
+    """Check a complete stream against the contract, parsed in two ways; return its chunks."""
     *found, done = frames(body)
     assert frames_by_lines(body) == [*found, done]
     assert done == DONE
@@ -121,7 +121,7 @@ def check_stream(body: bytes) -> list[dict[str, Any]]:
 
 
 async def test_each_delta_leaves_when_it_came(bridge: RunningBridge, arena: Arena) -> None:
-    """Upstream says the next word only when the caller has read the last one."""
+    """Upstream sends the next word only after the caller has read the previous one."""
     words = ["one ", "two ", "\ud83e", "\udda6 ", "four"]
     seen = [asyncio.Event() for _ in words]
 
@@ -151,14 +151,14 @@ async def test_the_same_text_unstreamed(bridge: RunningBridge, arena: Arena) -> 
 
 
 def test_the_text_is_as_awkward_as_it_should_be() -> None:
-    """Every plane occurs, and every awkward character; else the tests above would say little."""
+    """Every plane and every awkward character occurs; otherwise the tests above would prove little."""
     text = "".join("".join(some_deltas(random.Random(seed))) for seed in range(STREAMS))
     assert {ord(char) >> 16 for char in text} == set(range(17))
     assert set(AWKWARD) <= set(text)
 
 
 async def test_headers_leave_with_the_first_delta_in_one_write(bridge: RunningBridge) -> None:
-    """aiohttp sends a stream's headers by themselves; ours come along, which saves a system call (private switch)."""
+    """By default aiohttp sends a stream's headers separately; its private switch for that saves a system call."""
     async with calling(bridge.origin, bridge.key) as caller:
         await caller.ask(bridge.chat("/say hello", stream=True))
         first = await caller.reader.read(65_536)

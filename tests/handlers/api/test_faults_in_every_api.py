@@ -1,7 +1,8 @@
-"""docs/reliability.md: what fails at the site, and what callers do wrong, as each API tells it.
+"""docs/reliability.md: failures of the site and mistakes of callers, as each API reports them.
 
-Chat completions and Responses have the site's faults in test_errors.py and test_responses_faults.py; here are Messages
-and Completions, and all four for what is wrong with a request. All of it is as `/openapi.json` describes it.
+The site's faults are tested here in Messages and Completions; for chat completions and Responses they are in
+test_errors.py and test_responses_faults.py. Invalid requests are tested here in all four. Every answer must match
+`/openapi.json`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """How an API is asked, and the field of a request in which its text stands."""
+    """An API's path, the request field that holds the text, and a function that makes that part of a request."""
 
     path: str
     text: str
@@ -60,7 +61,7 @@ APIS = {
     "messages": Api("messages", "messages", lambda text: {**_messages(text), "max_tokens": 1000}),
     "completions": Api("completions", "prompt", lambda text: {"prompt": text}),
 }
-#: What OpenAI calls an error, and Anthropic, by its status there.
+#: Anthropic's error types by status.
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -74,7 +75,7 @@ _TYPES = {
 
 
 def assert_told(api: str, headers: Mapping[str, str], said: Json, *, status: int, type_: str, code: str) -> str:
-    """The error has the form of its API; return its message."""
+    """Check that the error has its API's format; return its message."""
     error = said["error"]
     if api == "messages":
         assert said.keys() == {"type", "error", "request_id"}
@@ -89,7 +90,7 @@ def assert_told(api: str, headers: Mapping[str, str], said: Json, *, status: int
 
 
 def nothing_stays(bridge: RunningBridge) -> bool:
-    """Whether nothing is stored or remembered as an answer, and nothing is held."""
+    """Whether no answer is stored or remembered, and no slot or account is held."""
     return not len(bridge.app[STORED_RESPONSES]) and not len(bridge.relay._conversations) and not bridge.calls_held
 
 
@@ -98,7 +99,7 @@ def nothing_stays(bridge: RunningBridge) -> bool:
 
 @pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
 async def test_before_the_answer(row: Row, arena: Arena, tmp_path: Path) -> None:
-    """Each has its true status, streamed and not."""
+    """Each error has its true status, streamed and not."""
     async with answered_by(arena, tmp_path, row) as bridge:
         for name in ("messages", "completions"):
             for stream in (True, False):
@@ -117,7 +118,7 @@ async def test_before_the_answer(row: Row, arena: Arena, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("row", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
 async def test_in_the_middle(row: Break, arena: Arena, tmp_path: Path) -> None:
-    """What came is kept, the last event says why there is no more, and nothing says that the answer is whole."""
+    """The text so far is delivered, the last event is the error, and nothing says that the answer is complete."""
     async with running_bridge(arena, tmp_path, row.overrides) as bridge:
         arena.faults.arm(row.fault, None, **row.parameters)
         for name in ("messages", "completions"):
@@ -156,7 +157,7 @@ def _of_completions(body: bytes) -> tuple[str, Json]:
     return "".join(choice["text"] for choice in choices), last
 
 
-#: Read a stream that broke off: the text that came, and the last event.
+#: How to read a stream that broke off: its text, and its last event.
 READ: dict[str, Callable[[bytes], tuple[str, Json]]] = {"messages": _of_messages, "completions": _of_completions}
 
 
@@ -165,7 +166,7 @@ READ: dict[str, Callable[[bytes], tuple[str, Json]]] = {"messages": _of_messages
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong with a request, and what each API says to it: `more` fields, or `sent` in place of the body."""
+    """A mistake in a request, and the expected error: `more` adds fields, `sent` replaces the body."""
 
     status: int
     type: str = "invalid_request_error"
@@ -236,7 +237,7 @@ async def test_a_key_over_its_limit(arena: Arena, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", APIS)
 async def test_a_caller_that_leaves(name: str, arena: Arena, bridge: RunningBridge) -> None:
-    """Upstream is closed, and nothing of it is an answer."""
+    """The upstream call is closed, and nothing is stored or remembered as an answer."""
     arena.faults.arm("silent_middle", None)
     async with (
         asyncio.timeout(10),

@@ -1,4 +1,4 @@
-"""The time to the first delta is counted of every answer that has one, however it comes."""
+"""The time to the first delta is recorded for every answer that has one, however it arrives."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HEARTBEAT = Line("a2", [{"type": "heartbeat"}])
 
 
 def together(*lines: Line) -> Raw:
-    """Lines that come in one read."""
+    """Lines that arrive in a single read."""
     return Raw(b"".join(line.encode() for line in lines))
 
 

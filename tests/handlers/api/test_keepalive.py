@@ -1,4 +1,4 @@
-"""Waiting for upstream: nothing is sent until it must be, then signs of life, and the true end behind them."""
+"""Waiting for upstream: nothing is sent at first, then keep-alives, and after them the true outcome."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from running import RunningBridge, running_bridge
 
 from upstream.arena import Arena, Line, Step, Until
 
-#: How long a stream is silent here before it says that it lives, in seconds.
+#: How long a stream is silent here before it sends a keep-alive, in seconds.
 SECONDS = 0.1
 
 COMMENT = b": keep-alive\n\n"
@@ -25,27 +25,27 @@ FAILED = Line("a3", "The model is tired")
 
 
 class Running(Protocol):
-    """Runs a bridge whose keep-alives are of that kind."""
+    """A function that runs a bridge with keep-alives of the given kind."""
 
     def __call__(self, kind: str = "comment") -> AbstractAsyncContextManager[RunningBridge]: ...
 
 
 @pytest.fixture
 def running(arena: Arena, tmp_path: Path) -> Running:
-    """A bridge that soon says that it lives."""
+    """A function that runs a bridge with frequent keep-alives."""
     return lambda kind="comment": running_bridge(
         arena, tmp_path, {"stream": {"keepalive": kind, "keepalive_seconds": SECONDS}}
     )
 
 
 def playing(arena: Arena, *attempts: tuple[Step, ...]) -> None:
-    """Let the arena play these, one for each call."""
+    """Let the arena answer each call with the next of these attempts."""
     left: Iterator[tuple[Step, ...]] = iter(attempts)
     arena.script = lambda _: next(left)
 
 
 async def event(response: aiohttp.ClientResponse) -> bytes:
-    """The next event of a stream, or comment."""
+    """The next event or comment of a stream."""
     async with asyncio.timeout(10):
         return await response.content.readuntil(b"\n\n")
 
@@ -111,7 +111,7 @@ async def test_an_error_behind_comments_is_the_last_event(running: Running, aren
     async with running(kind) as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
         await event(response)
         fail.set()
-        body = await response.read()  # it ends in order: aiohttp would raise if it did not
+        body = await response.read()  # it ends properly: otherwise aiohttp would raise
     *_, last = frames(body)
     error = json.loads(last)["error"]
     assert (error["code"], error["reason"]) == ("upstream_error", "upstream_error")
@@ -136,7 +136,7 @@ async def test_silence_in_the_middle(running: Running, arena: Arena, kind: str) 
 
 
 async def test_chunks_for_callers_that_count_them(running: Running, arena: Arena) -> None:
-    """The first is the answer's own first chunk, so that nothing comes before the role, nor the role twice."""
+    """The first keep-alive is the answer's own first chunk, so that the role comes first and only once."""
     say = asyncio.Event()
     playing(arena, (Until(say), Line("a0", "hello"), STOP))
     async with running("chunk") as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
@@ -151,7 +151,7 @@ async def test_chunks_for_callers_that_count_them(running: Running, arena: Arena
 
 
 async def test_off_sends_nothing_however_long_it_takes(running: Running, arena: Arena) -> None:
-    """Not even a status: an error after the wait still has its own."""
+    """Not even the status is sent, so that an error after the wait still has its own."""
     fail = asyncio.Event()
     playing(arena, (Until(fail), FAILED), (FAILED,))
     async with running("off") as bridge:

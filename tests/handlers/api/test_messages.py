@@ -57,7 +57,7 @@ def user(content: Any) -> Any:
 
 
 async def ask(sdk: anthropic.AsyncAnthropic, stream: bool, **body: Any) -> Message:
-    """The SDK's message, whole or as it puts it together from a stream."""
+    """Ask; return the SDK's message, which it puts together if streamed."""
     body = {"max_tokens": 1000, **body}
     if not stream:
         message: Message = await sdk.messages.create(**body)
@@ -288,7 +288,7 @@ async def test_the_list_of_models(bridge: RunningBridge, sdk: anthropic.AsyncAnt
     openais = (await (await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)).json())["data"]
     assert (len(page.data), page.has_more, page.first_id) == (3, True, openais[0]["id"])
     assert [model.id for model in every] == [model["id"] for model in openais]
-    assert "claude-sonnet-5" in [model.id for model in every]  # an alias that is a name
+    assert "claude-sonnet-5" in [model.id for model in every]  # an alias without a glob
     assert "claude-*" not in [model.id for model in every]
     found = await sdk.models.retrieve(every[0].id)
     assert found == every[0]

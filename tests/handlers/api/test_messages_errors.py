@@ -1,6 +1,6 @@
-"""Everything that can go wrong, as the anthropic SDK and the Messages API's own words have it.
+"""Everything that can go wrong, as the anthropic SDK and the Messages API report it.
 
-Until the answer has begun an error has its true status, stream or not. Behind that, a stream ends in `event: error`.
+Until the answer has begun, an error has its true status, streamed or not. After that, a stream ends in `event: error`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from site_faults import MAY_BE_REPEATED
 from upstream.arena import Arena, Line, Step, Turn, Until
 
 PROMPT = "/say one two three four five"
-FIRST_DELTAS = "one two "  # what has gone out when a fault strikes in the middle
-LOGIN = ("stream", "me")  # what refuses a login refuses it everywhere
+FIRST_DELTAS = "one two "  # what has been sent when a fault strikes in the middle
+LOGIN = ("stream", "me")  # both kinds of call must refuse the login
 
 streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 
@@ -50,7 +50,7 @@ async def failure(sdk: anthropic.AsyncAnthropic, stream: bool, **asked: Any) -> 
 
 
 def assert_is_said(error: anthropic.APIStatusError, kind: str) -> None:
-    """The error's body has the API's form, and names the request as its header does."""
+    """Check that the error's body has the API's format, and the same request id as the header."""
     assert error.type == kind
     assert error.request_id
     assert isinstance(error.body, dict)
@@ -60,7 +60,7 @@ def assert_is_said(error: anthropic.APIStatusError, kind: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A fault, the SDK's class for what the caller is told, and its type and status."""
+    """A fault, and the expected error: the SDK's class, the type, the status and the reason."""
 
     fault: str
     error: type[anthropic.APIStatusError]
@@ -92,7 +92,7 @@ BEFORE_THE_ANSWER = {
 
 
 def patience(fault: str) -> Overrides:
-    """How long a bridge waits in silence: short only where there is nothing else to come."""
+    """The timeouts of a silent upstream: short only for faults after which nothing more comes."""
     seconds = 0.3 if fault in ("no_headers", "silent_middle") else 60.0
     return {"upstream": {"first_byte_timeout": seconds, "idle_timeout": seconds}}
 

@@ -1,4 +1,4 @@
-"""JSON that is nested more deeply than it can be written: in schemas, calls of tools and what a model answers."""
+"""JSON that is nested too deeply to be written: in schemas, tool calls and models' answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 import pytest
 from running import RunningBridge
 
-#: Around what orjson writes (254 levels), and near what it reads (1,024).
+#: Depths around what orjson can write (254 levels), and near what it can read (1,024).
 DEPTHS = (199, 200, 201, *range(244, 256), 300, 900)
 
 
@@ -27,7 +27,7 @@ def call_of(arguments: str) -> dict[str, Any]:
 
 CALL = {"type": "tool_use", "id": "1", "name": "f"}
 
-#: What is nested in a request: the path of its API, what it says, and the field that a 400 names.
+#: What is nested in a request → the path of its API, the fields at some depth, and the field that a 400 names.
 REQUESTS: dict[str, tuple[str, Callable[[int], dict[str, Any]], str]] = {
     "a chat's tool": (
         "chat/completions",
@@ -85,7 +85,7 @@ async def test_what_is_nested_too_deeply_is_named(
 
 
 async def test_calls_in_a_history_may_be_nested(bridge: RunningBridge) -> None:
-    """Their arguments are texts, which need not be JSON at all."""
+    """Their arguments are strings, which need not be JSON at all."""
     for depth in DEPTHS:
         turns = [
             {"role": "user", "content": "Look."},

@@ -1,4 +1,4 @@
-"""docs/behaviour.md, "Chat completions: parameters", over HTTP: what upstream is shown, and what comes back."""
+"""docs/behaviour.md, "Chat completions: parameters", over HTTP: what upstream receives, and what callers get."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ streamed_and_not = pytest.mark.parametrize("stream", [True, False], ids=["stream
 
 
 def shown(arena: Arena) -> str:
-    """The prompt of upstream's last call."""
+    """The prompt of the last upstream call."""
     return str(json.loads(arena.chats[-1].body)["userMessage"]["content"])
 
 
@@ -30,7 +30,7 @@ async def chunks(bridge: RunningBridge, **body: object) -> list[dict[str, Any]]:
     return [json.loads(data) for data in found]
 
 
-#: What has no effect; the header names it.
+#: Parameters without effect, under the names that the header gives them.
 IGNORED: dict[str, dict[str, object]] = {
     "temperature": {"temperature": 0.3},
     "top_p": {"top_p": 0.5},
@@ -212,7 +212,7 @@ async def test_citations_are_annotations(bridge: RunningBridge) -> None:
     message = (await (await bridge.post(body)).json())["choices"][0]["message"]
     notes = message["annotations"]
     assert {note["type"] for note in notes} == {"url_citation"}
-    assert len({json.dumps(note) for note in notes}) == len(notes) == 3  # two places lean on one page, one on another
+    assert len({json.dumps(note) for note in notes}) == len(notes) == 3  # two places cite one page, one cites another
     assert all(0 < note["url_citation"]["end_index"] <= len(message["content"]) for note in notes)
     *_, extra, last = [chunk["choices"][0] for chunk in await chunks(bridge, messages=body["messages"])]
     assert extra["delta"] == {"content": "", "annotations": notes}

@@ -1,4 +1,4 @@
-"""The Responses API as the openai SDK speaks it: asking, waiting, counting, and what is not there."""
+"""The Responses API as the openai SDK uses it: asking, waiting, counting, and what is not supported."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ async def test_a_stream_that_is_to_live_by_chunks_begins_with_its_first_events(a
     assert (told.text, told.end) == ("hello", "response.completed")
 
 
-# What is not there
+# What is not supported
 
 
 async def test_there_is_no_websocket(bridge: RunningBridge) -> None:

@@ -1,4 +1,4 @@
-"""The site's faults as the Responses API tells them: a true status before the answer, `response.failed` within it."""
+"""The site's faults as the Responses API reports them: a true status before the answer, `response.failed` within it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def asked(bridge: RunningBridge, *, stream: bool) -> dict[str, object]:
 
 
 def nothing_stays(bridge: RunningBridge) -> bool:
-    """Whether nothing is stored or remembered as an answer, and nothing is held."""
+    """Whether no response is stored, and no slot or account is held."""
     return len(bridge.app[STORED_RESPONSES]) == 0 and bridge.calls_held == 0
 
 
@@ -132,7 +132,7 @@ async def test_the_sdk_tells_errors_apart(arena: Arena, bridge: RunningBridge) -
 
 
 async def test_what_streams_keep_for_their_ends_has_a_bound_in_all(arena: Arena, bridge: RunningBridge) -> None:
-    """The end of a stream repeats its text, so that a response which is streamed is kept like one that is not."""
+    """The last event of a stream repeats its text, so a streamed response is held in memory like any other."""
     held = bridge.app[CLIENT]._memory_budget
     held.limit = 1_000_000
 
@@ -148,6 +148,6 @@ async def test_what_streams_keep_for_their_ends_has_a_bound_in_all(arena: Arena,
         told = read_events(events_of(await hold(answer)))
     assert (told.end, told.response["error"]["code"]) == ("response.failed", "server_error")
     assert "(overloaded, rate_limited)" in told.response["error"]["message"]
-    assert len(told.text) < 1_300_000  # a read more than the bound
+    assert len(told.text) < 1_300_000  # the bound plus one read
     assert held.total == 0
     assert nothing_stays(bridge)

@@ -1,4 +1,4 @@
-"""Stored responses of the Responses API: continued, shown, listed and deleted, each by its own key alone."""
+"""Stored responses of the Responses API: continued, shown, listed and deleted, but only with their own key."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ async def arena() -> AsyncIterator[Arena]:
 
 
 async def ask(bridge: RunningBridge, given: object, *, stream: bool = False, **body: Any) -> Read:
-    """Ask a model that calls tools, and check all that comes."""
+    """Ask a model that calls tools, check the whole answer, and return it."""
     asked = {"model": ASKED, "input": given, "stream": stream, **body}
     async with bridge.http.post(f"{bridge.base_url}/responses", json=asked, headers=bridge.headers) as answer:
         assert answer.status == 200, await answer.text()

@@ -165,7 +165,7 @@ async def test_if_the_site_refuses_the_repair_the_first_answer_is_a_text(
     assert bridge.calls_held == 0
     arena.script = answers("Hello.")
     offer(agents)
-    status, _, _ = await ask(bridge, "How is the weather?")  # what the evaluation holds is not known: a new one
+    status, _, _ = await ask(bridge, "How is the weather?")  # the evaluation's state is unknown: a new one
 
 
 async def test_a_required_call_that_does_not_come_is_an_error(
@@ -178,7 +178,7 @@ async def test_a_required_call_that_does_not_come_is_an_error(
     assert headers["x-bridge-tools"] == "unparsed"
     arena.script = answers("It is sunny.", "Really.")
     status, _, body = await ask(bridge, "How is the weather there?", stream=True)
-    if status == 200:  # its text had gone out
+    if status == 200:  # its text had already been sent
         last = frames(body)[-1]
         assert orjson.loads(last)["error"]["code"] == "invalid_model_output"
 
@@ -207,7 +207,7 @@ async def test_of_several_answers_one_without_the_required_call_is_an_error_that
 async def test_a_limit_bounds_the_answer_to_a_repair_too(
     arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
 ) -> None:
-    """The repair goes on and on: it is closed upstream, and the first answer is a text after all."""
+    """An endless repair is closed upstream, and the first answer is delivered as plain text."""
     first = True
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -243,7 +243,7 @@ async def test_a_repair_within_the_limit_is_taken(arena: Arena, bridge: RunningB
 async def test_long_answers_are_read_beside_the_loop(
     arena: Arena, bridge: RunningBridge, agents: Agents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What may take long is read in another thread than the loop's, short answers are not."""
+    """Long answers are parsed in another thread so as not to block the event loop; short ones are not."""
     threads: list[bool] = []
     conclude = ToolsStage.conclude
 
@@ -364,7 +364,7 @@ async def ask_not_further(bridge: RunningBridge, messages: object) -> tuple[int,
 async def test_a_request_without_any_of_it_is_answered_byte_for_byte_as_before(
     arena: Arena, bridge: RunningBridge
 ) -> None:
-    """The text has markers, calls and stop strings in it: no stage looks at it."""
+    """The text contains markers, calls and stop strings, but no stage processes it."""
     pieces = ["  a ", "<tool_call>", '{"name": "now"}', "</tool_call>\n", "[TOOL_CALLS]", "```", "STOP "]
     arena.script = answers(pieces, "".join(pieces))
     async with await bridge.post(bridge.chat("one", stream=True)) as answer:

@@ -1,8 +1,8 @@
-"""No delta waits for another, or for a task: it leaves in the very turn of the loop in which it came.
+"""No delta waits for another one or for a task: it is sent in the same turn of the event loop in which it arrived.
 
-Arena, bridge and caller share one loop, which turns only when there is something to do: what the arena writes in one
-turn comes to the bridge in the next, to the caller's socket in the one after that, and wakes the caller's task for the
-third. The arena stamps each delta with its turn.
+Arena, bridge and caller share one loop, which takes a turn only when there is something to do. What the arena writes in
+one turn reaches the bridge in the next and the caller's socket in the one after that, and wakes the caller's task for
+the third. The arena stamps each delta with the number of its turn.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ DELTAS = 50
 
 
 class Turns(selectors.DefaultSelector):
-    """Counts the turns of a loop: it waits once in each."""
+    """A selector that counts the turns of its loop, which waits once in each."""
 
     count = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait, as a loop does."""
+        """Count a turn, and wait as usual."""
         self.count += 1
         return super().select(timeout)
 
@@ -60,7 +60,7 @@ async def turns_on_the_way(turns: Turns, path: Path, api: str, asked: dict[str, 
     return taken
 
 
-#: The path of each API, how it is asked, and the end of its stream.
+#: The path of each API, a request's fields, and the end of its stream.
 APIS: dict[str, tuple[str, dict[str, object], bytes]] = {
     "chat": ("chat/completions", {"messages": [{"role": "user", "content": "speak"}]}, b"[DONE]"),
     "responses": ("responses", {"input": "speak"}, b"response.completed"),
@@ -80,5 +80,5 @@ def test_each_delta_leaves_in_the_turn_in_which_it_came(
     turns = Turns()
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
         first, *others = runner.run(turns_on_the_way(turns, tmp_path, api, asked, end))
-    assert first == 4  # it wakes the task of its request, once
+    assert first == 4  # the first delta also wakes the request's task
     assert others == [3] * (DELTAS - 1)

@@ -1,4 +1,4 @@
-"""Which API a request used: the statistics, its log line and Activity say it, answered or refused."""
+"""The statistics, the log line and Activity say which API a request used, whether answered or refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from running import RunningBridge
 from handlers.request.appkeys import STATS
 
 HI = [{"role": "user", "content": "hi"}]
-#: The path of each API, and what it is asked beside the model.
+#: The path of each API, and a request's fields besides the model.
 APIS: dict[str, tuple[str, dict[str, object]]] = {
     "chat": ("chat/completions", {"messages": HI}),
     "responses": ("responses", {"input": "hi"}),
