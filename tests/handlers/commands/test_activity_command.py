@@ -1,4 +1,4 @@
-"""`activity`: what is kept, as a table and as JSON; one request with its attempts; hostile names do nothing."""
+"""`activity`: requests as a table and as JSON, a single one with its attempts; hostile names have no effect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOSTILE = "\x1b[2J\u202e<b>[red]x\x9b\x7f\u2028\U000e0001é🦦"
 
 
 def entries() -> list[Entry]:
-    """An old request, one that failed after two attempts, one that was refused, and the last, which went well."""
+    """An old request, one that failed after two attempts, one that was refused, and a recent one that succeeded."""
     now = time.time()
     attempts = (
         Attempt("ada@example.org", 0.01, 0.2, 429, "rate_limited"),

@@ -1,4 +1,4 @@
-"""A growing answer on a terminal: what is printed once can no longer change."""
+"""A growing answer on a terminal: what has been printed can no longer change."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def test_what_is_settled_stays(text: str, cut: int) -> None:
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
-    """The outermost blocks of a text: what opens each, and the lines of code."""
+    """The outermost tokens of a text: their types, and the content of code blocks."""
     return [(token.type, token.content) for token in MarkdownIt().parse(text) if token.level == 0]
 
 
 def test_blocks_are_settled_by_the_next_one() -> None:
     text = "# h\n\na\n\n```py\nb\n\nc\n```\n\n- d\n\n  e\n\nf\n"
     assert text[: settled(text)].endswith("  e\n\n")
-    assert settled("a\n\nb") == 0  # the last line may become anything
+    assert settled("a\n\nb") == 0  # the last line may still become anything
     assert settled("a\n\nb\n") == 3
     assert settled("```\na\n\nb\n") == 0
     assert settled("1. b\n   ```\na\n   ```\n\na\n") == len("1. b\n   ```\na\n")  # the fence ended with the list

@@ -1,4 +1,4 @@
-"""The chat's conversation, where Ctrl-C comes at any moment."""
+"""The conversation of `chat`, in which Ctrl-C may come at any moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`check --chat`, and what `check` says of the disk."""
+"""`check --chat`, and what `check` says about the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`config`: what a daemon would read, with origins; where from; and what is wrong with it. No secret is shown."""
+"""`config`: the settings that a daemon would read, their origins, and what is wrong. No secret is shown."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRETS = {
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, which is also the home."""
+    """An empty working directory, which is also the home directory."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("LMARENA_BRIDGE_")]:
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The made-up history of `demo --lived-in`: the statistics and Activity tell of the same requests."""
+"""The made-up history of `demo --lived-in`: the statistics and Activity agree on the requests."""
 
 from __future__ import annotations
 

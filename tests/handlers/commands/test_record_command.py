@@ -1,4 +1,4 @@
-"""`record` saves the next call, or one that is kept, in a new private file; what cannot be is said."""
+"""`record` saves the next call, or one that is kept, in a new private file, or says why it cannot."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_folder_that_does_not_exist_is_refused_before_the_call(tmp_path:
 async def test_a_call_that_is_kept_is_saved_with_its_texts(tmp_path: Path) -> None:
     state, file = tmp_path / "state", tmp_path / "call.json"
     async with Arena() as arena, running_bridge(arena, state, {"recording": {"keep_mb": 10}}) as bridge:
-        await ask(bridge, "../../call")  # no id of a caller is part of a path, and this one is replaced
+        await ask(bridge, "../../call")  # a caller's id never becomes part of a path; an invalid one is replaced
         await ask(bridge, "call-2")
         with bridge.folder.hold():
             words = ("call-2", "--with-texts", "-o", str(file))

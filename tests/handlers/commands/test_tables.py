@@ -1,4 +1,4 @@
-"""Tables of commands: through a pager where they are longer than the terminal, and only there."""
+"""Tables of commands: they are paged only if they are longer than the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from handlers.commands.terminal import print_table
 
 
 class Terminal(io.StringIO):
-    """A terminal that is written to."""
+    """A terminal as standard output."""
 
     def isatty(self) -> bool:
         return True

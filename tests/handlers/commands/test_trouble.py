@@ -1,4 +1,4 @@
-"""The demo's Trouble page: every trouble can be armed by a click, is shown, and is met; all can be switched off."""
+"""The demo's Trouble page: each trouble can be armed by a click, is shown, and occurs; all can be switched off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from upstream.arena import FAULTS, Arena
 
 @pytest.fixture
 async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge that has the page, as the demo's."""
+    """A bridge that has the Trouble page, as in the demo."""
     async with running_bridge(arena, tmp_path, extend=partial(add_trouble, arena=arena)) as bridge:
         await bridge.logins_checked()
         yield bridge
@@ -25,7 +25,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 @pytest.fixture
 async def dashboard(bridge: RunningBridge) -> Dashboard:
-    """A browser whose owner is logged in, on the page."""
+    """A browser that is logged in, on the Trouble page."""
     browser = Dashboard(bridge)
     await browser.enter()
     await browser.get(PATH)
@@ -62,7 +62,7 @@ async def test_what_does_not_exist_is_refused(dashboard: Dashboard, arena: Arena
     assert arena.faults.armed() == ()
 
 
-#: What a streamed chat is told of each trouble that is armed once: status, and reason or `ok`. Two only take time.
+#: The status and the reason (or `ok`) of a streamed chat, by trouble armed once. Two troubles only take time.
 TOLD = {
     "rate_limited": (429, "rate_limited"),
     "challenge": (503, "challenge"),
@@ -74,7 +74,7 @@ TOLD = {
     "failed": (200, "upstream_error"),
     "server_error": (200, "ok"),
     "empty": (200, "ok"),
-    "changed": (200, "ok"),  # by the other way of a new chat, once the bridge has seen one work
+    "changed": (200, "ok"),  # in the other mode of new chats, once the bridge has seen one succeed
     "unknown": (200, "ok"),
 }
 

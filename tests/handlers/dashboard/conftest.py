@@ -1,4 +1,4 @@
-"""A person who is logged in, and what must not change behind their back."""
+"""A browser that is logged in, and the stored data that must not change without its user."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ async def dashboard(bridge: RunningBridge) -> Dashboard:
 
 @pytest.fixture
 def kept(dashboard: Dashboard) -> Kept:
-    """What is kept, as it is now."""
+    """The stored data in its current state."""
     return Kept(dashboard)

@@ -1,4 +1,4 @@
-"""Accounts: whatever is pasted, whose it is, what it lacks; renewed in its place, removed, and used at once."""
+"""Accounts: what can be pasted, whose it is and what is missing; renewed in place, removed, and used at once."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ async def test_every_form_of_copy_is_accepted(
 async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> None:
     assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("are also useful, in case the site shows")
     old = arena.sign_in("old@b", expires_in=-9)
-    assert "that still holds" not in (await paste(dashboard, old.cookie_value)).text  # it renews itself
+    assert "that still holds" not in (await paste(dashboard, old.cookie_value)).text  # it is renewed automatically
     ended = arena.sign_in("ended@b", expires_in=-9, renewable=False)
     assert (await paste(dashboard, ended.cookie_value)).markup.says("This session has ended")
     assert "Missing" not in (await paste(dashboard, as_curl(arena.sign_in()))).text
-    assert "Missing" not in (await paste(dashboard, arena.sign_in().cookie_value)).text  # there is one by now
+    assert "Missing" not in (await paste(dashboard, arena.sign_in().cookie_value)).text  # the bridge has one by now
 
 
 async def test_a_clearance_is_shown_to_the_site_from_then_on(arena: Arena, dashboard: Dashboard) -> None:
@@ -128,11 +128,11 @@ async def test_an_expired_account_lives_again_once_renewed(arena: Arena, dashboa
     assert (await dashboard.live("/dashboard/accounts")).markup.says("usable")
 
 
-# --- how an account is ---
+# --- the state of an account ---
 
 
 async def card(dashboard: Dashboard) -> str:
-    """What can be read of the accounts, in one line, once the site has been asked about the only one."""
+    """The text of the accounts page in one line, once the site has been asked about the only account."""
     (account,) = dashboard.bridge.state.pool
     await dashboard.bridge.app[RENEWALS].fresh(account)
     page = await dashboard.live("/dashboard/accounts")
@@ -220,7 +220,7 @@ async def test_a_doubted_account_is_on_cooldown_for_everything(arena: Arena, das
 async def test_a_time_that_no_date_can_name_is_shown_as_the_last_that_one_can(
     arena: Arena, dashboard: Dashboard
 ) -> None:
-    arena.clearance = CLEARANCE  # without which nobody is told that the site does not know this login
+    arena.clearance = CLEARANCE  # the challenge hides that the site does not know this login
     await paste(dashboard, cookie(expires_at=1e12))
     assert "renews itself token until" in await card(dashboard)
 
@@ -308,7 +308,7 @@ async def test_a_cooldown_and_the_last_answers_are_shown(arena: Arena, dashboard
 
 
 async def two(arena: Arena, dashboard: Dashboard) -> tuple[Session, Session]:
-    """Two accounts, labelled one and two."""
+    """Add two accounts, labelled one and two."""
     sessions = arena.sign_in("one@example.org"), arena.sign_in("two@example.org")
     for session, label in zip(sessions, ("one", "two"), strict=True):
         await paste(dashboard, session.cookie_value, label)
@@ -328,7 +328,7 @@ async def test_a_paused_account_takes_no_new_requests(arena: Arena, dashboard: D
     assert page.markup.says("It is not used for requests until you resume it")
     assert page.markup.says("Resume one")
     async with bridge.http.get(f"{bridge.origin}/health") as health:
-        assert (await health.json())["degraded"] == []  # its owner wants that
+        assert (await health.json())["degraded"] == []  # the account was paused on purpose
 
     assert (await dashboard.post("/dashboard/accounts/pause", {"user": "nobody", "paused": "yes"})).status == 404
     await bridge.state.update_accounts(lambda found: tuple(replace(each, paused=True) for each in found))

@@ -1,4 +1,4 @@
-"""Activity: what runs, what ran last, never what was said; and ending a stream that should not go on."""
+"""Activity: running and recent requests, without their texts; and ending a stream that should not continue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from upstream.arena import Arena, Line, Step, Turn, Until
 
 
 def begins(_: Turn) -> Iterator[Step]:
-    """An answer that begins, and goes on only when its caller leaves."""
+    """An answer that begins and then stalls, until its caller leaves."""
     yield Line("a0", "once")
     yield Until(asyncio.Event())
 
@@ -96,7 +96,7 @@ async def test_prompts_are_seen_with_log_debug_only(arena: Arena, tmp_path: Path
 
 
 async def ask_all(bridge: RunningBridge) -> None:
-    """Three answers, a model that is not there, a wrong key, a prompt that the site refuses."""
+    """Send three chats that are answered, and three with an unknown model, a wrong key and a prompt that is refused."""
     for _ in range(3):
         await bridge.post(bridge.chat("hi"), headers={"User-Agent": "OpenAI/JS 6.49.0"})
     await bridge.post(bridge.chat("hi", model="nobody"))
@@ -106,7 +106,7 @@ async def ask_all(bridge: RunningBridge) -> None:
 
 
 def rows(page: Page) -> int:
-    """The requests on a page."""
+    """The number of requests on a page."""
     return sum(tag == "tr" for tag, _ in page.markup.elements) - 1
 
 

@@ -1,4 +1,4 @@
-"""What strangers, other sites and callers of the API try against the dashboard: nothing opens, nothing changes."""
+"""Attacks on the dashboard by strangers, other sites and callers of the API: they open nothing and change nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOREIGN = "https://evil.example"
 
 
 def fields(bridge: RunningBridge) -> dict[str, str]:
-    """What would do something, whatever form it is sent to."""
+    """Fields that would have an effect in any form."""
     (key,), (account,) = bridge.state.keys, bridge.state.pool
     return {"id": key.id, "user": account.user_id, "name": "thief", "number": "1", "rpm": "7"}
 
@@ -47,7 +47,7 @@ async def test_no_other_method_opens_a_path(dashboard: Dashboard, kept: Kept) ->
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
             if (method, path) not in known:
                 page = await dashboard.ask(method, path, headers={"X-CSRF-Token": dashboard.csrf})
-                # Where the API has a word in the place of an id, another method takes it for an id, and wants a key.
+                # Other methods take these words for the id of a response, and require a key.
                 is_id = path.endswith(("/responses/compact", "/responses/input_tokens")) and method in _OF_RESPONSES
                 assert page.status == (401 if is_id else 405), (method, path)
     assert await kept.unchanged()
@@ -96,7 +96,7 @@ async def test_no_spelling_of_a_path_opens_it(path: str, dashboard: Dashboard) -
     assert "\nX-A" not in answer
 
 
-# --- changes that nobody meant ---
+# --- unintended changes ---
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ async def test_the_host_header_decides_nothing(head: str, dashboard: Dashboard) 
         for path in paths:
             answer = await exchange(dashboard.bridge.origin, f"{head.format(path)}{cookie}Connection: close\r\n\r\n")
             assert answer.startswith("HTTP/1.")
-            if "nothing at" not in answer and "no page at" not in answer:  # the places that quote a path, as text
+            if "nothing at" not in answer and "no page at" not in answer:  # these pages quote the path, as text
                 assert EVIL not in answer
             if not cookie:
                 assert answer.split()[1] != "200" or path == "/dashboard/login"

@@ -1,4 +1,4 @@
-"""Charts are drawing and nothing else, whatever a name holds; their bars add up; they say in words what they show."""
+"""Charts contain only drawings, whatever the names contain; their bars add up, and texts say what they show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 WIDTHS: dict[PeriodKind, int] = {"minute": 60, "hour": 3600, "day": 86_400}
 LENGTHS: dict[PeriodKind, int] = {"minute": 120, "hour": 336, "day": 730}
 KINDS = tuple(WIDTHS)
-#: How each kind of buckets is drawn at its whole length.
+#: The span that shows all buckets of each kind.
 DRAWN: dict[PeriodKind, ShownSpan] = {"minute": SPANS["2h"], "hour": SPANS["2w"], "day": SPANS["2y"]}
 #: Monday, 23 November 2026, 14:59 UTC.
 NOW = int(datetime(2026, 11, 23, 14, 59, tzinfo=UTC).timestamp())
@@ -38,7 +38,7 @@ def traffic(
     errors: Iterable[int] = (),
     ttft: float = 0.5,
 ) -> list[Bucket]:
-    """Buckets up to `now`: the request counts by index, of which those of `errors` have one error more."""
+    """Buckets up to `now` with `count(index)` answered requests each, and a failed one at each index in `errors`."""
     width, length = WIDTHS[kind], LENGTHS[kind]
     buckets = []
     for index in range(length):
@@ -55,12 +55,12 @@ def parsed(markup: str) -> ET.Element:
 
 
 def marks(svg: ET.Element, axis: str) -> list[str]:
-    """What is written at an axis; pygal says of the vertical one that its lines always show."""
+    """The labels of an axis, which is given by its class; pygal's class of the vertical one has `always_show`."""
     return [text.text or "" for text in svg.iterfind(f".//{SVG}g[@class='{axis}']//{SVG}text")]
 
 
 def slots(svg: ET.Element) -> list[str | None]:
-    """What is said of each bar under the mouse."""
+    """The tooltip of each bar."""
     return [title.text for title in svg.iterfind(f".//{SVG}rect[@class='slot']/{SVG}title")]
 
 
@@ -147,7 +147,7 @@ def test_even_the_smallest_count_is_visible() -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of buckets, where it is shown, the marks below and what is said of the last bar."""
+    """A kind of buckets, the zone in which it is shown, the number of bars, the marks below, and the last tooltip."""
 
     name: str
     kind: PeriodKind

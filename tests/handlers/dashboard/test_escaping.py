@@ -20,19 +20,18 @@ from handlers.request.appkeys import MODELS, STATS
 from upstream.arena import Arena, Model, Session
 from upstream.arena.ids import fixed_uuid
 
-#: It ends every context that a template may put it into, and begins worse ones.
+#: Text that ends every context in which a template may put it, and begins dangerous ones.
 HOSTILE = """<script>boo()</script>"' onload=boo() a="]]>--></title></textarea></svg><x-boo>{{7*7}}&lt;"""
 SHORT = "<x-boo onclick=boo()>\"'&"
-#: What upstream says of an error; were there markup in it, it would not be quoted.
+#: An error message of the site. It has no markup, since a message with markup would not be quoted.
 SORRY = 'Sorry: "\' onload=boo() a=" & {{7*7}}'
 
-#: What our templates write, and our charts.
+#: The elements of our templates and charts.
 OURS = {
     *(tag for each in (WEB / "templates").iterdir() for tag in re.findall(r"<([a-z][a-z0-9-]*)", each.read_text())),
     *("svg", "g", "path", "rect", "circle", "text", "tspan", "title"),
 }
-#: The one address elsewhere to which a page leads: an evaluation, which only the page of its request names.
-#: LMArena itself, or one of its evaluations.
+#: The only external addresses in pages: LMArena itself, and an evaluation on the page of its request.
 SITE = re.compile(r"http://127\.0\.0\.1:\d+(/c/[0-9a-f-]{36})?")
 LIVE = ("/dashboard", "/dashboard/accounts", "/dashboard/activity")
 SPANS = ("/dashboard?span=2h", "/dashboard?span=24h", "/dashboard?span=2y")
@@ -43,7 +42,7 @@ SEARCHES = tuple(
 
 
 def check(page: Page) -> None:
-    """Nothing in a page is more than text that is not ours."""
+    """Check that all elements, attributes and addresses of a page are ours, so that everything else is only text."""
     assert page.status < 500
     if page.headers["Content-Type"].startswith("text/plain"):
         assert page.headers["X-Content-Type-Options"] == "nosniff"
@@ -58,7 +57,7 @@ def check(page: Page) -> None:
 
 
 def models() -> list[Model]:
-    """A site's whose names are hostile, each kind of model once."""
+    """Models with hostile names, one of each kind."""
     outputs = ({"text": True}, {"search": True}, {"image": True})
     inputs = {"text": True, "image": True}
     return [
@@ -85,7 +84,7 @@ def session(arena: Arena) -> Session:
 
 @pytest.fixture
 async def bridge(arena: Arena, session: Session, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """A bridge with an account whose address is hostile, and that shows prompts."""
+    """A bridge that shows prompts, with an account whose address is hostile."""
     options = {"log": {"debug": True}, "models": {"stealth": True}}
     async with running_bridge(arena, tmp_path / "state", options, sessions=(session,)) as bridge:
         await bridge.app[MODELS].available()
@@ -129,12 +128,12 @@ async def test_every_page_and_every_part_of_one(arena: Arena, dashboard: Dashboa
             assert markup.says(shown), (path, shown)
 
 
-#: What turns a row round, hides in it, or ends a line; each must not reach a page.
+#: Characters that reverse text, are invisible, or end a line; none of them may reach a page.
 STEERING = "\u202e\u2066\u200f\u061c\x1b\x9b\x00\x7f\u2028\ufeff"
 
 
 async def test_nothing_that_steers_text_is_shown(arena: Arena, dashboard: Dashboard) -> None:
-    """Names, prompts, addresses, words of the site, user agents, on every page, and in what a script is told."""
+    """Not in names, prompts, addresses, messages of the site or user agents on a page, nor in answers to scripts."""
     bridge = dashboard.bridge
     name = f"gpt{STEERING}4"
     await bridge.post(bridge.chat(f"prompt{STEERING}end", model=name))
@@ -215,7 +214,7 @@ async def test_a_user_agent_of_broken_bytes(dashboard: Dashboard) -> None:
 
 
 async def test_a_snippet_runs_nothing_in_a_shell(dashboard: Dashboard) -> None:
-    """A hostile site's model name would be pasted into a shell with the snippet."""
+    """The name of a model, which a hostile site may choose, would be pasted into a shell with the snippet."""
     made = await dashboard.post("/dashboard/keys", {"name": "mine"})
     page = await dashboard.get(made.location or "")
     snippets = page.markup.text

@@ -1,4 +1,4 @@
-"""What every answer of the dashboard carries, what none does, and what the log says of them."""
+"""What every answer of the dashboard has, what no answer may have, and what the log says about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said first: nothing is called well that is not, and what we refuse ourselves is no failure."""
+"""The headline: it never says that all is well when it is not, and the bridge's own refusals are no failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DONE = first_steps(accounts=1, keys=1, answered=True)
 
 
 def minutes(**endings: int) -> list[Bucket]:
-    """Three minutes; `endings` are those of one of them, `HERE_rejected` what was refused here."""
+    """Buckets of three minutes. The second has these endings; the prefix `HERE_` marks refusals by the bridge."""
     bucket = Bucket(at=60)
     for name, count in endings.items():
         here = name.startswith("HERE_")
@@ -107,7 +107,7 @@ def test_while_something_is_missing_that_is_said(accounts: int, keys: int, answe
 
 
 async def fail(bridge: RunningBridge, well: int, ill: int) -> None:
-    """Chats that are answered, and chats that the site's moderation refuses."""
+    """Send chats that are answered, and chats that the site's moderation refuses."""
     for _ in range(well):
         await bridge.post(bridge.chat("hi"))
     for _ in range(ill):

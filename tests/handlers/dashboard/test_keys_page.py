@@ -1,4 +1,4 @@
-"""Keys: made and shown once, changed, revoked, each with effect on the very next request."""
+"""Keys: made and shown once, changed and revoked; each change applies to the very next request."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ SECRET = re.compile(r"sk-lmab-[A-Za-z0-9]{32}")
 
 
 async def made_page(dashboard: Dashboard, **fields: str) -> Page:
-    """The page to which the form leads that makes a key, with its secret."""
+    """Make a key with the form, and return the page that shows its secret."""
     made = await dashboard.post("/dashboard/keys", {"name": "laptop", **fields})
     assert (made.location or "").startswith("/dashboard/keys?made=")
     return await dashboard.get(made.location or "")
 
 
 async def make(dashboard: Dashboard, **fields: str) -> tuple[str, ApiKey]:
-    """A key by the page's form: its secret, and what is kept."""
+    """Make a key with the page's form, and return its secret and its entry."""
     page = await made_page(dashboard, **fields)
     (secret,) = set(SECRET.findall(page.text))
     key = dashboard.bridge.state.keys.find(secret)
@@ -39,7 +39,7 @@ async def make(dashboard: Dashboard, **fields: str) -> tuple[str, ApiKey]:
 
 
 async def chat(bridge: RunningBridge, secret: str, model: str = "") -> int:
-    """The status that a key gets."""
+    """The status of a chat with this key."""
     headers = {"Authorization": f"Bearer {secret}"}
     async with await bridge.post(bridge.chat("hi", model=model or bridge.model()), headers=headers) as answer:
         return answer.status
@@ -130,7 +130,7 @@ async def test_the_page_that_makes_it_shows_how_to_use_it(dashboard: Dashboard) 
     assert says(page, f"Authorization: Bearer {secret}", f'api_key="{secret}"', "gemini-4-pro", bridge.origin)
 
 
-#: The ids of the snippets end in these, by the API that each asks.
+#: The suffixes of the snippets' ids, by API.
 SNIPPETS = {"chat": "", "responses": "-responses", "messages": "-messages", "completions": "-completions"}
 
 
@@ -270,7 +270,7 @@ async def test_the_page_says_what_a_key_was_used_for(dashboard: Dashboard) -> No
 
 async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dashboard: Dashboard) -> None:
     await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(2 * PAGE_SIZE + 25)))
-    await make(dashboard)  # which reads them too
+    await make(dashboard)  # reads the others too
     page = await dashboard.get("/dashboard/keys")
     assert says(page, "laptop", "Tool 124", f"1 to {PAGE_SIZE} of 127", "?search=&page=2")
     assert not page.markup.says("Tool 75")
@@ -287,7 +287,7 @@ async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dash
 @pytest.mark.parametrize("what", ["change", "revoke"])
 async def test_after_a_change_the_page_is_the_one_on_which_it_was_made(what: str, dashboard: Dashboard) -> None:
     await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(PAGE_SIZE + 5)))
-    await make(dashboard)  # which reads them too
+    await make(dashboard)  # reads the others too
     here = "/dashboard/keys?search=tool&page=2"
     page = await dashboard.get(here)
     action = f"/dashboard/keys/{what}?search=tool&page=2"

@@ -1,4 +1,4 @@
-"""The door of the dashboard: the first password, wrong ones, and how a login begins and ends."""
+"""Access to the dashboard: the first password, wrong passwords, and how a login begins and ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ANOTHER = "a lantern, two otters, no moon"
 
 
 def cookie(page: Page) -> Morsel[str]:
-    """The one cookie that an answer sets."""
+    """The only cookie that an answer sets."""
     (line,) = page.headers.getall("Set-Cookie")
     (morsel,) = SimpleCookie(line).values()
     return morsel
@@ -44,7 +44,7 @@ async def try_password(browser: Dashboard, password: str, caller: str = "") -> P
 
 @pytest.fixture
 def clock(bridge: RunningBridge) -> Clock:
-    """The clock of logins and of the wait after wrong passwords."""
+    """A manual clock for logins and for the delay after wrong passwords."""
     clock = Clock()
     bridge.app[LOGINS]._clock = clock
     bridge.app[THROTTLE]._clock = clock
@@ -53,7 +53,7 @@ def clock(bridge: RunningBridge) -> Clock:
 
 @asynccontextmanager
 async def behind_a_proxy(arena: Arena, path: Path) -> AsyncIterator[Dashboard]:
-    """A browser, set up, of a bridge that believes its peer."""
+    """A browser that has set the password of a bridge whose peer is a trusted proxy."""
     async with running_bridge(arena, path, {"server": {"trusted_proxies": ["127.0.0.1"]}}) as bridge:
         browser = Dashboard(bridge)
         await browser.set_up()
@@ -114,7 +114,7 @@ async def test_a_weak_first_password_is_refused(password: str, bridge: RunningBr
     page = await browser.set_up(password)
     assert page.status == 400
     assert not password or password not in page.text
-    assert (await browser.set_up()).location == "/dashboard"  # the code is still good
+    assert (await browser.set_up()).location == "/dashboard"  # the code is still valid
 
 
 async def test_a_right_code_stays_in_the_form_and_a_wrong_one_does_not(bridge: RunningBridge) -> None:
@@ -254,7 +254,7 @@ async def test_a_form_that_was_on_its_way_when_its_login_ended_does_nothing(dash
     with closing(writer):
         writer.write("\r\n".join((*lines, *more)).encode())
         await writer.drain()
-        await dashboard.log_in()  # a new id: the old one is dead
+        await dashboard.log_in()  # replaces the login's id, so that the old one is invalid
         writer.write(form[5:].encode())
         assert b" 403 " in await reader.readline()
     assert await kept.unchanged()
@@ -265,7 +265,7 @@ async def test_a_new_password_ends_every_login_within_two_seconds(dashboard: Das
     await other.log_in()
     hashed = passwords.hash_password(ANOTHER)
     await admin_document(dashboard.bridge.folder).update(lambda admin: replace(admin, password_hash=hashed))
-    assert WATCH_SECONDS <= 1  # so that two are enough: the machine that runs this test may itself stall for longer
+    assert WATCH_SECONDS <= 1  # makes two seconds enough; the timeout below is longer, since this machine may stall
     async with asyncio.timeout(20):
         while await dashboard.is_in() or await other.is_in():
             pass

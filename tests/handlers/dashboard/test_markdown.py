@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from handlers.dashboard.highlighting import MAX_CHARS, MAX_LINE_CHARS
 from handlers.dashboard.markdown import TooSlow, rendered
 
-#: Every element that may come of a text, and its attributes.
+#: The elements that a text can produce, with their attributes.
 ELEMENTS: dict[str, Set[str]] = {
     **dict.fromkeys(
         ("p", "h3", "h4", "h5", "h6", "ul", "li", "strong", "em", "s", "blockquote", "hr", "br"), frozenset()
@@ -41,7 +41,7 @@ def parsed(html: str) -> Markup:
 
 
 def check(html: str) -> None:
-    """No element that is not ours, no address that leads elsewhere than it may."""
+    """Check that all elements, attributes and addresses are allowed."""
     for tag, attributes in parsed(html).elements:
         assert set(attributes) <= ELEMENTS[tag], (tag, attributes)
         if "href" in attributes:
@@ -138,7 +138,7 @@ def test_code_that_is_too_large_is_plain(code: str) -> None:
     assert code in parsed(html).text
 
 
-#: Each is what some Markdown parsers take minutes for.
+#: Texts for which some Markdown parsers take minutes.
 NASTY = {
     "lists": "* " * 1000 + "a",
     "indented lists": "".join(f"{'  ' * depth}- a\n" for depth in range(250)),

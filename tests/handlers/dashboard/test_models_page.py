@@ -1,4 +1,4 @@
-"""Models: what the page lists, and how it says that there is no list."""
+"""Models: what the page lists, and what it shows when there is no list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from upstream.protocol.models import read_entries
 
 
 def rows(page: Page) -> dict[str, set[str]]:
-    """What each row can, by the name that its button copies."""
+    """The capabilities of each row's model, by the name that its button copies."""
     names = [attributes["data-text"] for _, attributes in page.markup.elements if "data-text" in attributes]
     traits = [attributes["data-traits"] for tag, attributes in page.markup.elements if tag == "tr" and attributes]
     return {name: set(can.split()) for name, can in zip(names, traits, strict=True)}
@@ -144,13 +144,13 @@ ODD = '"><img src=x onerror=alert(1)>�'
 
 
 async def with_models(bridge: RunningBridge, listed: list[dict[str, Any]] = LISTED) -> None:
-    """Let the bridge know these models only."""
+    """Make these the only models that the bridge knows."""
     await bridge.app[MODELS].available()
     bridge.app[MODELS].catalog = Catalog(read_entries(listed).models)
 
 
 async def measure(bridge: RunningBridge) -> None:
-    """Otters answer soon, wrens write fast and fail often."""
+    """Record requests in which otters answer soon, and wrens write fast and fail often."""
     stats = bridge.app[STATS]
     odd = str(LISTED[3]["publicName"])
     for model, ttft, tokens, failures in (
@@ -208,7 +208,7 @@ async def test_the_address_filters_and_says_where_nothing_is_left(bridge: Runnin
     page = await dashboard.get("/dashboard/models?q=otter&can=draws&can=chat&sort=-name")
     assert visible(page) == []
     hrefs = [attributes["href"] for tag, attributes in page.markup.elements if tag == "a" and "href" in attributes]
-    assert "/dashboard/models?sort=-name" in hrefs  # clears the rest
+    assert "/dashboard/models?sort=-name" in hrefs  # clears the filters
     assert "/dashboard/models?q=otter&can=draws&can=chat&sort=name" in hrefs
     fields = {attributes.get("name"): attributes for tag, attributes in page.markup.elements if tag == "input"}
     assert (fields["q"]["value"], fields["at"]["value"]) == ("otter", "q=otter&can=draws&can=chat&sort=-name")

@@ -1,4 +1,4 @@
-"""The overview: is it well, what is to be done, who used what; in charts, and in numbers beside them."""
+"""The overview: whether all is well, what to do, and who used what, in charts and in numbers beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from upstream.arena import Arena
 
 
 async def used(bridge: RunningBridge) -> None:
-    """Three chats that go well, and two that do not, counted."""
+    """Send three chats that are answered and two that are refused, and flush the statistics."""
     for _ in range(3):
         await bridge.post(bridge.chat("hi"))
     await bridge.post(bridge.chat("hi", model="nobody"))

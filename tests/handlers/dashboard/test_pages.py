@@ -1,4 +1,4 @@
-"""How pages are made: what holds the loop is done elsewhere, or in pieces."""
+"""How pages are rendered: work that would block the event loop is done in a thread, or in pieces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from handlers.dashboard.pages import Templates, render
 
 
 class Watched(DictLoader):
-    """Notes which template was read, and whether on this thread."""
+    """Records which templates are read, and whether on this thread."""
 
     def __init__(self) -> None:
         super().__init__(dict.fromkeys(("keys.html", "login.html", "page.html"), "{{ 6 * 7 }}"))

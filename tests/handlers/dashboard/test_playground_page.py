@@ -1,4 +1,4 @@
-"""The playground: the API's own answers for users who are logged in, under a key that nobody else has."""
+"""The playground: the API's own answers for users who are logged in, with a key of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MARKDOWN = "/dashboard/playground/markdown"
 
 
 def told(dashboard: Dashboard) -> dict[str, str]:
-    """What the page's script sends along."""
+    """The headers that the page's script sends."""
     return {
         "Cookie": dashboard.cookie,
         "X-CSRF-Token": dashboard.csrf,

@@ -1,4 +1,4 @@
-"""The word in the log is that of the answer: no answer that is an error is logged as ok."""
+"""The reason in the log is that of the answer: no error is logged as ok."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upstream.arena import Arena
 
 @pytest.fixture(autouse=True)
 def probes_too(request_log: RequestLog, caplog: pytest.LogCaptureFixture) -> None:  # noqa: ARG001 — it sets a level first
-    """Probes are logged at level DEBUG."""
+    """Capture the log lines of probes too, which have the level DEBUG."""
     caplog.set_level(logging.DEBUG, "bridge.requests")
 
 

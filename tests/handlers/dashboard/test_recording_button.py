@@ -1,4 +1,4 @@
-"""The page of a request offers its recording where its bytes are kept, and only to who is logged in."""
+"""The page of a request offers its recording if calls are kept, and only to users who are logged in."""
 
 from __future__ import annotations
 

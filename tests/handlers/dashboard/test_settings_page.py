@@ -1,4 +1,4 @@
-"""Settings: what is in force and where from, reading again, the log's switch, the diagnosis; never a secret."""
+"""Settings: values in force and their origins, reloading, switching the log, the diagnosis; no secret is shown."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ SETTINGS_PAGE = "/dashboard/settings"
 
 @dataclass
 class Configured:
-    """A bridge whose configuration is a file, and a person who is logged in."""
+    """A bridge that is configured by a file, and a browser that is logged in."""
 
     bridge: RunningBridge
     dashboard: Dashboard
     file: Path
-    #: How its log was configured since the start.
+    #: How the log has been configured since the start.
     logged_as: list[LogSection] = field(default_factory=list)
-    #: Set when it has been configured without prompts.
+    #: Set when the log has been configured without prompts.
     back: asyncio.Event = field(default_factory=asyncio.Event)
 
     def log_as(self, section: LogSection) -> None:
@@ -47,11 +47,11 @@ class Configured:
 
     @property
     def config(self) -> Config:
-        """What is in force."""
+        """The configuration in force."""
         return self.bridge.app[SETTINGS].config
 
     def write(self, text: str) -> None:
-        """Write the file again, with a modification time that is long past."""
+        """Write the file again, with a modification time in the past."""
         self.file.write_text(text)
         now = time.time() - 10
         os.utime(self.file, (now, now))
@@ -154,7 +154,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing(arena: Arena, tmp_path
         assert f"{it.file}: cannot be read" in (await it.read_again()).markup.text
         assert it.config is before
         assert it.bridge.app[RELOADING].last is not None
-        assert (await it.dashboard.get(SETTINGS_PAGE)).markup.says("Not changed.")  # until it has been mended
+        assert (await it.dashboard.get(SETTINGS_PAGE)).markup.says("Not changed.")  # until the file is corrected
 
 
 async def test_the_log_is_switched_for_a_while(arena: Arena, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ async def test_the_log_is_switched_for_a_while(arena: Arena, tmp_path: Path) -> 
         assert rows(page)["log.debug"].endswith("true dashboard")
 
         it.write(text_for(arena, "[log]\nlevel = 'error'\nformat = 'json'\n"))
-        await it.read_again()  # which does not end it
+        await it.read_again()  # does not end the switch
         assert (it.config.log.level, it.config.log.debug, it.config.log.format) == ("debug", True, "json")
 
         await it.dashboard.post(f"{SETTINGS_PAGE}/log", {"off": "yes"})
@@ -185,7 +185,7 @@ async def test_the_log_is_switched_for_a_while(arena: Arena, tmp_path: Path) -> 
 async def test_a_switch_ends_by_itself_and_is_bounded(arena: Arena, tmp_path: Path) -> None:
     async with configured(arena, tmp_path) as it:
         reloading = it.bridge.app[RELOADING]
-        reloading.switch_log(LogSwitch("debug", True, time.time() - 1))  # from a worker that has long switched
+        reloading.switch_log(LogSwitch("debug", True, time.time() - 1))  # an old switch, from another worker
         assert (reloading.switched, it.logged_as) == (None, [])
         reloading.switch_log(LogSwitch("debug", True, time.time() + 100 * SWITCH_SECONDS))
         assert reloading.switched is not None

@@ -1,4 +1,4 @@
-"""The dashboard at two bridges behind one Redis: one login, the same keys, and no change while Redis is gone."""
+"""The dashboard of two bridges that share a Redis: one login, the same keys, and no changes while Redis is down."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def several(arena: Arena, tmp_path: Path) -> AsyncIterator[SeveralBridges]
 
 
 class Walker(Dashboard):
-    """A browser whose requests any of the bridges may get."""
+    """A browser that can send its requests to any of the bridges."""
 
     def at(self, several: SeveralBridges, number: int) -> Walker:
         self.bridge = several[number]
@@ -88,7 +88,7 @@ async def test_the_secret_of_a_new_key_is_shown_by_any_process_to_the_login_that
     assert all(secret in each.text for each in shown)
     assert several[0].state.keys.find(secret) is not None
     held = [await several.redis.call("DUMP", name) for name in await several.redis.call("KEYS", "*")]
-    assert not any(secret[-20:].encode() in each for each in held)  # a Redis that is written to disk tells nobody
+    assert not any(secret[-20:].encode() in each for each in held)  # a Redis that is saved to disk does not reveal it
     assert secret not in (await walker.at(several, 0).get("/dashboard/keys")).text
 
     rotated = await walker.post("/dashboard/keys/rotate", {"id": key.id})
@@ -105,7 +105,7 @@ async def test_guesses_at_the_password_count_at_whichever_process(several: Sever
     assert statuses == [403] * 4
     (name,) = await several.redis.call("KEYS", "lmab:attempts:of:*")
     assert await several.redis.call("HGET", name, "count") == b"4"
-    await several.redis.call("HSET", name, "count", 14)  # which cost minutes
+    await several.redis.call("HSET", name, "count", 14)  # 14 attempts would take minutes
     assert [(await walker.at(several, number).log_in(PASSWORD)).status for number in (0, 1)] == [429, 429]
 
 
@@ -129,11 +129,11 @@ async def test_in_an_outage_changes_are_refused_and_the_pages_say_why(several: S
     assert (await walker.post("/dashboard/keys", {"name": "kept"})).status == 303
 
 
-# --- what runs at other processes ---
+# --- requests at other processes ---
 
 
 def begins(_: Turn) -> Iterator[Step]:
-    """An answer that begins, and goes on only when its caller leaves."""
+    """An answer that begins and then stalls, until its caller leaves."""
     yield Line("a0", "once")
     yield Until(asyncio.Event())
 
@@ -152,7 +152,7 @@ async def test_activity_shows_what_runs_at_every_process_and_ends_it(several: Se
         assert page.markup.says("at " + socket.gethostname())
         elsewhere = await walker.get(f"/dashboard/activity/{streams[other].headers['x-request-id']}")
         assert elsewhere.markup.says("so far")
-    assert (await walker.get("/dashboard")).markup.says("2Activity")  # answering now, and where that is shown
+    assert (await walker.get("/dashboard")).markup.says("2Activity")  # running answers, linked to Activity
 
     first = streams[0].headers["x-request-id"]
     page = await walker.at(several, 1).get(f"/dashboard/activity/{first}")
@@ -160,7 +160,7 @@ async def test_activity_shows_what_runs_at_every_process_and_ends_it(several: Se
     assert (await walker.post("/dashboard/activity", {"number": address})).status == 303
     assert b"ended_by_owner" in await streams[0].read()
     streams[1].close()
-    # What ended elsewhere is kept there: each bridge here has a state folder, as machines have.
+    # A request that ended at another process is kept there: each bridge here has its own state folder, like a machine.
     assert (await walker.at(several, 0).live(f"/dashboard/activity/{first}")).markup.says("ended from the bridge")
     assert (await walker.at(several, 1).get(f"/dashboard/activity/{first}")).status == 404
 
@@ -178,7 +178,7 @@ async def test_a_trouble_of_another_process_is_one_of_the_whole(several: Several
     page = await walker.at(several, 0).get("/dashboard")
     assert page.markup.says("clock (" + socket.gethostname())
     assert page.markup.says("Working, with problems")
-    assert not (await walker.at(several, 1).get("/dashboard")).markup.says("clock (")  # its own, which it says once
+    assert not (await walker.at(several, 1).get("/dashboard")).markup.says("clock (")  # not listed as another's
 
 
 async def test_a_process_that_does_not_answer_is_named_and_costs_a_page_half_a_second(

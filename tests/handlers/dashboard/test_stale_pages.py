@@ -1,4 +1,4 @@
-"""A form or a link on a page that is out of date: a page says what has changed since, and leads back."""
+"""Forms and links on outdated pages: the answer is a page that says what has changed, and links back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TYPE = "text/html; charset=utf-8"
 
 
 def link(page: Page) -> tuple[str, str]:
-    """Where an error page leads, and what else it calls its own address."""
+    """The address to which an error page links, and the one that it gives as its own."""
     markup = page.markup
     main = next(attributes for tag, attributes in markup.elements if tag == "main")
     links = [attributes["href"] for tag, attributes in markup.elements if tag == "a"]
