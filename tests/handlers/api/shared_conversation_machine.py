@@ -1,8 +1,8 @@
 """The conversation state machine, run against two processes that share a Redis and answer requests in turn.
 
 The state moves between the processes at every step. Instead of a crash of the daemon, Redis is lost and starts again
-empty. Before each request both processes have received all earlier news: otherwise the one could refuse a request
-because of something that the other has just learned, which is correct but cannot be predicted here. Run it by hand
+empty. Before each request both processes have received all earlier news: otherwise one could refuse a request because
+of something that the other has just learned, which is correct but cannot be predicted here. Run it by hand
 (`pytest tests/handlers/api/shared_conversation_machine.py`).
 """
 

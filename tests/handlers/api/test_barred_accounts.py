@@ -55,7 +55,7 @@ async def test_a_login_gate_bars_the_account_and_does_not_expire_it(
         assert len(arena.chats) == 1
     assert (account(bridge).bar, account(bridge).expired) == (Reason.GUEST, False)
     arena.faults.clear()
-    await check_login(bridge)  # the site reports an e-mail address, so it is not a guest's
+    await check_login(bridge)  # the site reports an e-mail address, so it is not a guest
     assert account(bridge).bar is None
     assert (await ask(bridge, PROMPT, stream=stream)).is_good
 

@@ -79,7 +79,7 @@ async def test_the_stuck_evaluation_is_not_asked_again(chat: Chat, arena: Arena)
 async def test_thirty_turns_with_a_battle_at_every_third(
     settings: dict[str, object], arena: Arena, tmp_path: Path, stream: bool
 ) -> None:
-    """An agent's chat gets thirty correct answers; each new evaluation costs one more call and no retry."""
+    """An agent's chat gets thirty correct answers; each battle costs one more call and no retry."""
     arena.battle_every = 3
     async with running_bridge(arena, tmp_path / "state", {"upstream": settings}) as bridge:
         chat = Chat(bridge, Witness(arena), stream=stream)

@@ -186,7 +186,7 @@ class Conversing(RuleBasedStateMachine):
         known = {account.session.value for account in self.bridge.state.pool.usable("chat")}
         return session.alive and session.cookie_value in known
 
-    # The world
+    # The site and the daemon
 
     @rule(name=faults)
     def trouble(self, name: str) -> None:

@@ -475,7 +475,7 @@ async def test_a_refusal_that_passes_leaves_the_turn_where_it_is(arena: Arena, s
 
 
 async def test_an_evaluation_whose_account_was_lost_is_known_again(arena: Arena, shared: Chat) -> None:
-    """The turn that it refused has not changed it."""
+    """The refused turn has not changed the evaluation."""
     first = await shared.say()
     arena.faults.arm("expired", on="follow-up")
     lose_the_login(arena)

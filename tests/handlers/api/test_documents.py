@@ -100,7 +100,7 @@ async def refusal(bridge: RunningBridge, messages: object, model: str, *, stream
     return error
 
 
-# What the site is given
+# What the site receives
 
 
 @streamed_and_not

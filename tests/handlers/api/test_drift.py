@@ -1,4 +1,4 @@
-"""What the bridge does not recognize in the site's answers breaks none, is counted, and is logged once per kind."""
+"""Unknown parts of the site's answers disturb nothing, are counted, and are logged once per kind."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ ENDS = {
 
 
 async def script(_: Turn) -> AsyncIterator[Step]:
-    """Send three deltas, then keep the answer open for as long as the call is."""
+    """Send three deltas, then nothing until the call is closed."""
     for word in ("one ", "two ST", "OP three"):
         yield Line("a0", word)
     yield Until(asyncio.Event())

@@ -85,7 +85,7 @@ async def test_one_that_is_rate_limited_rests_for_its_kind_of_model(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("rate_limited", retry_after="3600")
-    for _ in range(2):  # the second request finds it on cooldown
+    for _ in range(2):  # the second request finds the account on cooldown
         answer = await ask(bridge, "any", stream)
         assert (answer.status, answer.headers["x-bridge-model"]) == (200, "finder")
     assert [str(call.model_id) for call in arena.chats] == [FIRST.id, SEARCH.id, SEARCH.id]

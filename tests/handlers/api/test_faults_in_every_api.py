@@ -41,7 +41,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """An API's path, the request field that holds the text, and a function that makes that part of a request."""
+    """An API's path, the request field that holds the text, and a function that builds a request from a text."""
 
     path: str
     text: str

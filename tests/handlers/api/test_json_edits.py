@@ -1,4 +1,4 @@
-"""POST /images/edits with JSON: pictures as data URLs, base64 or links, in every shape in which clients send them."""
+"""POST /images/edits with JSON: pictures as data URLs, base64 or links, in every form that clients send."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ async def test_an_answer(stream: bool, bridge: RunningBridge, sdk: anthropic.Asy
 
 async def test_text_comes_delta_by_delta(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
     asked = {"model": bridge.model(), "max_tokens": 100, "messages": [user("/say one two three")]}
-    async with sdk.messages.stream(**asked) as answer:  # type: ignore[arg-type]  # a test's table
+    async with sdk.messages.stream(**asked) as answer:  # type: ignore[arg-type]  # a plain dict
         assert [text async for text in answer.text_stream] == ["one ", "two ", "three"]
 
 

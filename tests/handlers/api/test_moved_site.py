@@ -1,4 +1,4 @@
-"""The site's page, or the whole site, has moved before the start or moves while the bridge runs."""
+"""The site's page, or the whole site, moves before the bridge starts or while it runs."""
 
 from __future__ import annotations
 

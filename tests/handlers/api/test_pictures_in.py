@@ -228,7 +228,7 @@ async def test_requests_with_one_picture_at_the_same_time_upload_it_once(arena: 
     assert steps(arena) == {"upload-url": 1, "put": 1, "sign": 1}
 
 
-# Trouble on the way
+# Uploads that fail
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ async def test_a_caller_that_leaves_ends_the_upload(stream: bool, arena: Arena, 
     assert not calls(arena)[1:]
 
 
-# What a model takes
+# What a model accepts
 
 
 @streamed_and_not

@@ -231,7 +231,7 @@ async def test_an_answer_that_broke_before_its_first_word_is_asked_for_anew(
     assert (len(arena.chats), read_back(arena)) == (2, 0)
 
 
-# The login that it is read with
+# The login that is used to read it back
 
 
 @pytest.mark.parametrize("seconds_left", [40, 200], ids=["at its end", "near its end"])

@@ -132,7 +132,7 @@ async def test_the_sdk_tells_errors_apart(arena: Arena, bridge: RunningBridge) -
 
 
 async def test_what_streams_keep_for_their_ends_has_a_bound_in_all(arena: Arena, bridge: RunningBridge) -> None:
-    """The last event of a stream repeats its text, so a streamed response is held in memory like any other."""
+    """The last event of a stream repeats its text, so a streamed response is held in memory like a whole one."""
     held = bridge.app[CLIENT]._memory_budget
     held.limit = 1_000_000
 

@@ -1,4 +1,4 @@
-"""Two bridges with one Redis act as one in conversations, limits, keys and accounts; some of it survives an outage."""
+"""Two bridges with one Redis act as one (conversations, limits, keys and accounts), and keep working in an outage."""
 
 from __future__ import annotations
 

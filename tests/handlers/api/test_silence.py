@@ -36,7 +36,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 @pytest.fixture
 async def quiet(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
-    """The same without keep-alives before an answer: a failure has its true status, and an answer all headers."""
+    """The same without keep-alives before an answer: failures have their true status, and answers all their headers."""
     async with running_bridge(arena, tmp_path / "state", {"upstream": IMPATIENT["upstream"]}) as bridge:
         yield bridge
 
