@@ -1,4 +1,4 @@
-"""Connections that are really made: over TLS with a CA of one's own, and to whichever server the sentinels name."""
+"""Real connections: over TLS with a private CA, and to the server that the sentinels name."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bridge.shared.connection import ConnectionFailed
 from bridge.shared.errors import SharedStateDown
 from bridge.shared.link import Link, LinkSettings
 
-#: `redis.timeout`, which a busy machine must not use up.
+#: `redis.timeout` in seconds, long enough for a busy machine.
 TIMEOUT = 10.0
 LOGIN = quote(PASSWORD)
 
 
 async def works(link: Link) -> None:
-    """Commands are answered, and news heard."""
+    """Check that commands are answered and news received."""
     heard: list[str] = []
     link.on_news("keys", heard.append)
     await link.started()
@@ -38,7 +38,7 @@ async def works(link: Link) -> None:
 
 
 async def test_a_silent_connection_is_probed(tmp_path: Path) -> None:
-    """Nothing is sent on the one for news, so nothing else shows that a firewall has forgotten it."""
+    """Nothing is sent on the connection for news, so only a probe shows that a firewall has dropped it."""
     port = free_port()
     async with (
         listening(port, tmp_path, "--port", f"{port}", "--save", ""),
@@ -49,12 +49,12 @@ async def test_a_silent_connection_is_probed(tmp_path: Path) -> None:
 
 
 def seconds_to_probes(port: int) -> list[float]:
-    """When each idle connection to this port sends its next probe, in seconds from now: proc(5)."""
+    """Return the seconds until each idle connection to this port sends its next probe, see proc(5)."""
     found = []
     for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, _, remote, _, _, timer, *_ = row.split()
         kind, _, ticks = timer.partition(":")
-        if remote == f"0100007F:{port:04X}" and kind == "02":  # the timer is that of keep-alive
+        if remote == f"0100007F:{port:04X}" and kind == "02":  # a keep-alive timer
             found.append(int(ticks, 16) / os.sysconf("SC_CLK_TCK"))
     return found
 
@@ -110,7 +110,7 @@ async def watched() -> AsyncIterator[Watched]:
 
 
 def silent_port() -> socket.socket:
-    """A host that takes connections and says nothing."""
+    """Return the socket of a server that accepts connections but never answers."""
     return socket.create_server(("127.0.0.1", 0))
 
 
@@ -133,7 +133,7 @@ async def test_the_sentinels_name_the_master_and_the_next_one_when_it_is_gone(wa
 
 
 async def followed(watched: Watched, link: Link) -> None:
-    """Wait until the replica has what was written."""
+    """Wait until the replica has the key that was written."""
     replica = RedisAddress.parse(f"redis://:{LOGIN}@127.0.0.1:{watched.replica.port}/1")
     connection = await connect(replica, TIMEOUT)
     async with asyncio.timeout(60):

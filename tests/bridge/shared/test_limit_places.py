@@ -1,4 +1,4 @@
-"""What holds of limits wherever they are counted: in one process, or in several through Redis."""
+"""Rules of limits that hold wherever calls are counted: in one process, or in several through Redis."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bridge.shared.limits import RedisLimits
 
 
 class Caller:
-    """Takes slots of a key at one process or, with Redis, at several in turn."""
+    """Makes calls with a key at one process or, with Redis, at several in turn."""
 
     def __init__(self, processes: list[tuple[Limiter, RedisLimits | None]]) -> None:
         self._processes = processes
         self._turn = 0
 
     async def call(self, rpm: int = 9, concurrency: int = 9, *, during: int = 0, streams: int = 99) -> Admission:
-        """One call, and so many others while it runs. Raises LimitExceeded."""
+        """Make a call, and `during` others while it runs. Raises LimitExceeded."""
         limiter, shared = self._processes[self._turn % len(self._processes)]
         self._turn += 1
         with limiter.slot("key", rpm=rpm, concurrency=concurrency, streams=streams) as admission:

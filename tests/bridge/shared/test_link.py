@@ -19,7 +19,7 @@ from bridge.shared.link import Link, LinkSettings
 from bridge.shared.script import Script
 
 TIMEOUT = 1.0
-#: `redis.timeout` where nothing is frozen, in seconds: a busy machine may stall for some.
+#: `redis.timeout` in seconds where nothing is frozen: a busy machine may stall for a few.
 PATIENCE = 10.0
 
 
@@ -98,7 +98,7 @@ async def test_processes_know_of_each_other_until_they_end(server: RedisServer) 
 
 
 async def test_that_all_use_one_folder_is_known_once_others_have_had_time_to_report(server: RedisServer) -> None:
-    """A server that has just started, or that all have just reached again, knows of the first process alone."""
+    """A server that has just started, or that was just reached again, may know only the first of the processes."""
     async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settle_seconds=0.5)) as link:
 
         def is_known() -> bool:
@@ -153,7 +153,7 @@ async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(ser
         assert all(isinstance(each, SharedStateDown) for each in waiting)
         assert time.monotonic() - began < TIMEOUT + PATIENCE
         assert link.availability.phase is Phase.DEGRADED
-        at_once = link.send(("PING",)).exception()  # nobody waits for it again
+        at_once = link.send(("PING",)).exception()  # fails without another wait
         assert "cannot be used: it has not answered within" in f"{at_once}"
         server.thaw()
         await until(lambda: link.availability.phase is Phase.UP, within=20)
@@ -185,7 +185,7 @@ async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer
 
 
 async def test_a_server_that_has_just_started_is_settling(server: RedisServer) -> None:
-    """For a process that finds it so, and for one that has seen the run before it."""
+    """This holds for a process that starts then, and for one that knew the server's previous run."""
     settings = LinkSettings("one", "test:", PATIENCE, 20.0, settle_seconds=600.0)
     async with linked(server.address, settings) as link:
         await link.started()

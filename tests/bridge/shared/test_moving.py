@@ -48,14 +48,14 @@ async def test_there_and_back(tmp_path: Path) -> None:
         assert code == 0
         assert key.id in shown
         assert not (folder.path / "accounts.json").exists()
-        assert (await run("state", "import"))[0] == 1  # it is not empty any more
+        assert (await run("state", "import"))[0] == 1  # Redis is no longer empty
         await redis.server.call("HSET", "lmab:instances", "another", round(time.time() * 1000))
         code, shown = await run("state", "export", "--replace")
         assert code == 1
         assert "a daemon is using this Redis" in shown
         await redis.server.call("HDEL", "lmab:instances", "another")
         renewed = replace(account, session=cookies.decode(Arena().sign_in().cookie_value))
-        copies = StateFolder(folder.path / "shared")  # of a daemon that could not bring this cookie to Redis
+        copies = StateFolder(folder.path / "shared")  # left by a daemon that could not save this cookie to Redis
         await WaitingCookies(copies).keep({account.user_id: account}, [renewed])
         assert await run("state", "export", "--replace") == (0, "the state folder now has 1 keys and 1 accounts.\n")
         assert await redis.server.call("KEYS", "lmab:doc:*") == []

@@ -1,4 +1,4 @@
-"""Several processes with the same accounts: no refresh token is used twice, whichever calls, stops or loses Redis."""
+"""Several processes with the same accounts: none uses a refresh token twice, whichever calls, stops or loses Redis."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOUR = 3600.0
 
 @dataclass
 class Keeper:
-    """One process that keeps the accounts' logins; `turns_clock` is the monotonic clock of its turns."""
+    """A process that keeps the accounts' logins alive; `turns_clock` is the monotonic clock of its turns."""
 
     process: SharedProcess
     state: State
@@ -52,14 +52,14 @@ class Keeper:
         await self.state.flush()
 
     async def look(self) -> None:
-        """Make the calls that are due, and those that are due then."""
+        """Make the calls that are due, and those that become due by them."""
         for _ in range(2):
             self.renewals.start_due()
             await self.settled()
 
 
 class Keepers:
-    """Makes processes that use the arena's sessions."""
+    """Starts processes that use the arena's sessions."""
 
     def __init__(self, arena: Arena, redis: Redis, clock: Clock, stack: AsyncExitStack) -> None:
         self.arena = arena
@@ -68,7 +68,7 @@ class Keepers:
         self._stack = stack
 
     async def start(self, beside: Keeper | None = None) -> Keeper:
-        """One more process; `beside` another one it has the same state folder."""
+        """Start a process; with `beside`, it has the same state folder as that one."""
         process = await self.redis.process(copies=None if beside is None else beside.process.copies.path)
         state = State(process.documents, self.clock, unsaved_cookies=WaitingCookies(process.copies), shared=True)
         await state.load()
@@ -88,7 +88,7 @@ class Keepers:
 
     @property
     def asked(self) -> int:
-        """How often the site was asked who is logged in."""
+        """The number of times the site was asked who is logged in."""
         return sum(call.kind == "me" for call in self.arena.calls)
 
 
@@ -107,7 +107,7 @@ async def keepers(arena: Arena, redis: Redis) -> AsyncIterator[Keepers]:
 
 
 async def sign_in(keepers: Keepers, expires_in: float = HOUR, beside: Keeper | None = None) -> Session:
-    """An account that another process, perhaps `beside` one, writes to Redis."""
+    """Sign in, and let another process write the account to Redis; with `beside`, one of the same state folder."""
     session = keepers.arena.sign_in(expires_in=expires_in)
     process = await keepers.redis.process(copies=None if beside is None else beside.process.copies.path)
     state = State(process.documents, keepers.clock, shared=True)
@@ -132,7 +132,7 @@ async def test_one_of_those_that_are_due_at_once_renews(keepers: Keepers) -> Non
     await asyncio.gather(*[keeper.settled() for keeper in several])
     assert session.refreshes == 1
     await all_know(session, *several)
-    await asyncio.gather(*[keeper.look() for keeper in several])  # a new cookie is shown to the site once
+    await asyncio.gather(*[keeper.look() for keeper in several])  # a new cookie is checked once
     assert keepers.asked <= 2
     assert kept(session)
 
@@ -148,7 +148,7 @@ async def test_six_hours_of_tokens_of_an_hour(keepers: Keepers) -> None:
     assert kept(session)
     assert 5 <= session.refreshes <= 9
     await all_know(session, one, two)
-    assert keepers.asked <= 6 * 6 + 6  # what one has asked, the other need not
+    assert keepers.asked <= 6 * 6 + 6  # the processes share the outcome of each call
 
 
 async def test_a_refused_cookie_that_another_process_has_replaced_is_good(keepers: Keepers) -> None:
@@ -166,7 +166,7 @@ async def test_a_refused_cookie_that_another_process_has_replaced_is_good(keeper
 async def test_a_refused_cookie_is_not_shown_again_while_another_process_saves_the_new_one(
     keepers: Keepers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The site would take it for a stolen one, and the account would count as expired."""
+    """Otherwise the site would take the cookie for a stolen one, and the account would count as expired."""
     monkeypatch.setattr(renewal_turns, "SAVING_SECONDS", 3.0)
     session = await sign_in(keepers)
     one, two = await keepers.start(), await keepers.start()
@@ -179,7 +179,7 @@ async def test_a_refused_cookie_is_not_shown_again_while_another_process_saves_t
         await read()
         was_read.set()
 
-    two.state.refresh_accounts = noted  # type: ignore[method-assign]  # tells when it has read
+    two.state.refresh_accounts = noted  # type: ignore[method-assign]  # reports when it has read
     async with TaskOwner() as tasks:
         asking = tasks.spawn(two.renewals.is_alive(stale), name="ask")
         await was_read.wait()
@@ -209,7 +209,7 @@ async def test_a_lock_whose_holder_has_died_ends_by_itself(keepers: Keepers) -> 
 
 
 async def test_a_lock_that_redis_has_lost_is_taken_again(keepers: Keepers) -> None:
-    """Another process would use the refresh token a second time, and the site would end the login."""
+    """Otherwise another process would use the refresh token again, and the site would end the login."""
     session = await sign_in(keepers, expires_in=-10.0)
     one, two = await keepers.start(), await keepers.start()
     release = asyncio.Event()
@@ -247,7 +247,7 @@ async def test_a_process_that_finds_a_redis_just_started_waits_for_the_holders_o
 
 @pytest.mark.parametrize("at", ["waiting", "reading", "refused"])
 async def test_a_turn_that_comes_to_nothing_leaves_no_lock(at: str, keepers: Keepers) -> None:
-    """Otherwise the requests of all processes would wait for a renewal until the lock ends, for minutes."""
+    """Otherwise the requests of all processes would wait for a renewal until the lock expires, for minutes."""
     session = await sign_in(keepers, expires_in=-10.0)
     one = await keepers.start()
     lock = f"test:renewal:{session.user_id}"
@@ -268,7 +268,7 @@ async def test_a_turn_that_comes_to_nothing_leaves_no_lock(at: str, keepers: Kee
 
     async with TaskOwner() as tasks:
         taking = tasks.spawn(take(), name="take a turn")
-        await asyncio.sleep(0)  # the lock is asked for
+        await asyncio.sleep(0)  # the task requests the lock
         if at != "waiting":
             await reading.wait()
         if at != "refused":
@@ -299,7 +299,7 @@ async def test_a_process_that_was_stopped_with_the_lock_does_not_call(keepers: K
 
 @asynccontextmanager
 async def outage(keepers: Keepers, *those: Keeper) -> AsyncIterator[None]:
-    """No Redis for a while; at its end everything is as before."""
+    """Freeze Redis during the block, then wait until these processes have reconnected and saved."""
     await until(lambda: all(len(keeper.process.link.alive) > len(those) for keeper in those))
     keepers.redis.server.freeze()
     await until(lambda: not any(keeper.process.link.usable for keeper in those))
@@ -310,7 +310,7 @@ async def outage(keepers: Keepers, *those: Keeper) -> AsyncIterator[None]:
 
 
 async def pair(keepers: Keepers) -> tuple[Keeper, Keeper, Session]:
-    """Two processes of one folder, which know that there is no other, and a session whose token has just ended."""
+    """Start two processes of one folder that know of no other, and return a session whose token has expired."""
     one = await keepers.start()
     two = await keepers.start(beside=one)
     session = await sign_in(keepers, beside=one)
@@ -336,7 +336,7 @@ async def test_in_an_outage_processes_of_one_folder_renew_under_its_lock(keepers
 
 
 async def begin(keepers: Keepers, keeper: Keeper) -> asyncio.Event:
-    """Have this process ask the site, which answers once the event is set."""
+    """Let this process call the site, which answers once the returned event is set."""
     asked, release = keepers.asked, asyncio.Event()
     keepers.arena.faults.arm("no_headers", on="me", release=release)
     keeper.renewals.start_due()
@@ -345,7 +345,7 @@ async def begin(keepers: Keepers, keeper: Keeper) -> asyncio.Event:
 
 
 async def test_in_an_outage_that_begins_during_a_call_no_other_process_of_the_folder_calls(keepers: Keepers) -> None:
-    """It was waiting for the lock in Redis, which does not matter any more."""
+    """The other process was waiting for the lock in Redis, which no longer protects the call."""
     one, two, session = await pair(keepers)
     release = await begin(keepers, one)
     asked = keepers.asked
@@ -378,7 +378,7 @@ async def test_after_an_outage_no_process_calls_beside_one_that_began_without_re
 async def test_a_lock_in_the_folder_that_is_taken_after_a_cancellation_is_released(
     keepers: Keepers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise no process of this folder could renew the login until this one ends."""
+    """Otherwise no other process of the folder could renew the login until this one ends."""
     session = await sign_in(keepers, expires_in=-10.0)
     one = await keepers.start()
     folder, begun, go_on = one.process.copies, threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""Documents in Redis when it is frozen, gone, restarted empty or from an old snapshot, or holds what is not ours."""
+"""Documents in Redis when it is frozen, gone, restarted empty or from an old snapshot, or holds foreign data."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ async def test_without_redis_the_last_value_is_read_and_nothing_is_changed(redis
 
 
 async def test_a_change_that_changes_nothing_is_no_version(redis: Redis) -> None:
-    """Otherwise two processes that merge each other's versions would do so forever."""
+    """Otherwise two processes that merge each other's versions would write new ones forever."""
     process, other = await redis.process(), await redis.process()
     words, seen = process.documents.open(WORDS), other.documents.open(WORDS)
     heard = asyncio.Event()
     other.link.on_news("end", lambda _: heard.set())
 
     async def all_is_heard() -> None:
-        """Wait until the other process has heard all news."""
+        """Wait until the other process has received all news."""
         heard.clear()
         await process.link.call(process.link.publish_command("end"))
         await heard.wait()
@@ -91,7 +91,7 @@ async def test_a_frozen_redis_is_waited_for_no_longer_than_the_timeout(redis: Re
     assert await words.load() == ("a",)
     redis.server.thaw()
     await until(lambda: process.link.usable, within=10)
-    assert (await words.load()) in (("a",), ("b",))  # it may have read the command before it was thawed
+    assert (await words.load()) in (("a",), ("b",))  # Redis may run the command once it is thawed
     await words.save(("c",))
     assert await words.load() == ("c",)
 
@@ -217,7 +217,7 @@ async def test_a_copy_that_cannot_be_written_does_not_matter(redis: Redis, caplo
 
 
 async def state_of(process: SharedProcess, *, is_killed: bool = False) -> State:
-    """The state as the daemon has it; a process that `is_killed` in an outage writes nothing when Redis is back."""
+    """Load the state as the daemon does; with `is_killed`, the process writes nothing when Redis is back."""
     unsaved_cookies = WaitingCookies(process.copies)
     state = State(process.documents, lambda: NOW, unsaved_cookies=unsaved_cookies, shared=True)
     await state.load()
@@ -269,7 +269,7 @@ async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis:
     state.pool.credentials(account).rotate(new_account().session.value)
     await state.flush()
     state.pool.credentials(next(iter(state.pool))).rotate(renewed)
-    await state.flush()  # and now the process is killed
+    await state.flush()  # the process is killed here
     second = await redis.process(copies=process.copies.path, connect_timeout=0.1)
     again = await state_of(second)
     assert cookie_of(again) == renewed
@@ -291,7 +291,7 @@ async def test_a_waiting_cookie_of_a_login_that_was_replaced_is_dropped(redis: R
     state.pool.credentials(account).rotate(new_account().session.value)
     await state.flush()
     await redis.server.start()
-    await until(lambda: process.link.availability.phase is Phase.UP)  # Redis has been given the accounts again
+    await until(lambda: process.link.availability.phase is Phase.UP)  # Redis has the accounts again
     other = await state_of(await redis.process())
     await other.update_accounts(lambda _: (pasted,))
     again = await state_of(await redis.process(copies=process.copies.path))

@@ -1,4 +1,4 @@
-"""A wall or an outage that one process meets is known to the others at once, and so is its end."""
+"""A wall or an outage that one process meets is known to all processes at once, and so is its end."""
 
 from __future__ import annotations
 

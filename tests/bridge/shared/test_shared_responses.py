@@ -1,4 +1,4 @@
-"""Stored responses in Redis: within their bounds for all keys together, and none is lost with a connection."""
+"""Stored responses in Redis: the bounds hold for all keys together, and a lost connection loses no response."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_the_key_with_the_most_responses_loses_its_oldest(responses: int, 
 
 
 async def test_what_has_expired_counts_no_more(redis: Redis) -> None:
-    """Otherwise the sum of their bytes would grow for as long as Redis runs, until nothing fits."""
+    """Otherwise the sum of the bytes would grow for as long as Redis runs, until no response fits."""
     for number in range(5):
         await keep(redis, f"old-{number}", "one", ms=1)
     await keep(redis, "new", "other")
@@ -62,7 +62,7 @@ async def test_a_response_that_is_stored_as_the_connection_breaks_is_stored_afte
     process, other = await redis.process(), await redis.process()
     stored, known = StoredResponses(), StoredResponses()
     responses, others = RedisResponses(process.link, stored), RedisResponses(other.link, known)
-    redis.server.freeze()  # or it could store and confirm the response before it is killed
+    redis.server.freeze()  # otherwise it could store and confirm the response before it is killed
     stored.put("id", Stored("me", None, b"[]", b'{"output":[]}'))
     await redis.lose(process, other)
     await others.fetch("me", ["id"])

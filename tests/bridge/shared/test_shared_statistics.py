@@ -28,7 +28,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
 
 @dataclass
 class Counting:
-    """One process that counts, and what all of them have counted, in `whole`."""
+    """A process that counts requests; `whole` has the counts of all processes."""
 
     process: SharedProcess
     shared: SharedStats
@@ -36,7 +36,7 @@ class Counting:
     whole: Stats
 
     def count(self, requests: int = 5) -> None:
-        """Count requests of all kinds, here and in the whole."""
+        """Count requests of all kinds, in this process and in `whole`."""
         for _ in range(requests):
             self.clock.now += random.choice([0, 1, 70, 200])
             outcome = Outcome(
@@ -63,7 +63,7 @@ class Counting:
 def comparable(stats: Stats) -> dict[str, str]:
     found = leaves(stats.to_json())
     del found["since"]
-    return {path: " ".join(sorted(row.split(" "))) for path, row in found.items()}  # words in any order
+    return {path: " ".join(sorted(row.split(" "))) for path, row in found.items()}  # words in canonical order
 
 
 async def several(redis: Redis, number: int) -> list[Counting]:
@@ -79,11 +79,11 @@ async def several(redis: Redis, number: int) -> list[Counting]:
 
 
 async def begun(redis: Redis, number: int = 2) -> list[Counting]:
-    """Processes that have counted and flushed already."""
+    """Return processes that have already counted and flushed."""
     found = await several(redis, number)
     for counting in found:
         counting.count()
-    for _ in range(MAX_WAITS + 1):  # each waits for another one that knows a history, in vain
+    for _ in range(MAX_WAITS + 1):  # at first each waits in vain for one that has a history
         for counting in found:
             await counting.shared.flush()
     return found
@@ -155,7 +155,7 @@ async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis) -> N
 
 
 async def test_a_process_without_a_history_that_is_back_first_begins_none(redis: Redis) -> None:
-    """Another one, which is back a moment later, knows the history of all."""
+    """Another process, which is back a moment later, has the history of all."""
     one, two = await begun(redis)
     await one.shared._copy_all()
     two.process.link.settings = two.process.link.settings._replace(settle_seconds=600.0)

@@ -1,4 +1,4 @@
-"""The throttle of passwords holds for all processes together, by the rules of one, and for each without Redis."""
+"""The password throttle: all processes together follow the rules of one; without Redis, each counts by itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def throttle_of(process: SharedProcess) -> RedisThrottle:
 
 
 async def wait(throttle: RedisThrottle, address: str) -> float:
-    """How long an attempt is told to wait; 0 where it was counted."""
+    """Make an attempt; return the seconds that it must wait, or 0 if it was counted."""
     try:
         await throttle.attempt(address)
     except TooManyAttempts as error:

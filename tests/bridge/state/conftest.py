@@ -26,5 +26,5 @@ def words(folder: StateFolder) -> Document[Words]:
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here files do wait for the disk, during which a kill is most likely to hit a write."""
+    """Restore the real fsync: a kill is most likely to hit a write while it waits for the disk."""
     monkeypatch.setattr(os, "fsync", posix.fsync)

@@ -1,4 +1,4 @@
-"""Documents that several tasks and processes write, and callers who leave in the middle of a save."""
+"""Documents that several tasks and processes write, and callers that are cancelled in the middle of a save."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UPDATES = 50
 
 
 def fork(work: Callable[..., object], *arguments: object) -> int:
-    """A process of its own that does `work`; its id."""
+    """Run `work` in a forked process and return its id."""
     if pid := os.fork():
         return pid
     try:
@@ -61,7 +61,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_document(folder: StateFold
     reading, writing = os.pipe()
 
     async def write_on(kill: int) -> None:
-        words = words_document(StateFolder(folder.path))  # the parent's has threads that a forked process lacks
+        words = words_document(StateFolder(folder.path))  # the parent's relies on threads that a forked process lacks
         for size in range(20_000, 80_000):
             await words.save((str(kill), "x" * size))
             if size == 20_000:
@@ -71,14 +71,14 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_document(folder: StateFold
     for kill in range(KILLS):
         writer = fork(lambda kill: asyncio.run(write_on(kill)), kill)
         os.read(reading, 1)  # it has written once
-        time.sleep(chance.uniform(0.0, 0.03))  # the moment of the kill is the point: nothing to await
+        time.sleep(chance.uniform(0.0, 0.03))  # the kill must come at a random moment
         os.kill(writer, signal.SIGKILL)
         assert os.waitpid(writer, 0)[1] == signal.SIGKILL
         written_by, text = asyncio.run(words_document(folder).load())
         assert int(written_by) == kill
         assert 20_000 <= len(text) < 80_000
         strays += len(list(folder.path.glob(".*.tmp")))
-    assert strays  # else no kill ever hit a write
+    assert strays  # at least one kill has hit a write
     os.close(reading)
     os.close(writing)
     (folder.path / ".words.json.tmp").touch()
@@ -106,7 +106,7 @@ async def test_a_lock_that_never_comes_free_is_an_error(
 
 
 class Stalled:
-    """A change that reports that it has begun and goes on when it is told."""
+    """A change that reports its beginning in `begun` and then waits for `go_on`."""
 
     def __init__(self, outcome: Words) -> None:
         self.begun = threading.Event()
@@ -189,7 +189,7 @@ def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
     with folder.hold():
         pass
     asking = os.open(folder.path / ".daemon.lock", os.O_RDONLY)
-    fcntl.flock(asking, fcntl.LOCK_SH)  # as `holder` has it for a moment
+    fcntl.flock(asking, fcntl.LOCK_SH)  # as `holder` takes it for a moment
     threading.Timer(0.01, os.close, [asking]).start()
     with folder.hold():
         assert folder.is_held()

@@ -1,4 +1,4 @@
-"""Documents that cannot be read: damage, what is no file, and a disk that refuses."""
+"""Documents that cannot be read or saved: damage, paths that are not files, and disk errors."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ no_files = pytest.mark.parametrize(("place", "said"), NO_FILES.values(), ids=NO_
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What a change of a path would change; its time of access, which looking at it may change, is left out."""
+    """Return what a change to the file would alter; the access time is left out, since reading may alter it."""
     stat = path.lstat()
     return stat.st_ino, stat.st_mode, stat.st_size, stat.st_mtime_ns
 

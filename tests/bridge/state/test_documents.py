@@ -40,7 +40,7 @@ async def test_an_update_that_raises_writes_nothing(words: Document[Words]) -> N
     with pytest.raises(KeyError):
         await words.update(refuse)
     assert await words.load() == ("a",)
-    await words.save(("b",))  # and no lock is left behind
+    await words.save(("b",))  # no lock is left behind
 
 
 async def test_only_the_writing_of_others_is_a_change(folder: StateFolder, words: Document[Words]) -> None:

@@ -1,4 +1,4 @@
-"""What upstream says of accounts is written, also beside what commands change at the same time."""
+"""What upstream says about accounts is saved, even if commands change accounts at the same time."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_an_account_that_a_command_removed_stays_removed(
     await command(folder, lambda _: ())
     await state.flush()
     assert await on_disk(folder) == in_memory(state) == {}
-    learn(state, account)  # a call that was under way brings news of it
+    learn(state, account)  # a call that is still running reports on the account
     await state.flush()
     assert await on_disk(folder) == in_memory(state) == {}
     assert expected(account) != account
@@ -113,7 +113,7 @@ async def test_news_during_a_save_are_written_by_the_next(folder: StateFolder) -
     state = await loaded(folder)
     state.pool.cool_down(account, "chat", 30)
     async with asyncio.TaskGroup() as tasks:
-        with folder.locked("accounts"):  # the save waits for its turn
+        with folder.locked("accounts"):  # the save waits for the lock
             save = tasks.create_task(state.flush())
             await asyncio.wait([save], timeout=0.02)
             state.pool.credentials(account).rotate(RENEWED.session.value)
@@ -167,7 +167,7 @@ async def test_a_rotation_during_a_merge_outlives_a_command_s_other_change(folde
             merge = tasks.create_task(state.flush())
             await asyncio.wait([merge], timeout=0.02)
             path = folder.path / "accounts.json"
-            path.write_text(path.read_text().replace('"ada"', '"ada lovelace"'))  # a label by a command
+            path.write_text(path.read_text().replace('"ada"', '"ada lovelace"'))  # a command's new label
             state.pool.credentials(account).rotate(RENEWED.session.value)
     await state.flush()
     expected = replace(account, label="ada lovelace", session=RENEWED.session, cooldowns={"chat": NOW + 30})

@@ -1,4 +1,4 @@
-"""A state file or its folder that is gone for a while is waited for, and is not an empty one."""
+"""A state file or folder that is missing for a while is waited for, and does not count as empty."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bridge.state.state import State, keys_document
 
 
 class Held(NamedTuple):
-    """A state that runs over keys, accounts and a password, whose folder is held as a daemon's is."""
+    """A running state with keys, accounts and a password, whose folder is held as a daemon holds it."""
 
     state: State
     folder: StateFolder
@@ -30,7 +30,7 @@ class Held(NamedTuple):
     changes: asyncio.Event
 
     def is_whole(self) -> bool:
-        """Whether all that it has read is there."""
+        """Whether the state still has everything that it has read."""
         return (
             self.state.keys.find(self.secret) is not None
             and "ada" in in_memory(self.state)
@@ -44,7 +44,7 @@ FILES = pytest.mark.parametrize("name", ["keys", "accounts", "admin"])
 
 @pytest.fixture
 async def held(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Held]:
-    """It looks at its files without delay."""
+    """A running state that checks its files without delay."""
     monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.001)
     monkeypatch.setattr("bridge.state.documents.GAP_SECONDS", 0.0)
     monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 1_000_000)
@@ -108,7 +108,7 @@ async def test_a_file_that_is_half_written_changes_nothing(
 
 
 def counted(looks: list[int], folder: StateFolder) -> Callable[..., Awaitable[bool]]:
-    """The folder's `changes`, which counts how often it is asked."""
+    """Return the folder's `changes`, wrapped so that its calls are counted."""
     real = folder.changes
 
     async def look(documents: Sequence[StoredDocument[Any]]) -> bool:
@@ -125,7 +125,7 @@ async def test_a_folder_that_is_gone_is_waited_for_however_long(
     aside = held.folder.path.with_name("aside")
     held.folder.path.rename(aside)
     await until(lambda: caplog.text.count("with its whole folder") == 3)
-    held.folder.path.mkdir()  # the folder beneath a mount that was lost
+    held.folder.path.mkdir()  # the mount point that a lost mount leaves
     looks = [0]
     monkeypatch.setattr(held.folder, "changes", counted(looks, held.folder))
     await until(lambda: looks[0] > 10)
@@ -155,7 +155,7 @@ async def test_a_file_that_stays_gone_is_believed_after_several_looks(
 
 
 async def test_nothing_is_written_over_a_file_that_is_gone(held: Held) -> None:
-    """An added key would be the only one, and an owner's change the only setting."""
+    """Otherwise an added key would be the only key, and a changed setting the only setting."""
     for name, update in (
         ("keys", held.state.update_keys),
         ("accounts", held.state.update_accounts),

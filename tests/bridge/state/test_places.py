@@ -1,4 +1,4 @@
-"""What holds of documents and of the state wherever they are kept: in files, or in Redis."""
+"""Rules of documents and of the state that hold both in files and in Redis."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_changes_are_noticed(place: Place) -> None:
     await one.save(("a",))
     await one.load()
     await two.load()
-    while await source.changes((one,)):  # it may hear of its own change
+    while await source.changes((one,)):  # it may notice its own change
         await one.load()
     await two.save(("b",))
     async with asyncio.timeout(5):
@@ -125,7 +125,7 @@ async def test_changes_are_noticed(place: Place) -> None:
 
 @asynccontextmanager
 async def watching(place: Place) -> AsyncIterator[State]:
-    """The state of one process, as in the daemon."""
+    """The state of one process, watched and saved as in the daemon."""
     state = State(await place.source(), lambda: NOW, shared=place.kind == "redis")
     await state.load()
     async with TaskOwner() as tasks:
@@ -155,7 +155,7 @@ async def test_what_the_site_says_of_an_account_reaches_every_process(place: Pla
         await until(lambda: len(two.pool), within=10)
         renewed = new_account("ada").session.value
         one.pool.credentials(account).rotate(renewed)
-        if place.kind == "files":  # only one daemon uses a folder: a command's new cookie ends a cooldown
+        if place.kind == "files":  # a folder has one daemon, so this cookie counts as a command's and ends a cooldown
             await until(lambda: _is(two, renewed, {}), within=10)
         two.pool.cool_down(account, "chat", 60.0)
         await until(lambda: all(_is(state, renewed, cooldowns={"chat": NOW + 60.0}) for state in (one, two)), within=4)

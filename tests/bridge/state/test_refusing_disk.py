@@ -1,4 +1,4 @@
-"""A disk that refuses to save: nothing learned is lost, and what is lost at the end is named without a secret."""
+"""Failed saves: nothing learned is lost, and what is lost at shutdown is reported without a secret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bridge.tasks import TaskOwner
 
 @contextmanager
 def full(_: StateFolder) -> Iterator[None]:
-    """No room for another file."""
+    """The disk has no room for another file."""
 
     def refuse(_: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -36,7 +36,7 @@ def full(_: StateFolder) -> Iterator[None]:
 
 @contextmanager
 def read_only(_: StateFolder) -> Iterator[None]:
-    """Nothing can be put in another's place."""
+    """No file can be replaced by another."""
 
     def refuse(*_: object) -> NoReturn:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -48,7 +48,7 @@ def read_only(_: StateFolder) -> Iterator[None]:
 
 @contextmanager
 def unwritable(folder: StateFolder) -> Iterator[None]:
-    """Nothing can be written beside the file; root, whom no mode keeps from it, meets a folder there."""
+    """No temporary file can be written: a folder is in its place, since file modes do not stop root."""
     (folder.path / ".accounts.json.tmp").mkdir()
     yield
     (folder.path / ".accounts.json.tmp").rmdir()
@@ -56,7 +56,7 @@ def unwritable(folder: StateFolder) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: StateFolder) -> Iterator[None]:
-    """A command was stopped while it wrote."""
+    """The file is locked, as by a command that was stopped while it wrote."""
     with pytest.MonkeyPatch.context() as patch, folder.locked("accounts"):
         patch.setattr("bridge.state.folder.LOCK_TIMEOUT", 0.01)
         yield
@@ -64,7 +64,7 @@ def locked(folder: StateFolder) -> Iterator[None]:
 
 @contextmanager
 def damaged(folder: StateFolder) -> Iterator[None]:
-    """The file itself is not whole."""
+    """The file is truncated."""
     path = folder.path / "accounts.json"
     good = path.read_bytes()
     path.write_bytes(good[:-20])
@@ -74,7 +74,7 @@ def damaged(folder: StateFolder) -> Iterator[None]:
 
 @contextmanager
 def moved_away(folder: StateFolder) -> Iterator[None]:
-    """The folder is gone, as with a mount that is lost."""
+    """The folder is gone, as when a mount is lost."""
     aside = folder.path.with_name("aside")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bridge.state.documents.GAP_SECONDS", 0.0)

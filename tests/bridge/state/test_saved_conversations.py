@@ -1,4 +1,4 @@
-"""`conversations.json`: conversations outlive a clean stop, and no other."""
+"""`conversations.json`: conversations survive a clean stop, but no other end."""
 
 from __future__ import annotations
 

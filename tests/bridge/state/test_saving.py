@@ -1,4 +1,4 @@
-"""What the disk refuses is tried again until it takes it, and once more at the end; what is lost then is said."""
+"""Failed writes are repeated until they succeed, and once more at the end; what is lost then is logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bridge.tasks import TaskOwner
 
 
 class Disk:
-    """Refuses to be written as often as it is told, in words of its own each time if it is told those."""
+    """A disk on which one write fails for each of the given messages."""
 
     def __init__(self, *refusals: str) -> None:
         self.refusals = list(refusals)
@@ -37,7 +37,7 @@ FULL = os.strerror(errno.ENOSPC)
 
 
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let no pause last; return those that were made."""
+    """Skip all pauses and return their lengths."""
     made: list[float] = []
     sleep = asyncio.sleep
 

@@ -1,4 +1,4 @@
-"""The state in memory and its files: what commands and editors change is noticed, and a race loses nothing."""
+"""The state in memory and its files: changes by commands and editors are noticed, and races lose nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_the_watch_goes_on_after_any_error(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the files without delay."""
+    """Check the files without delay."""
     monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.001)
 
 

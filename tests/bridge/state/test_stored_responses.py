@@ -1,4 +1,4 @@
-"""`responses.json`: written at a clean stop, read at the next start, and never in the way."""
+"""`responses.json`: written at a clean stop, read at the next start, and moved aside if it cannot be read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> StateFolder:
 
 
 async def run(folder: StateFolder, *put: tuple[str, Stored], remove: str = "") -> dict[str, Stored]:
-    """One run of the bridge: what it finds, what it then stores and removes."""
+    """Run the store of responses once: return those it finds, then add and remove these."""
     responses = StoredResponses()
     async with kept_responses(folder, responses):
         found = dict(responses)
@@ -46,7 +46,7 @@ async def test_a_clean_stop_leaves_them_to_the_next_start_in_their_order(folder:
 
 
 async def test_nothing_is_on_disk_while_the_bridge_runs(folder: StateFolder) -> None:
-    """So a kill loses them, and brings back none that was deleted."""
+    """So a kill loses the responses, but brings back none that was deleted."""
     await run(folder, ("resp_1", FIRST))
     responses = StoredResponses()
     async with kept_responses(folder, responses):
