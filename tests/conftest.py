@@ -1,8 +1,8 @@
 """Fixtures for an arena and a bridge; how many examples Hypothesis tries; and whether a test may skip.
 
 `make test` runs forty examples a property, `make test-slow` three thousand. With LMARENA_BRIDGE_NO_SKIP in the
-environment, as in CI, a skip is a failure: there every program that a test needs is expected. Only data that is no part
-of the repository may be missing everywhere.
+environment, as in CI, a skip is a failure, since every program that a test needs must be installed there. Only data
+outside the repository may be missing anywhere.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ settings.register_profile("default", max_examples=40, deadline=None, derandomize
 settings.register_profile("slow", settings.get_profile("default"), max_examples=3_000)
 settings.load_profile("default")
 
-gc.disable()  # while tests are collected, next to nothing becomes garbage
+gc.disable()  # collecting the tests produces almost no garbage
 
-#: A bridge with its arena is some ten thousand objects, most of which end together, in cycles.
+#: A bridge and its arena have some ten thousand objects, most of which become garbage together, in cycles.
 _COLLECT_AFTER = 10_000
 
-#: What aiohttp remembers of the handlers of every app, and so each app, with all that belongs to its bridge.
+#: aiohttp's caches of the handlers of every app, which keep each app and its whole bridge in memory.
 _AIOHTTP_CACHES = [each for each in vars(web_app).values() if hasattr(each, "cache_clear")]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -45,7 +45,7 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Count every property among the slow tests when the slow profile is asked for, before `-m slow` chooses."""
+    """Mark every property test as slow if the slow profile is selected, before `-m slow` selects the tests."""
     if config.getoption("--hypothesis-profile") == "slow":
         for item in items:
             if is_hypothesis_test(getattr(item, "obj", None)):
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Leave modules and tests out of all garbage collections: a full one would take a second with them."""
+    """Exclude modules and tests from garbage collection: a full collection would take a second with them."""
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 10, 3)
     gc.enable()
@@ -62,7 +62,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    """Let no test change how later ones log, or stay in memory: a fixture for each of thousands would take seconds."""
+    """Restore logging and clear caches after each test; for thousands of tests, a fixture would take seconds."""
     with restored_logging():
         try:
             return (yield)
@@ -73,7 +73,7 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let no test skip where none may; let what it has logged pass from xdist's worker to the one who prints it."""
+    """Fail a test that skips where none may, and make its captured output encodable for xdist."""
     report = _unskipped((yield))
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
@@ -81,7 +81,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Let no file of tests skip where none may."""
+    """Fail a test file that skips where none may."""
     return _unskipped((yield))
 
 
@@ -95,20 +95,20 @@ def _unskipped(report: Report) -> Report:
 
 @pytest.fixture(autouse=True, scope="session")
 def no_power_failure() -> Iterator[None]:
-    """Let no file wait for the disk in this process: nothing cuts the power. Daemons of their own do wait."""
+    """Skip the wait for the disk in this process, since the power does not fail. Daemons as subprocesses do wait."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", _checked)
         yield
 
 
 def _checked(descriptor: int) -> None:
-    """Refuse what fsync(2) refuses: a descriptor that is not open."""
+    """Fail as fsync(2) does if the descriptor is not open."""
     os.fstat(descriptor)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def compiled_templates() -> Iterator[None]:
-    """Let each bridge of this process use the templates that the first one has compiled."""
+    """Share the templates that the first bridge compiles with all bridges of this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(aiohttp_jinja2, "setup", partial(aiohttp_jinja2.setup, bytecode_cache=CompiledTemplates()))
         yield
@@ -116,7 +116,7 @@ def compiled_templates() -> Iterator[None]:
 
 @pytest.fixture
 async def arena() -> AsyncIterator[Arena]:
-    """LMArena, played on a port of its own."""
+    """A simulated LMArena on a port of its own."""
     async with Arena() as arena:
         yield arena
 
@@ -130,14 +130,14 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 @pytest.fixture
 async def tasks() -> AsyncIterator[TaskOwner]:
-    """Runs a test's background tasks, and cancels at its end those that still run."""
+    """Runs a test's background tasks, and cancels those that still run at its end."""
     async with TaskOwner() as tasks:
         yield tasks
 
 
 @pytest.fixture
 def request_log(caplog: pytest.LogCaptureFixture) -> Iterator[RequestLog]:
-    """The log lines of the bridge's requests, as they come."""
+    """Collects the log lines of the bridge's requests."""
     log = RequestLog()
     logger = logging.getLogger("bridge.requests")
     with caplog.at_level(logging.INFO, logger.name):

@@ -1,4 +1,4 @@
-"""The manual page of every command, made from what `--help` says: `man_pages.py FOLDER`, which `make man` calls."""
+"""Write the manual page of every command from its `--help`: `man_pages.py FOLDER`, which `make man` calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from handlers.commands.main import main
 
 
 def pages(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:
-    """The name and the text of the page of a command, and of each of those below it."""
+    """Yield the name and the text of the manual page of a command and of each of its subcommands."""
     context = click.Context(command, info_name=name, parent=parent, terminal_width=100)
     title = context.command_path.replace(" ", "-")
     page = generate_man_page(context, version=bridge.__version__)

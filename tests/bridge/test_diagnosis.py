@@ -1,4 +1,4 @@
-"""The vocabulary of diagnosis: the table in docs/words.md and the advice of every part of the bridge are one."""
+"""The vocabulary of diagnosis: the table in docs/words.md agrees with the advice that the bridge gives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong is said by its part and the word of diagnosis; the log hears of it once, and once of its end."""
+"""Each trouble is reported with its part and reason; the log reports its beginning and its end once each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACCOUNT = Account("ada", SESSION)
 OTHER = Account("grace", cookies.decode(Arena().sign_in("grace@example.org").cookie_value))
 #: Half an hour before the token's end, rounded to the second.
 NOW = SESSION.expires_at - 1800.0
-#: A session of 2025: a week long, and nothing can renew it.
+#: An account with a session of 2025, which lasts a week and cannot be renewed.
 ENDING = Account("old", cookies.decode(Arena().sign_in(expires_in=7 * 86_400, renewable=False).cookie_value))
 END = ENDING.session.expires_at
 
@@ -38,7 +38,7 @@ def utc(moment: float, form: str) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A daemon, whether it serves, and what is said of it: part, reason, and words of the message."""
+    """A daemon, whether it serves, and its troubles: the part, the reason, and words of the message."""
 
     name: str
     serving: bool

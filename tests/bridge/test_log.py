@@ -1,4 +1,4 @@
-"""Logging: every line readable and attributable, no line with a secret, whatever way the secret came in."""
+"""Logging: every line is readable and attributable, and none contains a secret, however the secret got in."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def entries(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 class TestSecrets:
-    """CANARY stands in each of these secrets; it must never come out, and what is around it must."""
+    """Each of these secrets contains CANARY, which must never be logged, while the text around it must."""
 
     SECRETS = (
         pytest.param("sk-lmab-CANARY0123456789abcdefABCDEF012345", id="our key"),
@@ -189,7 +189,7 @@ class TestText:
 class TestJournal:
     @pytest.fixture
     def journal(self, tmp_path: Path) -> Iterator[TextIO]:
-        """A stream that is connected to a journal, as `environ` says."""
+        """A stream that counts as connected to the journal if the variables of `environ` are set."""
         with (tmp_path / "journal").open("w+") as stream:
             yield stream
 

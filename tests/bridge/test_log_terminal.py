@@ -1,4 +1,4 @@
-"""The log on a terminal: a line for each request that a person can read, and advice once a minute."""
+"""The log on a terminal: one readable line for each request, and advice once a minute."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRET = "sk-lmab-" + "a" * 32
 
 @pytest.fixture
 def terminal() -> Iterator[tuple[int, TextIO]]:
-    """A terminal of 100 columns: what can be read of it, and the stream that writes to it."""
+    """A terminal of 100 columns: the descriptor that reads its output, and the stream that writes to it."""
     reader, writer = os.openpty()
     termios.tcsetwinsize(writer, (24, 100))
     with os.fdopen(writer, "w") as stream:

@@ -1,4 +1,4 @@
-"""The log's thread: it keeps the order, never makes anybody wait, and says what it lost."""
+"""The log's thread: it keeps the order, never makes its callers wait, and reports what it lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bridge import log
 from bridge.log_writer import MAX_WAITING_BYTES, Writer
 
 LINE = b"x" * 999 + b"\n"
-#: More than a pipe holds, of all processes together.
+#: The lines of each process; those of all processes together are more than a pipe holds.
 SHARED_LINES = 2000
 
 
@@ -33,7 +33,7 @@ def numbered(number: int) -> bytes:
 
 
 class Reader:
-    """The other end of a pipe, a socket or a terminal; nothing is read until asked for."""
+    """The other end of a pipe, a socket or a terminal, which reads only when asked."""
 
     def __init__(self, kind: str) -> None:
         if kind == "pipe":
@@ -86,7 +86,7 @@ def test_lines_keep_their_order(reader: Reader) -> None:
 
 
 def test_processes_that_share_a_pipe_do_not_cut_each_others_lines() -> None:
-    """Each line is one process's from beginning to end, though all write as fast as they can."""
+    """Each line comes from one process only, although all write as fast as they can."""
     reader = Reader("pipe")
     writers = [Writer(reader.writing, shared=True) for _ in range(3)]
     for number in range(SHARED_LINES):
@@ -103,10 +103,10 @@ def test_processes_that_share_a_pipe_do_not_cut_each_others_lines() -> None:
 
 def test_logging_does_not_wait_for_a_missing_reader(reader: Reader) -> None:
     writer = Writer(reader.writing)
-    fill(writer, 10_000)  # ten times of what may wait: written on this thread, the test would end here
+    fill(writer, 10_000)  # ten times what may wait: writing on this thread would hang the test
     kept = 10_000 - writer.lost
     assert MAX_WAITING_BYTES // len(numbered(0)) <= kept < 10_000
-    writer.flush(lost)  # returns, too
+    writer.flush(lost)  # this returns, too
     reader.read_until(numbered(kept - 1)[:8])
     writer.flush(lost)
     writer.write(lambda: b"again\n", lost)
@@ -182,7 +182,7 @@ def test_what_is_missing_is_said_in_the_log_s_own_form(form: Literal["text", "js
     seen = b""
     while b"line 0 " not in seen or len(seen) < MAX_WAITING_BYTES:
         seen += os.read(reader.end, 1 << 16)
-    log.configure("info", form, stream, threaded=True, environ=environ)  # as a reload does: no line is lost by it
+    log.configure("info", form, stream, threaded=True, environ=environ)  # as on a reload, which loses no line
     logger.info("the last")
     while b"the last" not in seen:
         seen += os.read(reader.end, 1 << 16)
@@ -219,7 +219,7 @@ def test_python_s_own_warnings_are_logged() -> None:
 
 
 def test_the_pipe_is_smaller_than_what_may_wait() -> None:
-    """Else the tests above would show nothing."""
+    """Otherwise the tests above would prove nothing."""
     reader = Reader("pipe")
     assert fcntl.fcntl(reader.writing, fcntl.F_GETPIPE_SZ) < MAX_WAITING_BYTES
     reader.close()

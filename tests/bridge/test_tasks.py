@@ -1,4 +1,4 @@
-"""Tasks: named, owned, ended with their owner; no failure is lost, none is told twice."""
+"""Tasks: named, owned, ended with their owner; no failure is lost, and none is logged twice."""
 
 from __future__ import annotations
 

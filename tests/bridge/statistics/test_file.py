@@ -1,4 +1,4 @@
-"""`stats.json`: what was counted outlives a stop, and a kill but for the last seconds; it stays within its bound."""
+"""`stats.json`: counts survive a stop, and a kill except for the last seconds; the file's size is bounded."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def document(folder: StateFolder) -> Path:
 
 
 async def started(folder: StateFolder, clock: Clock) -> StatsFile:
-    """The file as a new run of the daemon opens it."""
+    """Open the file as a new run of the daemon does."""
     file = StatsFile(folder, clock)
     await file.load()
     return file
@@ -75,7 +75,7 @@ async def test_keep_writes_by_itself_and_may_be_ended_at_any_moment(folder: Stat
             file.stats.record(ANSWERED)
             counted += 1
             while (await file.read()).totals.requests < counted:
-                pass  # the writer's turn comes with each read, which is a hop into a thread
+                pass  # each read runs in a thread, which gives the writer a turn
             file.stats.record(ANSWERED)
             counted += 1
     await file.flush()
@@ -139,7 +139,7 @@ async def test_a_file_that_cannot_be_read_is_an_error_of_the_state(folder: State
 
 # --- a day, with restarts and a kill ---
 
-#: Simulated seconds from flush to flush: more than FLUSH_SECONDS, since the disk is the real one.
+#: Simulated seconds between two flushes: more than FLUSH_SECONDS, since each one writes to the real disk.
 INTERVAL = 300
 
 
@@ -221,9 +221,9 @@ async def _count_for_ever(folder: StateFolder, reports: int) -> None:
 
 
 def two_years(clock: Clock, name: str, names: int, amount: int) -> Stats:
-    """Traffic in every period that is kept and in every slot of its histograms, each name of every table used daily.
+    """Return statistics with traffic in every stored period and in every histogram slot; each name is used every day.
 
-    `amount` is a number of chunks, and of tokens of each kind, in one request.
+    `amount` is the number of chunks, and of tokens of each kind, in one request.
     """
     stats = Stats(clock)
     slots = [

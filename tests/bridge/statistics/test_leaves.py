@@ -1,4 +1,4 @@
-"""The statistics as leaves: what they are put together from again, and what two states of them differ by."""
+"""The statistics as leaves: rebuilding the statistics from them, and the differences between two states."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge.statistics.leaves import Change, changes, leaves, tree
 from bridge.statistics.stats import Stats
 from upstream.protocol.errors import Reason
 
-#: How much later the next thing happens, in seconds.
+#: The seconds until the next event.
 LATER = st.sampled_from([0, 1, 61, 3700, 90_000])
 OUTCOMES = st.builds(
     Outcome,

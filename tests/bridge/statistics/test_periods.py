@@ -1,4 +1,4 @@
-"""Periods: as many as are wanted and no more, each exact, whatever the clock does."""
+"""Periods: bounded in number, exact while the clock goes on, and never counting anything twice."""
 
 from __future__ import annotations
 

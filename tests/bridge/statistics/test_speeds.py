@@ -17,12 +17,12 @@ from upstream.protocol.errors import Reason
 
 
 def answer(**fields: Any) -> Outcome:
-    """One with its first token after 2.5 s and 300 tokens in the 3 s after it."""
+    """Return an answer with its first token after 2.5 s and 300 tokens in the 3 s after it."""
     return Outcome(200, Reason.OK, 5.5, model="m", ttft=2.5, chunks=40, completion_tokens=300)._replace(**fields)
 
 
 def measured(*outcomes: Outcome) -> tuple[int, float | None]:
-    """How many first tokens were seen, and the rate."""
+    """Return the number of measured first tokens, and the rate."""
     stats = Stats(Clock())
     for outcome in outcomes:
         stats.record(outcome)
@@ -62,7 +62,7 @@ def test_days_are_added_and_old_ones_forgotten() -> None:
     for _ in range(TABLE_DAYS + 3):
         stats.record(answer())
         clock.now += DAY
-    assert stats.speeds().models["m"].ttft.total == TABLE_DAYS - 1  # and today, without any
+    assert stats.speeds().models["m"].ttft.total == TABLE_DAYS - 1  # today is one of the days, and has none
     clock.now += TABLE_DAYS * DAY
     assert stats.speeds().models == {}
 
@@ -82,7 +82,7 @@ def test_two_processes_add_up() -> None:
     before = leaves(one.to_json())
     one.record(answer(ttft=0.05))
     rows = [change.row for change in changes(leaves(one.to_json()), before) if change.path.startswith("speeds\x1f")]
-    assert rows == ["50000 1 0 0 0 0 0 | 300 5450000"]  # only what is new, which Redis adds number by number
+    assert rows == ["50000 1 0 0 0 0 0 | 300 5450000"]  # only the increments, which Redis adds up
     again = Stats.from_json(json.loads(json.dumps(tree(leaves(one.to_json())))), clock)
     assert again.speeds() == one.speeds()
     assert other.speeds().models == {}

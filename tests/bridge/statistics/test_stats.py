@@ -19,7 +19,7 @@ from upstream.protocol.errors import Reason
 
 
 def again(stats: Stats, clock: Callable[[], float]) -> Stats:
-    """What a restart makes of the statistics."""
+    """Return the statistics as they are after a restart."""
     return Stats.from_json(orjson.loads(orjson.dumps(stats.to_json())), clock)
 
 
@@ -28,7 +28,7 @@ def ok(**fields: Any) -> Outcome:
 
 
 def top_models(stats: Stats, days: int) -> list[tuple[str, UsageCounts]]:
-    """The models of the last days, the most asked first."""
+    """Return the models of the last days, the most used first."""
     return most_used(stats.tables(Span("hour", "day", days)).models)
 
 
@@ -334,7 +334,7 @@ def test_an_account_s_answers_are_counted_for_a_day() -> None:
     clock.now += DAY
     stats.record_attempt("ada", Reason.OK)
     assert list(stats.accounts["ada"].hours) == [int(clock.now)]
-    clock.now -= 2 * DAY  # set back
+    clock.now -= 2 * DAY  # the clock is set back
     stats.record_attempt("ada", Reason.OK)
     assert list(stats.accounts["ada"].hours) == [int(clock.now)]
     older: Any = orjson.loads(orjson.dumps(stats.to_json()))
