@@ -74,7 +74,7 @@ def test_a_refusal_tells_whole_seconds_that_are_enough(throttle: Throttle, clock
 @pytest.mark.parametrize("addresses", [1, 1000], ids=["one address", "an address each"])
 def test_attempts_side_by_side_see_each_other(throttle: Throttle, addresses: int) -> None:
     let_in = 0
-    for number in range(1000):  # none of them has been answered yet
+    for number in range(1000):  # no attempt has been answered yet
         try:
             throttle.attempt(f"10.0.{number % addresses // 256}.{number % addresses % 256}")
         except TooManyAttempts:

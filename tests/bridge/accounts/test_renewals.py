@@ -131,7 +131,7 @@ async def test_two_hundred_that_are_due_at_once_are_asked_about_a_few_at_a_time(
         await until(lambda: len(bridge.reads) == CONCURRENT_CALLS <= 8)
         for _ in range(3):
             bridge.renewals.start_due()
-            await bridge.client.page(timeout=5)  # a call that came later has been answered
+            await bridge.client.page(timeout=5)  # a later call has been answered
         assert len(bridge.reads) == CONCURRENT_CALLS
         release.set()
         await bridge.settled()

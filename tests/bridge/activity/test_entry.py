@@ -92,7 +92,7 @@ def test_another_form_is_refused(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"7", b"null", b'"at"', b'{"at": 1}', b"\xff\n"])
 def test_a_line_that_is_no_record_is_refused(line: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 — orjson's own, or ours
+    with pytest.raises(ValueError):  # noqa: PT011 — raised by orjson or by the bridge
         Entry.from_line(line)
 
 

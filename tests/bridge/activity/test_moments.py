@@ -41,4 +41,4 @@ def test_anything_else_is_refused_in_words(text: str) -> None:
     try:
         assert isinstance(read_moment(text, NOW), float)
     except ValueError as error:
-        assert "is not a time" in str(error)  # noqa: PT017 — it may also be one
+        assert "is not a time" in str(error)  # noqa: PT017 — the text may also be a time

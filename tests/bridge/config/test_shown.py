@@ -83,7 +83,7 @@ def test_values_stand_as_in_the_file_and_secrets_do_not(path: Path) -> None:
     assert texts["upstream.origins"] == '["https://arena.ai", "https://lmarena.ai"]'
     assert texts["models.aliases"] == '{"gpt-4o*" = "gpt-5", "any" = ["a", "b"]}'
     assert (texts["upstream.cf_clearance"], texts["upstream.proxy"]) == (SET, NOT_SET)
-    assert texts["upstream.user_agent"] == SET  # a secret, in a wrong place
+    assert texts["upstream.user_agent"] == SET  # holds a secret that was put in the wrong place
     reports = [str([each.to_json(), each.to_report()]) for each in shown_settings(load(path, {}))]
     assert "canary" not in "".join([*texts.values(), *reports])
 

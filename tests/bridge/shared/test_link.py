@@ -1,4 +1,4 @@
-"""The link to a real Redis: batches, news, and what happens when the server freezes, dies or refuses."""
+"""The link to a real Redis: batches, news, and a server that freezes, dies or refuses commands."""
 
 from __future__ import annotations
 

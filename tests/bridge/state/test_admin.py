@@ -1,4 +1,4 @@
-"""`admin.json` keeps the password's hash and a clearance, shows neither, and is never thrown away."""
+"""`admin.json` keeps the password's hash and a clearance, shows neither, and is never discarded."""
 
 from __future__ import annotations
 

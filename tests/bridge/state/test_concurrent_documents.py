@@ -70,7 +70,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_document(folder: StateFold
     strays = 0
     for kill in range(KILLS):
         writer = fork(lambda kill: asyncio.run(write_on(kill)), kill)
-        os.read(reading, 1)  # it has written once
+        os.read(reading, 1)  # it has saved once
         time.sleep(chance.uniform(0.0, 0.03))  # the kill must come at a random moment
         os.kill(writer, signal.SIGKILL)
         assert os.waitpid(writer, 0)[1] == signal.SIGKILL
@@ -126,7 +126,7 @@ async def test_a_save_once_begun_completes_and_keeps_its_turn(words: Document[Wo
         await asyncio.to_thread(change.begun.wait)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await caller  # at once, while the thread still runs
+            await caller  # ends at once, while the thread still runs
         later = tasks.create_task(words.update(append("second")))
         await asyncio.wait([later], timeout=0.02)
         assert not later.done()
@@ -145,7 +145,7 @@ async def test_a_failure_after_its_caller_was_cancelled_is_logged(
     words.path.mkdir()
     change.go_on.set()
     with pytest.raises(StateError):
-        await words.load()  # its turn comes after the failure
+        await words.load()  # it runs after the failed save
     assert ("bridge.state.documents", logging.ERROR) in [record[:2] for record in caplog.record_tuples]
     assert "its caller was cancelled" in caplog.text
 

@@ -203,7 +203,7 @@ async def test_a_day_of_traffic_adds_up_over_restarts_and_a_kill(folder: StateFo
 def test_a_kill_loses_nothing_that_was_flushed(folder: StateFolder) -> None:
     flushed = last_report_of_killed(partial(_count_for_ever, folder))
     stats = asyncio.run(started(folder, Clock())).stats
-    # At most one flush was done but not yet reported.
+    # At most one flush has completed without being reported.
     assert stats.totals.requests in (flushed, flushed + 7)
     assert stats.totals.requests == stats.statuses.total() == stats.models["m"].requests
 
