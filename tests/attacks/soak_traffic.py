@@ -146,7 +146,7 @@ class Responses(Conversation):
         return {"model": self.models.writes, "input": self.prompt, **before}
 
     def read(self, answer: Json) -> str:
-        """Add the message; return its text, or the arguments of its tool call."""
+        """Keep the response; return its text, or the arguments of its function call."""
         if answer["status"] != "completed":
             raise Failed(f"status {answer['status']}")
         self.last = answer

@@ -1,4 +1,4 @@
-"""Where commands run in tests, and the state folder and the HTTP client of tests with a daemon."""
+"""Fixtures: an isolated environment for commands, and a daemon's home and an HTTP client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upstream.arena import Arena
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder and a home outside the checkout."""
+    """Run the test with a working folder and a HOME outside the checkout, and without settings in the environment."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("LMARENA_BRIDGE_")]:
         monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""`accounts`: every form of a paste, what is said of each account, and what is stored."""
+"""`accounts`: every form of paste, the output about each account, and the stored accounts."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_a_paste_into_a_terminal_may_have_empty_lines() -> None:
 
 
 def typed(words: list[str], prompt: bytes, text: bytes) -> tuple[int, str]:
-    """Run a command on a terminal and type `text` once it shows `prompt`; return its exit code and what was shown."""
+    """Run a command on a terminal and type `text` once it shows `prompt`; return its exit code and its output."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)

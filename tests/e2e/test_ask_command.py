@@ -1,4 +1,4 @@
-"""`chat` with a question and without a terminal: answers, refusals, hostile servers, no bridge."""
+"""`chat` with a question, without a terminal: answers, refusals, hostile servers, no running bridge."""
 
 from __future__ import annotations
 

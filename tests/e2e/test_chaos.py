@@ -1,10 +1,10 @@
-"""Whatever is killed or frozen of four processes and Redis: no evaluation gets a turn that does not fit its history.
+"""Kills and freezes Redis and four worker processes at random: no evaluation gets a turn that does not fit its history.
 
-The arena is the witness. No request fails for Redis's sake alone, none for a frozen process, and of a killed process
-only those that it had; no refresh token is used twice, and afterwards all is as before.
+The arena checks the turns. No request fails because of Redis alone or of a frozen process, and a killed process fails
+only the requests that it was serving; no refresh token is used twice, and afterwards everything works as before.
 
-CHAOS_SECONDS=600 lets it go on for ten minutes, CHAOS_SEED=… makes the same choices again, and
---log-cli-level=INFO tells what was done.
+CHAOS_SECONDS=600 runs it for ten minutes, CHAOS_SEED=… repeats the same random choices, and --log-cli-level=INFO
+logs the injected faults.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from bridge.shared.link import DEAD_SECONDS
 from upstream.arena import Arena
 
 CALLERS = 12
-#: No caller makes more requests at once than two.
+#: Each caller makes at most two requests at once.
 AT_ONCE = 2 * CALLERS
-#: A failure may be noticed so long after the kill that caused it, in seconds.
+#: How long after a kill a request may still begin that fails because of it, in seconds.
 NOTICED_SECONDS = 5.0
 RENEWED = "eve@example.org"
 
 _logger = logging.getLogger(__name__)
 
 
-#: How long Redis alone is killed and frozen, and then processes too, in seconds.
+#: How long faults are injected into Redis alone, and then also into processes, in seconds.
 ALONE = 6.0
 TOGETHER = float(os.environ.get("CHAOS_SECONDS", "15"))
 
@@ -47,7 +47,7 @@ async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> Non
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
     chance = random.Random(seed)
     site = Site(arena, chance)
-    # The last one is renewed again and again. Whoever cannot learn its new cookie, since Redis is lost, has the others.
+    # The last one is renewed often. Processes that cannot get its new cookie while Redis is lost still have the others.
     sessions = [*map(arena.sign_in, ("ada@example.org", "bob@example.org")), arena.sign_in(RENEWED, expires_in=75)]
     arena.token_seconds = 100
     async with machines(arena, tmp_path, *sessions) as both:
@@ -55,8 +55,8 @@ async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> Non
         await both.add_key(narrow_key)
         added = time.monotonic()
         callers = Callers(both, site, (both.key, narrow), chance)
-        assert await goes_on(callers, both.key)  # any turn may land on any process
-        await asyncio.sleep(added + 2 - time.monotonic())  # all know the key within two seconds
+        assert await goes_on(callers, both.key)  # each turn may reach another process
+        await asyncio.sleep(added + 2 - time.monotonic())  # all processes have the key within two seconds
         assert await goes_on(callers, narrow)
         monkey = Monkey(both, chance, sessions)
         async with asyncio.TaskGroup() as tasks:
@@ -64,14 +64,14 @@ async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> Non
                 tasks.create_task(callers.converse())
             await monkey.play(ALONE)
             story = f"seed {seed}; {dict(monkey.done)}; {dict(callers.places)}; slowest {callers.slowest:.1f} s"
-            assert not callers.failures, (story, callers.failures)  # none for Redis's sake alone
+            assert not callers.failures, (story, callers.failures)  # no request fails because of Redis alone
             monkey.processes = True
             await monkey.play(TOGETHER)
             callers.over.set()
         story = f"seed {seed}; {dict(monkey.done)}; {dict(callers.places)}; slowest {callers.slowest:.1f} s"
         assert not site.all_wrong(), (story, site.all_wrong())
         ended = [line for each in both.daemons for line in each.log if "ended unexpectedly" in line]
-        assert len(ended) <= monkey.done["worker killed"], (story, ended)  # no other worker ends
+        assert len(ended) <= monkey.done["worker killed"], (story, ended)  # only killed workers have ended
         unexplained = [
             failure
             for failure in callers.failures
@@ -89,14 +89,14 @@ async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> Non
 
 
 async def all_is_as_before(callers: Callers, key: str) -> None:
-    """Conversations go on again, on any process, and no slot of a key is lost with those that were killed."""
+    """Check that conversations continue on any process, and that killed processes have not leaked slots of a key."""
     began = time.monotonic()
     while not await goes_on(callers, key) or not await all_at_once(callers, key):
         assert time.monotonic() - began < 4 * DEAD_SECONDS, (callers.places, callers.failures[-AT_ONCE:])
 
 
 async def all_at_once(callers: Callers, key: str) -> bool:
-    """Whether all slots of the key are free: those of a killed process are a while after its end."""
+    """Whether all slots of the key are free; those of a killed process become free some time after its end."""
     asked = [callers.ask([user(callers.site.text())], key) for _ in range(AT_ONCE)]
     return all(await asyncio.gather(*asked))
 

@@ -1,4 +1,4 @@
-"""`chat` on a terminal: what is typed, pasted and pressed, and what the screen shows of it."""
+"""`chat` on a terminal: typed and pasted input, keys, and the contents of the screen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def chat(bridge: RunningBridge, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def prompts(arena: Arena) -> list[str]:
-    """The last message of every chat that the site was sent."""
+    """All user messages in the site's evaluations."""
     return [
         message.content
         for evaluation in arena.evaluations.values()
@@ -64,7 +64,7 @@ async def test_markdown_is_shown_with_a_line_about_it(chat: Terminal, arena: Are
         assert raw not in chat.text
     wrapped = [line for line in chat.text.splitlines() if "herons" in line]
     assert len(wrapped) == 3
-    assert all(line.endswith("herons") for line in wrapped)  # no word is cut
+    assert all(line.endswith("herons") for line in wrapped)  # lines are wrapped between words
     chat.type(CTRL_D)
     assert await chat.ends() == 0
 
@@ -86,11 +86,11 @@ async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, bridge: R
     await chat.sees("stopped")
     await chat.sees("you>", 2)
     joinable = bridge.app[JOINABLE]
-    assert not list(joinable)  # nobody is expected to come back for it
+    assert not list(joinable)  # a stopped answer is not kept for a retry to join
     await asyncio.wait_for(arena.chats[-1].closed.wait(), 30)
     arena.script = lambda _: [Line("a0", "another beginning"), Until(asyncio.Event())]
     chat.type("/retry" + ENTER)
-    await chat.sees("another beginning")  # and not the one that was stopped
+    await chat.sees("another beginning")  # not the stopped answer
     chat.type(CTRL_C)
     await chat.sees("stopped", 2)
     await chat.sees("you>", 3)
@@ -100,7 +100,7 @@ async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, bridge: R
     arena.script = None
     chat.type("/echo" + ENTER)
     await chat.sees("tokens · new")
-    assert "another beginning" in chat.text.partition("/echo")[2]  # what was stopped is part of the chat
+    assert "another beginning" in chat.text.partition("/echo")[2]  # a stopped answer is part of the chat
     assert "half a line" not in prompts(arena)[-1]
     await chat.sees("you>", 4)
     chat.type(CTRL_C)
@@ -115,7 +115,7 @@ async def test_commands(chat: Terminal, arena: Arena, tmp_path: Path) -> None:
     assert "/save FILE.md" in chat.text
     name = "claude-opus-5-1-20260114-thinking-32k"
     chat.type(f"/model {name[:-3]}")
-    await chat.sees(name)  # in the menu
+    await chat.sees(name)  # in the completion menu
     chat.type(TAB)
     await chat.sees(f"you> /model {name}")
     chat.type(ENTER)
@@ -182,14 +182,14 @@ async def test_an_error_is_told_and_the_message_given_back(chat: Terminal, arena
 
 
 async def test_a_hostile_server_steers_no_terminal() -> None:
-    """Its model's name, a thought, a delta and an error."""
+    """Control characters in a model's name, a thought, a delta and an error have no effect on the terminal."""
     delta = {"reasoning_content": STEERING, "content": f"{STEERING} &#27;[31mred &#x202e; [a](https://x/{STEERING})"}
     events = event(choices=[{"delta": delta}]) + event(error={"message": STEERING})
     async with hostile(200, events) as origin, terminal(["chat", "--url", origin], {"OPENAI_API_KEY": "k"}) as chat:
         await chat.sees("you>")
         chat.type("hi" + ENTER)
         await chat.sees("you>", 2)
-        ours = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\x08", "", chat.written)  # rich's and prompt_toolkit's own
+        ours = re.sub(r"\x1b\[[\d;?]*[A-Za-z]|\x08", "", chat.written)  # without those of rich and prompt_toolkit
         assert ours.count("turned") >= 4
         assert not steers(ours)
         for theirs in ("\x1b[31mred", "\x1b]"):

@@ -1,4 +1,4 @@
-"""`check`: what keeps an account from chatting is said with what to do, and no check costs a login."""
+"""`check`: it reports why an account cannot chat and what to do about it, and never invalidates a login."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def stored() -> list[dict[str, Any]]:
-    """The accounts as they stand on disk."""
+    """The accounts on disk."""
     accounts: list[dict[str, Any]] = json.loads(Path("state/accounts.json").read_bytes())["accounts"]
     return accounts
 
 
 def signed_in_ago(arena: Arena, seconds: float) -> Session:
-    """A login whose token was issued so long ago, for an hour."""
+    """Sign in with a token that was issued `seconds` ago and lives for an hour."""
     arena.clock = lambda: time.time() - seconds
     session = arena.sign_in("ada@example.org")
     arena.clock = time.time
@@ -51,7 +51,7 @@ async def test_a_login_that_the_site_refuses_is_named_with_what_to_do(arena: Are
     )
     assert line(result, "models").startswith("✓")
     assert stored()[0]["expired"] is True
-    session.alive = True  # the site has thought better of it
+    session.alive = True  # the site accepts the login again
     result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
     assert line(result, "account ada").startswith("✓")
     assert stored()[0]["expired"] is False
@@ -226,7 +226,7 @@ async def redis() -> AsyncIterator[RedisServer]:
 
 
 def environ(arena: Arena, redis: RedisServer) -> dict[str, str]:
-    """The settings of a bridge that shares its state, and waits for Redis only briefly."""
+    """The settings of a bridge that keeps its state in Redis."""
     return {
         "LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin,
         "LMARENA_BRIDGE_SERVER__PORT": "0",
@@ -236,7 +236,7 @@ def environ(arena: Arena, redis: RedisServer) -> dict[str, str]:
 
 
 async def test_without_redis_no_call_renews_a_login(arena: Arena, redis: RedisServer) -> None:
-    """A daemon on another machine may do so at the same time, and the new cookie could not be brought to Redis."""
+    """A daemon on another machine may renew it at the same time, and the new cookie could not be saved in Redis."""
     env, session = environ(arena, redis), signed_in_ago(arena, 3700)
     await arun("accounts", "add", "--label", "ada", stdin=session.cookie_value, **env)
     await redis.kill()
@@ -249,7 +249,7 @@ async def test_without_redis_no_call_renews_a_login(arena: Arena, redis: RedisSe
 async def test_a_cookie_that_a_daemon_could_not_bring_to_redis_is_the_one_that_is_shown(
     arena: Arena, redis: RedisServer
 ) -> None:
-    """The site would take the one that it has replaced for a stolen one."""
+    """The site would treat the use of the replaced cookie as theft."""
     env, replaced, session = environ(arena, redis), signed_in_ago(arena, 3700), arena.sign_in("ada@example.org")
     await arun("accounts", "add", "--label", "ada", stdin=replaced.cookie_value, **env)
     before, now = (Account("ada", cookies.decode(each.cookie_value)) for each in (replaced, session))

@@ -1,4 +1,4 @@
-"""`check`: all is well, nothing is set up, a state or a configuration that cannot be used; what a pipe gets."""
+"""`check`: a working setup, no setup, an unusable state or configuration, and the output to a pipe."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_all_is_well(arena: Arena) -> None:
     assert [f"{each['part']}: {each['text']}" for each in told["lines"]] == [
         line[2:] for line in result.stdout.splitlines()[:-1]
     ]
-    assert shown_logins(arena) == ["me", "me"]  # all else is read as a visitor
+    assert shown_logins(arena) == ["me", "me"]  # everything else is fetched without a login
 
 
 async def test_nothing_has_been_set_up_yet(arena: Arena, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_a_pipe_gets_plain_whole_lines(arena: Arena, tmp_path: Path) -> No
         "COLUMNS": "40",
         "LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin,
         "LMARENA_BRIDGE_SERVER__STATE_DIR": str(folder),
-        "PYTHONIOENCODING": "latin-1",  # which has no such marks
+        "PYTHONIOENCODING": "latin-1",  # it cannot encode the marks
     }
     checked = await asyncio.to_thread(subprocess.run, [*COMMAND, "check"], capture_output=True, env=env, timeout=60)
     assert checked.returncode == 1

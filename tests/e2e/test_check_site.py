@@ -1,4 +1,4 @@
-"""`check`: a site that cannot be used, or whose models or pages have moved, is named."""
+"""`check`: it reports a site that cannot be used, or whose models or pages have moved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from upstream.arena import Arena
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
-# Each takes the arena out of order, or says with what environment the bridge runs.
+# Each breaks the arena, or returns environment variables for the bridge, or both.
 Trouble = Callable[[Arena], dict[str, str] | None]
 
 
@@ -27,7 +27,7 @@ def challenge(arena: Arena) -> None:
 
 
 def fault(name: str, **parameters: Any) -> Trouble:
-    """Neither the page nor the catalog can be read."""
+    """Arm a fault for the page and the catalog, so that neither can be read."""
 
     def arm(arena: Arena) -> None:
         for kind in ("page", "catalog"):

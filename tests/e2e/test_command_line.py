@@ -1,4 +1,4 @@
-"""The command line itself, as a person or a script meets it: help, options, exit codes, JSON, completion."""
+"""The general behaviour of the command line: help, options, exit codes, JSON, completion."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WORDS = [
 def test_every_command_answers_help_and_takes_a_configuration(words: list[str]) -> None:
     result = run(*words, "--help")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert ("--config FILE" in result.stdout) is (words != ["replay"])  # a recording has all that its replay needs
+    assert ("--config FILE" in result.stdout) is (words != ["replay"])  # a replay needs only the recording
 
 
 def test_help_lists_every_command_in_its_own_words() -> None:

@@ -1,4 +1,4 @@
-"""`demo` as a person meets it: a process that prints what to paste, and leaves nothing behind."""
+"""`demo` as a user sees it: a process that prints lines to paste, and leaves no files behind."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Demo:
     lines: list[str]
 
     def after(self, label: str) -> str:
-        """What stands behind `label`."""
+        """The text after `label` on its line."""
         return next(line.removeprefix(label).strip() for line in self.lines if line.startswith(label))
 
 
 @asynccontextmanager
 async def running(folder: Path, *options: str) -> AsyncIterator[Demo]:
-    """A demo whose working folder and temporary files are in `folder`."""
+    """Run a demo whose working folder and temporary files are in `folder`."""
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(folder), "COLUMNS": "40"}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bridge", "demo", *options, cwd=folder, env=env, stdout=PIPE, stderr=PIPE
@@ -57,7 +57,7 @@ async def running(folder: Path, *options: str) -> AsyncIterator[Demo]:
 
 
 async def paste(line: str) -> str:
-    """Run a printed line in a shell, as a person would; return its output."""
+    """Run a printed line in a shell, as a user would; return its output."""
     process = await asyncio.create_subprocess_shell(line, stdout=PIPE, stderr=PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0
@@ -65,18 +65,18 @@ async def paste(line: str) -> str:
 
 
 def told(stream: str) -> list[dict[str, object]]:
-    """The events of a stream but `[DONE]`."""
+    """The events of a stream, except `[DONE]`."""
     data = [line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data: ")]
     return [json.loads(text) for text in data if text != "[DONE]"]
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Whatever stands in `folder`."""
+    """Everything in `folder`."""
     return list(folder.iterdir())
 
 
 async def test_the_printed_password_opens_the_dashboard(tmp_path: Path) -> None:
-    cookies = aiohttp.CookieJar(unsafe=True)  # of an address
+    cookies = aiohttp.CookieJar(unsafe=True)  # accepts cookies of an IP address
     async with running(tmp_path, "--port", "0") as demo, aiohttp.ClientSession(cookie_jar=cookies) as browser:
         address, password = demo.after("dashboard"), demo.after("password")
         async with browser.post(f"{address}/login", data={"password": password}, allow_redirects=False) as answer:

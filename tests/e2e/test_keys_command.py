@@ -1,4 +1,4 @@
-"""`keys`: what stands on stdout and what on stderr, and that a secret which cannot be shown is not kept."""
+"""`keys`: the output to stdout and to stderr; a key whose secret cannot be shown is not stored."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_key_is_shown_though_nobody_reads_the_notes() -> None:
 @pytest.mark.parametrize("words", [["accounts", "add"], ["password"], ["chat", "--model", "any"]], ids=" ".join)
 @pytest.mark.parametrize("source", ["/dev/zero", "/dev/urandom", "closed"])
 def test_standard_input_is_never_read_without_a_bound(words: list[str], source: str) -> None:
-    """2 GiB of memory would not be enough for what a device gives, and 600 MB are for what may be read."""
+    """A limit of 600 MB of memory suffices, while an unlimited read from a device would exceed any limit."""
 
     def confine() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (600_000_000, 600_000_000))

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: state files are whole, no key and no account is lost, and no conversation goes on wrongly."""
+"""kill -9 at random moments: state files stay intact, no key or account is lost, no conversation continues wrongly."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from bridge.state.responses import SavedResponse, responses_document
 from bridge.state.state import accounts_document, keys_document, models_document
 from upstream.arena import Arena, Session
 
-#: Daemons that are killed side by side, one for each of two cores.
+#: The number of state folders with concurrent daemons, one for each of two cores.
 HOMES = 2
 CHAT = "chat/completions"
 NOT_FOUND = "previous_response_not_found"
-#: What a clean stop has left.
+#: A stored response as a clean stop would have saved it.
 SAVED = SavedResponse("resp_1", Stored("key-1", None, b'[{"role":"user"}]', b'{"id":"resp_1","output":[]}'))
-#: A daemon is killed so many seconds after its start, at most.
+#: The longest time between the start of the load and the kill, in seconds.
 LATEST_SECONDS = 0.25
 
 
 @dataclass
 class Victim:
-    """One state folder whose daemons are killed, and what may not be lost of it."""
+    """A state folder whose daemons are killed one after another, and the data that must not be lost."""
 
     home: Home
     other: Session
     chance: random.Random
     keys: set[str] = field(default_factory=set)
     messages: list[dict[str, str]] = field(default_factory=lambda: [{"role": "user", "content": "/say the beginning"}])
-    response: str | None = None  # the last that a daemon stored
+    response: str | None = None  # the id of the last response that a daemon stored
 
     async def is_killed(self) -> None:
-        """Live through one daemon's life."""
+        """Start a daemon, put it under load, kill it, and check that nothing is lost."""
         home = self.home
-        stray = home.folder.path / ".keys.json.tmp"  # as a killed writer leaves it
+        stray = home.folder.path / ".keys.json.tmp"  # a temporary file, as a killed writer leaves it
         stray.touch()
-        if self.chance.random() < 0.5:  # as a clean stop would have left it: this daemon takes it over, then is killed
+        if self.chance.random() < 0.5:  # this daemon loads a response as after a clean stop, and is then killed
             await responses_document(home.folder).save((SAVED,))
         async with home.serve() as daemon, aiohttp.ClientSession() as http:
             assert not stray.exists()
@@ -58,13 +58,13 @@ class Victim:
                 for _ in range(3):
                     tasks.create_task(self.chats(http, daemon))
                 tasks.create_task(self.adds_keys(daemon))
-                await asyncio.sleep(self.chance.uniform(0, LATEST_SECONDS))  # the moment is the point: nothing to await
+                await asyncio.sleep(self.chance.uniform(0, LATEST_SECONDS))  # the kill must come at a random moment
                 daemon.signal(signal.SIGKILL)
                 assert await daemon.ends() == -signal.SIGKILL
         await self.has_lost_nothing()
 
     async def continues_anew(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
-        """Ask on in the conversation that the last daemon knew: nobody may know it now."""
+        """Continue the conversation of the previous daemon: the new one must begin a new evaluation."""
         async with await self.post(http, daemon, {"messages": self.messages}) as response:
             assert response.status == 200, "\n".join(daemon.log)
             assert response.headers["x-bridge-conversation"].startswith("new;")
@@ -76,7 +76,7 @@ class Victim:
         self.messages = [self.messages[-1], {"role": "assistant", "content": answer}, asked_on]
 
     async def has_no_response(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
-        """Continue what the last daemon stored, which nobody knows now, and store another response."""
+        """Check that the response stored by the previous daemon is unknown, and store another one."""
         if self.response is not None:
             more = {"input": "/say on", "previous_response_id": self.response}
             async with await self.post(http, daemon, more, path="responses") as response:
@@ -85,7 +85,7 @@ class Victim:
             self.response = (await response.json())["id"]
 
     async def chats(self, http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
-        """Load, which makes the daemon write: each answer brings a new cookie."""
+        """Send chats until the daemon is killed; each answer has a new cookie, which the daemon saves."""
         with suppress(aiohttp.ClientError):
             for number in count():
                 self.home.arena.rotate(self.home.session)
@@ -94,7 +94,7 @@ class Victim:
                     await response.read()
 
     async def adds_keys(self, daemon: DaemonProcess) -> None:
-        """Write at the same time, as commands do."""
+        """Add keys to the state folder at the same time, like commands."""
         while daemon.process.returncode is None:
             _, key = api_key(name=f"key {len(self.keys)}")
             await self.home.add_key(key)
@@ -108,7 +108,7 @@ class Victim:
         return await http.post(f"{daemon.origin}/v1/{path}", json={"model": model, **asked}, headers=self.home.headers)
 
     async def has_lost_nothing(self) -> None:
-        """Read every file, as the next daemon will; renew the cookie, which may have died with the last one."""
+        """Check every file; then replace the cookie, since the newest one may have been lost with the daemon."""
         self.home.session.rotation = None
         folder = self.home.folder
         kept = {key.name for key in await keys_document(folder).load()}
@@ -123,7 +123,7 @@ class Victim:
 
 
 async def kill(arena: Arena, path: Path, kills: int) -> None:
-    """Kill so many daemons, on each of the state folders in turn."""
+    """Kill this many daemons in total; the state folders are used concurrently."""
 
     async def one_after_the_other(number: int) -> None:
         folder = path / str(number)
@@ -146,6 +146,6 @@ async def test_four_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)  # it takes about a minute on two cores of its own
+@pytest.mark.timeout(300)  # it takes about a minute on two idle cores
 async def test_a_hundred_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
     await kill(arena, tmp_path, 100)

@@ -1,4 +1,4 @@
-"""Two machines behind one nginx or HAProxy, as the examples in systemd/ set them up."""
+"""Two machines behind nginx or HAProxy, with the example configurations in systemd/."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ async def test_both_serve_and_one_that_is_gone_is_not_missed(make: Balancer, tmp
                 await ask()
             assert served == {"one": 3 * REQUESTS / 2, "two": REQUESTS / 2}
             async with http.get("/metrics") as response:
-                assert response.status == 404  # each machine has its own
+                assert response.status == 404  # each machine has its own metrics
 
 
 @pytest.mark.parametrize("make", [nginx_of_machines, haproxy], ids=["nginx", "haproxy"])
 async def test_after_workers_of_both_have_died_the_next_request_is_served(make: Balancer, tmp_path: Path) -> None:
-    """The others serve, and a worker is started again at once: only what the dead ones had not answered is lost."""
+    """Only the pending requests of dead workers fail: the other workers serve, and dead ones are restarted at once."""
 
     async def serve(request: web.BaseRequest) -> web.Response:
         if await request.read() == b"die" and request.transport is not None:
@@ -70,6 +70,6 @@ async def test_after_workers_of_both_have_died_the_next_request_is_served(make: 
                     return response.status
 
             for _ in range(2 * REQUESTS):
-                with suppress(ServerDisconnectedError):  # HAProxy tells only so if it had reused the connection
+                with suppress(ServerDisconnectedError):  # HAProxy just disconnects if it had reused the connection
                     assert await status(b"die") == 502
             assert {await status(b"{}") for _ in range(REQUESTS)} == {200}

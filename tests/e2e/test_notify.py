@@ -1,4 +1,4 @@
-"""What a service manager hears of the daemon: a test that listens where systemd would, sd_notify(3)."""
+"""The daemon's notifications to the service manager, sd_notify(3), received by the tests instead of systemd."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from streams import Play, begin
 from bridge.tasks import TaskOwner
 from handlers.daemon.notify import Notifier, feed_watchdog
 
-#: As systemd sets it for WatchdogSec=0.4.
+#: The environment that systemd sets for WatchdogSec=0.4.
 WATCHED = {"WATCHDOG_USEC": "400000"}
 HELD_SECONDS = 2.0
 
-#: Serves as `python -m bridge` does, but SIGUSR2 holds its loop for a while, as a mistake in our code would.
+#: Serves like `python -m bridge`, but SIGUSR2 blocks its event loop for a while, as a bug might.
 _HELD = f"""
 import signal, time
 from handlers.commands.main import main
@@ -91,7 +91,7 @@ async def test_the_end_is_said_when_it_begins(home: Home, manager: Manager, http
             daemon.signal(signal.SIGTERM)
             await manager.hears("STOPPING=1")
             await manager.hears("STATUS=draining; ")
-            await manager.hears("WATCHDOG=1")  # the loop turns until the end
+            await manager.hears("WATCHDOG=1")  # the event loop keeps running until the end
             assert daemon.process.returncode is None
             daemon.signal(signal.SIGTERM)
         assert await daemon.ends() == 0
@@ -175,7 +175,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, caplog: py
         deaf.bind(str(tmp_path / "deaf"))
         notifier = Notifier(str(tmp_path / "deaf"))
         began = time.monotonic()
-        while not caplog.records:  # until the kernel keeps no more of them
+        while not caplog.records:  # until the socket's buffer is full
             began = time.monotonic()
             notifier.alive()
         assert time.monotonic() - began < 10

@@ -1,4 +1,4 @@
-"""The `openai` package of Node.js against the bridge, its `.stream()` helper above all: it forgives nothing."""
+"""The `openai` package of Node.js against the bridge, especially its strict `.stream()` helper."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from running import RunningBridge
 from upstream.arena import Arena, Line
 
 SOURCE = Path(__file__).parent / "node"
-#: What node may take to ask once, in seconds.
+#: The time limit for one run of the node script, in seconds.
 ASK_SECONDS = 20
 
 Ask: TypeAlias = Callable[..., Awaitable[dict[str, Any]]]
@@ -32,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(project: Path, bridge: RunningBridge) -> Ask:
-    """Run `ask.mjs`: `way` is one of its ways, the rest is the request."""
+    """A function that runs `ask.mjs`: `way` is one of its ways, the other arguments are the request."""
     node = need_program("node")
 
     async def run(way: str, *messages: str, prefix: str = "/v1", **body: object) -> dict[str, Any]:

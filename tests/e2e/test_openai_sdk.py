@@ -1,4 +1,4 @@
-"""The `openai` package of Python against the bridge, as its users call it: sync and async, streamed and whole."""
+"""The `openai` package of Python against the bridge: sync and async, streamed and not streamed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def text_of(chunks: list[ChatCompletionChunk]) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
 
 
-# What comes back
+# Answers
 
 
 @PREFIXES
@@ -68,7 +68,7 @@ async def test_sync(bridge: RunningBridge, prefix: str) -> None:
 
 
 def check_chunks(chunks: list[ChatCompletionChunk], model: str) -> None:
-    """`wörld 👋`, as OpenAI would stream it."""
+    """Check that the chunks stream `wörld 👋` as OpenAI's API would."""
     assert text_of(chunks) == "wörld 👋"
     assert chunks[0].choices[0].delta.role == "assistant"
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
@@ -78,7 +78,7 @@ def check_chunks(chunks: list[ChatCompletionChunk], model: str) -> None:
 
 
 async def test_include_usage(bridge: RunningBridge) -> None:
-    """One chunk more, without choices; its numbers are those of the same answer unstreamed."""
+    """An additional chunk without choices has the usage, which is that of the same answer not streamed."""
     create = bridge.sdk().chat.completions.create
     model, messages = bridge.model(), user("/say the same either way")
     stream = await create(model=model, messages=messages, stream=True, stream_options={"include_usage": True})
@@ -87,7 +87,7 @@ async def test_include_usage(bridge: RunningBridge) -> None:
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
     assert completion.usage is not None
-    # The second time the prompt was not sent again, which its usage says.
+    # For the second request the prompt was not sent to the site again, and its usage says so.
     completion.usage.prompt_tokens_details = chunks[-1].usage.prompt_tokens_details
     assert chunks[-1].usage == completion.usage
     assert all(chunk.usage is None for chunk in chunks[:-1])
@@ -115,12 +115,12 @@ async def test_a_stream_that_breaks_raises_our_code_after_what_came(bridge: Runn
     assert raised.value.body["reason"] == "upstream_error"
 
 
-# What goes wrong
+# Errors
 
 
 @dataclass(frozen=True)
 class Row:
-    """A request that is refused, and how: `fault` lies in wait for every attempt upstream."""
+    """A request that is refused: `fault` is applied to every upstream attempt; the first fields are the refusal."""
 
     name: str
     error: type[openai.APIStatusError]
@@ -189,12 +189,12 @@ async def test_each_status_raises_its_class(arena: Arena, tmp_path: Path, row: R
             assert error.body["message"]
 
 
-# What the SDK does by itself
+# Retries by the SDK
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """How often a call is made when the SDK may repeat it twice: to the bridge by the SDK, upstream by the bridge."""
+    """A failure that the SDK must not retry: its status, and how often the bridge makes the upstream call."""
 
     name: str
     prepare: Callable[[Arena], object]
@@ -237,7 +237,7 @@ async def test_what_the_bridge_has_repeated_the_sdk_does_not(
 
 
 async def test_a_full_bridge_is_asked_again(arena: Arena, tmp_path: Path, request_log: RequestLog) -> None:
-    """`overloaded` says when to come again, and the SDK does: after a second the place is free."""
+    """The SDK retries after the delay in the `overloaded` error, when the slot is free."""
     leave = asyncio.Event()
     arena.script = lambda _: [Line("a0", "done"), Until(leave), Line("ad", {"finishReason": "stop"})]
     async with running_bridge(arena, tmp_path, {"limits": {"streams": 1}}) as bridge:

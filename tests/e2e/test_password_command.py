@@ -1,4 +1,4 @@
-"""`lmarena-bridge password`: from a terminal or a pipe, weak passwords are refused, and the password is never shown."""
+"""`lmarena-bridge password`: input from a terminal or a pipe; weak passwords are refused; no password is shown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SECOND = b"Repeat the password: "
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    """The command, with a configuration of its own."""
+    """The command line, with a separate configuration."""
     config = tmp_path / "bridge.toml"
     config.write_text('[server]\nstate_dir = "state"\n')
     return [sys.executable, "-m", "bridge", "password", "--config", str(config)]
@@ -39,19 +39,19 @@ def folder(tmp_path: Path) -> StateFolder:
 
 
 def piped(command: list[str], stdin: bytes) -> tuple[int, str, str]:
-    """Run it with `stdin`; its exit code, stdout and stderr."""
+    """Run the command with `stdin`; return its exit code, stdout and stderr."""
     done = subprocess.run(command, input=stdin, capture_output=True, cwd=CHECKOUT, timeout=20)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def at_terminal() -> None:
-    """Take stdin for the terminal; obey its Ctrl-C even where the tests run in the background, which does not."""
+    """Make stdin the controlling terminal, and handle SIGINT by default: background processes inherit it as ignored."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def typed(command: list[str], *answers: tuple[bytes, bytes]) -> tuple[int, str]:
-    """Run it on a terminal and type each answer when its prompt is shown; its exit code and what was shown."""
+    """Run the command on a terminal and type each answer at its prompt; return its exit code and output."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         command,
@@ -59,7 +59,7 @@ def typed(command: list[str], *answers: tuple[bytes, bytes]) -> tuple[int, str]:
         stdout=theirs,
         stderr=theirs,
         cwd=CHECKOUT,
-        start_new_session=True,  # so that it does not prompt on the terminal in which the tests run
+        start_new_session=True,  # so that it does not prompt on the terminal of the test run
         preexec_fn=at_terminal,
     )
     os.close(theirs)
@@ -135,7 +135,7 @@ def test_a_weak_password_exits_1_and_changes_nothing(
             [(FIRST, GOOD.encode() + b"\n"), (SECOND, b"another\n")], "the two passwords differ", id="mistyped"
         ),
         pytest.param([(FIRST, b"\x04")], "Aborted!", id="Ctrl-D"),
-        pytest.param([(FIRST, b"\x03\n")], "Aborted!", id="Ctrl-C"),  # a line too: it may come before the read
+        pytest.param([(FIRST, b"\x03\n")], "Aborted!", id="Ctrl-C"),  # the newline ends a read that begins after it
     ],
 )
 def test_a_terminal_may_say_no(

@@ -1,4 +1,4 @@
-"""The examples of docs/pictures.md, run as a reader would run them: with the real SDK, against a running bridge."""
+"""The examples of docs/pictures.md, run with the real SDK against a running bridge, as a reader would."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def examples() -> list[str]:
-    """The page's code."""
+    """The Python code blocks of the page."""
     return _CODE.findall((ROOT / "docs" / "pictures.md").read_text())
 
 
 class Reader:
-    """Somebody who pastes the examples, one after the other, with an address and a key of their own."""
+    """A reader who pastes the examples in order, with their own address and key."""
 
     def __init__(self, bridge: RunningBridge) -> None:
         self._bridge = bridge
@@ -37,7 +37,7 @@ class Reader:
         await asyncio.to_thread(exec, code, self.names)
 
     async def stream(self, *messages: Mapping[str, Any]) -> str:
-        """Ask the example's model through the example's client, streaming."""
+        """Stream an answer with the client and the model of the example."""
 
         def read() -> str:
             client, model = self.names["client"], self.names["sees"]
@@ -56,7 +56,7 @@ async def reader(bridge: RunningBridge) -> AsyncIterator[Reader]:
 
 
 def shown(arena: Arena) -> list[Mapping[str, Any]]:
-    """The pictures that models were shown, in the order of their turns."""
+    """The pictures that models were shown, in order."""
     return [
         attachment
         for evaluation in arena.evaluations.values()
@@ -66,7 +66,7 @@ def shown(arena: Arena) -> list[Mapping[str, Any]]:
 
 
 def puts(arena: Arena) -> int:
-    """How many pictures were uploaded."""
+    """The number of uploaded pictures."""
     return sum(call.kind == "put" for call in arena.storage.calls)
 
 

@@ -1,4 +1,4 @@
-"""A daemon that reaches its site through a proxy, and what `check` says of the way."""
+"""A daemon that reaches its site through a proxy, and what `check` reports about it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USER, PASSWORD = "ada", "s3cret-w0rd"
 
 @dataclass
 class Remote:
-    """A home whose site and storage speak TLS, and a proxy behind `tap`."""
+    """A daemon's home whose site and storage use TLS, and a proxy behind `tap`."""
 
     home: Home
     tap: Tap
@@ -74,7 +74,7 @@ async def test_a_chat_with_a_picture_goes_through_the_proxy(scheme: str, tmp_pat
         assert "through" in text
         calls = there.home.arena.storage.calls
         assert [call.bytes for call in calls] == [len(picture)]
-    assert there.tap.connections >= 2  # the site's, and the storage's
+    assert there.tap.connections >= 2  # to the site and to the storage
     assert there.home.session.cookie_value.encode()[:100] not in there.tap.sent
     assert PASSWORD not in "\n".join(daemon.log)
 

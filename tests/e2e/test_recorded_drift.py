@@ -1,4 +1,4 @@
-"""What the site sends that is unknown is recorded by itself, without texts, once for each kind, and can be replayed."""
+"""Unknown data from the site is recorded automatically, once per kind and without texts, and can be replayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SIGHUP: a reload loses no stream, and whatever is in the configuration's place changes nothing."""
+"""SIGHUP: a reload interrupts no stream, and an unusable configuration file changes nothing."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_whatever_is_in_the_configuration_s_place_changes_nothing(
 
 
 async def test_a_reload_that_fails_in_a_way_nobody_thought_of(home: Home, http: aiohttp.ClientSession) -> None:
-    """It is logged, and the next one is taken."""
+    """Unexpected exceptions are logged, and the next reload works."""
     program = """
 import runpy, sys
 from bridge.config.file import ConfigSource

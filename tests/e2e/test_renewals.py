@@ -1,4 +1,4 @@
-"""The daemon's end in the middle of a renewal: what the site has renewed is kept, and what hangs is not waited for."""
+"""A stop of the daemon during a renewal: a renewed login is saved, and a hanging call does not delay the stop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from upstream.arena import Arena
 
 @pytest.fixture
 async def home(arena: Arena, tmp_path: Path) -> Home:
-    """A daemon's home, whose account's token has ended."""
+    """A daemon's home with an account whose token has expired."""
     home = Home(arena, tmp_path)
     home.session = arena.sign_in(expires_in=-60.0)
     await home.prepare()

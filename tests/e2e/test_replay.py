@@ -1,4 +1,4 @@
-"""Every fault of the site, recorded and played again, ends as it did."""
+"""Each fault of the site, recorded and replayed, has the same outcome."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ FAULTS: dict[str, dict[str, object]] = {
     "data_prefix": {},
     "no_final_newline": {},
 }
-#: Secrets that a prompt may hold.
+#: Secrets that a prompt may contain.
 TOKENS = (EMAIL, CALLER_KEY, PASSWORD, CLEARANCE, REFRESH, EVALUATION)
 SETTINGS = {"upstream": {"max_attempts": 2}}
 
@@ -171,7 +171,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
 
 
 async def recorded_fault(fault: str, tmp_path: Path) -> bytes:
-    """The file of a call that met a fault."""
+    """Record a call with this fault; check that its file has no secrets and return it."""
     prompt = f"/say {' '.join(ANSWER_WORDS)} {' '.join(PROMPT_WORDS)} {' '.join(TOKENS)}"
     async with Arena() as arena, running_bridge(arena, tmp_path / "state", SETTINGS) as bridge:
         arena.faults.arm(fault, **{"times": 1, **FAULTS[fault]})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A restart under load, as systemd does it: the listening socket stays while one daemon ends and the next begins."""
+"""A restart under load with socket activation: the listening socket stays open from one daemon to the next."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from handlers.daemon.accepting import BACKLOG
 from upstream.arena import Arena
 
 STREAMS = 200
-#: A second, each on a connection of its own.
+#: Requests per second, each on a new connection.
 REQUESTS = 50
 DRAIN_SECONDS = 4.0
-#: How long the requests go on before the restart, and behind it.
+#: How long requests are sent before and after the restart, in seconds.
 BESIDE_SECONDS = 1.0
 
 

@@ -1,4 +1,4 @@
-"""What a caller gets through nginx, Caddy and HAProxy, as systemd/ sets them up, is what the bridge sends."""
+"""Through nginx, Caddy and HAProxy, configured as in systemd/, callers get exactly what the bridge sends."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from upstream.arena import Arena, Line, Step, Turn, Until
 MakeProxy: TypeAlias = Callable[[Path, int], Proxy]
 SECONDS = 5.0
 DELTAS = 5
-#: Caddy 2.6 cuts off an answer that begins while it is busy with the request's body still, which no model's does: it
-#: has no event to be awaited for that it is done.
+#: A delay before each answer: Caddy 2.6 cuts off an answer that begins while it is still forwarding the request's body.
+#: Real models are never that fast, and there is no event that tells when Caddy is done.
 THINKING_SECONDS = 0.2
 
 pytestmark = pytest.mark.parametrize(
     "make", [nginx, caddy, nginx_of_machines, haproxy], ids=["nginx", "caddy", "nginx of machines", "haproxy"]
 )
-#: Where the slip of a finger is made in a configuration.
+#: The word that is misspelt in each program's configuration.
 SLIPS = {"nginx": "proxy_pass", "caddy": "proxy", "haproxy": "balance"}
 
 
 @pytest.fixture
 async def http(make: MakeProxy, bridge: RunningBridge, tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """A caller's session with a proxy in front of the bridge."""
+    """An HTTP session to a proxy in front of the bridge."""
     port = URL(bridge.origin).port
     assert port is not None
     async with serving(make(tmp_path, port), tmp_path) as http:
@@ -113,7 +113,7 @@ class TestStreams:
             if begun:
                 response = await stack.enter_async_context(await call)
                 await response.content.readany()
-            await http.close()  # as a caller's death does: its connection ends, without a word of TLS
+            await http.close()  # like a crashed caller: the connection ends without a TLS close
             await nobody_returns(bridge)
         assert (await request_log.line(SECONDS))["reason"] == "client_gone"
         await asyncio.wait_for(bridge.arena.chats[-1].closed.wait(), SECONDS)
@@ -130,14 +130,14 @@ class TestStreams:
                 async with await post(http, body, home.secret) as response:
                     await response.content.readany()
                     daemon.signal(signal.SIGKILL)
-                    # Caddy 2.6 ends the body in order all the same, see its example; what is missing is the last word.
+                    # Caddy 2.6 ends the body properly nevertheless (see its example), but `[DONE]` is missing.
                     with pytest.raises(aiohttp.ClientPayloadError) if make is not caddy else nullcontext():
                         assert DONE not in await response.content.read()
 
 
 class TestRequests:
     async def test_twelve_megabytes_pass(self, http: aiohttp.ClientSession, bridge: RunningBridge) -> None:
-        """All of them arrive, as the bridge says, which takes only files of this size."""
+        """All of them arrive: the bridge, which accepts this size only for files, names the size in its refusal."""
         body = bridge.chat("x" * 12_000_000)
         async with await post(http, body, bridge.key) as response:
             assert response.status == 400
@@ -156,7 +156,7 @@ class TestRequests:
         seen: list[Mapping[str, str]] = []
 
         async def see(request: web.BaseRequest) -> web.Response:
-            if request.path == "/":  # HAProxy asks for /readyz
+            if request.path == "/":  # HAProxy also requests /readyz
                 seen.append(request.headers)
             return web.Response()
 

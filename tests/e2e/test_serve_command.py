@@ -1,4 +1,4 @@
-"""`serve` and `reload`: what stands on stderr when the daemon cannot start, and the exit code."""
+"""`serve` and `reload`: the exit code and the message on stderr when the daemon cannot start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from upstream.arena import Arena
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
-#: A configuration for a daemon that would listen: the default port may be taken by a bridge of this machine's user.
+#: A configuration with any free port, since the user of this machine may run a bridge on the default port.
 ANY_PORT = "[server]\nport = 0\n"
 
 
@@ -36,7 +36,7 @@ def configure(arena: Arena) -> None:
 
 @asynccontextmanager
 async def serving(*words: str, **env: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """A daemon as a process of its own, once it says that it is ready, and where."""
+    """Run a daemon as a separate process; yield it and its origin when it is ready."""
     process = await asyncio.create_subprocess_exec(
         *COMMAND, *words, stderr=asyncio.subprocess.PIPE, env={**os.environ, **env}
     )
@@ -147,7 +147,7 @@ def test_a_key_with_a_passphrase_exits_78_and_nothing_is_asked(tmp_path: Path) -
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EDQUOT", "EIO", "EACCES"])
 def test_a_disk_that_refuses_at_the_start_exits_75(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It refuses to make or change files."""
+    """Files can be neither created nor changed."""
     number = getattr(errno, error)
     real = os.open
 
@@ -186,7 +186,7 @@ async def test_reload_reaches_the_daemon_and_a_single_process_is_not_restarted(a
         refused = await arun("reload", "--restart")
         assert (refused.exit_code, refused.stdout) == (1, "")
         assert "server.workers is 1" in refused.stderr
-        process.send_signal(signal.SIGUSR1)  # as one would who believes that it has workers
+        process.send_signal(signal.SIGUSR1)  # the signal that restarts workers
         while b"nothing is restarted" not in await process.stderr.readline():
             pass
         assert process.returncode is None

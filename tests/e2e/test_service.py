@@ -1,4 +1,4 @@
-"""The daemon as a service: starts, restarts, what it reads of its state while it runs, and who does not listen."""
+"""The daemon as a service: starts, restarts, changes of its state files, and peers that do not respond."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_name_that_is_not_answered_holds_up_neither_others_nor_the_end(h
             assert response.status == 303
         await home.add_key(api_key(name="late")[1])
         await daemon.logs("keys.json was changed: 2 keys")
-        status, _ = await daemon.stop()  # the lookup lasts an hour, and `ends` waits for seconds
+        status, _ = await daemon.stop()  # fails if it waits for the lookup, which takes an hour
         assert status == 0
 
 
@@ -58,7 +58,7 @@ async def test_a_daemon_whose_log_nobody_reads_goes_on(home: Home, form: str) ->
         assert match is not None
         origin = match[0].decode()
         async with aiohttp.ClientSession(headers={"X-Request-Id": "x" * 128}) as http:
-            for _ in range(6_000):  # 1 MiB of lines, and more than any pipe holds
+            for _ in range(6_000):  # over 1 MiB of lines, more than any pipe buffers
                 async with http.get(f"{origin}/v1/models") as response:
                     assert response.status == 401
             reader = asyncio.get_running_loop().run_in_executor(None, _until, log, b"of the log are missing here")
@@ -92,7 +92,7 @@ async def test_a_restart_with_an_inherited_socket_refuses_nobody(home: Home) -> 
                             served.set()
                 except aiohttp.ClientError as error:
                     outcomes[type(error).__name__] += 1
-                await asyncio.sleep(0.05)  # twenty calls a second from each
+                await asyncio.sleep(0.05)  # at most twenty calls per second from each caller
 
     with socket.create_server(("127.0.0.1", 0)) as held:
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1/models"
@@ -161,7 +161,7 @@ async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.Cli
         assert await status() == 401
 
 
-@pytest.mark.parametrize("name", ["accounts.json"])  # tests/bridge/state/test_missing_files.py tries the others
+@pytest.mark.parametrize("name", ["accounts.json"])  # tests/bridge/state/test_missing_files.py covers the other files
 async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
     home: Home, http: aiohttp.ClientSession, name: str
 ) -> None:
@@ -178,7 +178,7 @@ async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
                 path.rmdir()
             path.unlink(missing_ok=True)
             path.write_bytes(whole)
-            await daemon.logs(f"{name} was changed")  # the watch goes on
+            await daemon.logs(f"{name} was changed")  # the daemon still watches the file
         assert sum("continuing with what was read before" in line for line in daemon.log) == 6, "each is told once"
         pipe(path)
         await daemon.logs("continuing with what was read before")
@@ -205,13 +205,13 @@ async def test_accounts_are_noticed_within_two_seconds(home: Home, http: aiohttp
 async def test_a_rotated_cookie_is_saved_at_once(home: Home, http: aiohttp.ClientSession) -> None:
     document = accounts_document(home.folder)
     async with home.serve() as daemon:
-        await daemon.logs("models")  # the first reading of the page has ended
+        await daemon.logs("models")  # the list of models has been fetched for the first time
         await document.load()
         home.arena.rotate(home.session)
         async with await post(http, daemon, home, "/say hi") as response:
             assert response.status == 200
         async with asyncio.timeout(10):
-            while not await document.changed():  # asked again and again: a file has no event
+            while not await document.changed():  # polled, since a change of a file sets no event
                 pass
         daemon.signal(signal.SIGKILL)
         await daemon.ends()

@@ -1,4 +1,4 @@
-"""The end of the daemon: drain, second signal, probes and connections meanwhile."""
+"""The shutdown of the daemon: the drain, a second signal, and probes and connections during the drain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from upstream.arena import Line, Step, Turn, Until
 
 STREAMS = 50
 
-#: How long a drain may last beyond what it waits for, in seconds: a loaded machine is slow to end a process.
+#: How long a shutdown may take beyond the drain, in seconds, on a busy machine.
 SLACK = 5.0
 
 
@@ -65,10 +65,10 @@ async def test_a_draining_daemon_keeps_no_connection(home: Home, http: aiohttp.C
         await begin(tasks, http, daemon, home, "stuck")
         async with http.get(f"{daemon.origin}/v1/models", headers=home.headers) as response:
             assert response.status == 200
-            await response.read()  # its connection stays open
+            await response.read()  # the connection stays open
         daemon.signal(signal.SIGTERM)
         await daemon.logs("stopping")
-        with pytest.raises(aiohttp.ClientConnectorError):  # it was closed, and no other can be had
+        with pytest.raises(aiohttp.ClientConnectorError):  # the connection was closed, and new ones are refused
             await http.get(f"{daemon.origin}/v1/models", headers=home.headers)
         daemon.signal(signal.SIGTERM)
 
@@ -92,12 +92,12 @@ async def test_a_draining_daemon_is_not_ready_at_once(home: Home, http: aiohttp.
             if not await ready():
                 break
             last_ready = asked
-        assert last_ready - told < 5  # and the drain would take four times that
+        assert last_ready - told < 5  # the drain would take four times as long
         daemon.signal(signal.SIGTERM)
 
 
 async def test_a_probe_is_told_of_the_drain_over_any_connection(home: Home, http: aiohttp.ClientSession) -> None:
-    """New connections are refused, idle ones closed, and one that has not asked yet is told."""
+    """New connections are refused, idle ones are closed, and an open one without a request yet gets a 503."""
     home.arena.script = Play()
     request = b"GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n"
     async with home.serve() as daemon, asyncio.TaskGroup() as tasks:
@@ -126,7 +126,7 @@ async def test_a_connection_from_before_the_end_may_ask_at_once(
         await begin(tasks, http, daemon, home, "stuck")
         async with calling(daemon.origin, home.secret) as caller:
             async with http.get(f"{daemon.origin}/health") as response:
-                assert response.status == 200  # the caller was accepted before it
+                assert response.status == 200  # so the caller's earlier connection has been accepted
             daemon.signal(signal.SIGTERM)
             if late:
                 await daemon.logs("stopping")
@@ -195,7 +195,7 @@ async def test_an_idle_daemon_ends_within_a_second(home: Home) -> None:
             stack.push_async_callback(writer.wait_closed)
             stack.callback(writer.close)
             writer.write(sent)
-        assert b"\r\n\r\n" in await readers["kept alive"].readuntil(b"\r\n\r\n")  # the others have come before it
+        assert b"\r\n\r\n" in await readers["kept alive"].readuntil(b"\r\n\r\n")  # the others were accepted earlier
         status, seconds = await daemon.stop()
         assert status == 0
         assert seconds < 10, "neither the drain nor any other timeout was waited for: it takes half a second"

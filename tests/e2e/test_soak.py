@@ -1,4 +1,4 @@
-"""The short form of `make soak`: everything at once, with restarts; no answer is wrong, mixed up or uncounted."""
+"""A short `make soak`: mixed load with faults and restarts; no answer is wrong, mixed up or uncounted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from daemon import ROOT
 
-#: What is judged in a run of hours too; memory takes longer to say anything.
+#: Long enough for all checks of a long run except that of memory.
 MINUTES = "0.5"
 
 

@@ -1,4 +1,4 @@
-"""The units as systemd reads them, and the daemon under what they forbid."""
+"""The units as systemd reads them, and the daemon under their restrictions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from upstream.arena import Arena
 
 UNITS = ROOT / "systemd"
 UNIT = UNITS / "lmarena-bridge.service"
-#: The units by the names under which systemd knows them: an instance for each template.
+#: The units by their names in systemd; a template is represented by an instance.
 NAMES = {unit.name.replace("@", "@8001"): unit for unit in sorted(UNITS.glob("lmarena-bridge*"))}
-#: What a template says differently.
+#: The template, and the settings in which it differs from the service.
 TEMPLATE = UNITS / "lmarena-bridge@.service"
 DIFFERING = {"Description", "ExecStart", "StateDirectory"}
 PROGRAM = "/opt/lmarena-bridge/bin/lmarena-bridge"
 MAX_EXPOSURE = 1.2
 
-#: prctl(2): from here on no memory may become executable, for this process and what it becomes.
+#: The option of prctl(2) after which no memory of this process, even after exec, may become executable.
 PR_SET_MDWE = 65
 _WITH_MDWE = f"""
 import ctypes, os, sys
@@ -40,7 +40,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 WITH_MDWE = (sys.executable, "-c", _WITH_MDWE, sys.executable)
 
-#: What the dashboard does in libraries with code of their own: a password's hash, a chart.
+#: The dashboard's use of libraries that may contain native code: a password hash and a chart.
 _DASHBOARD = """
 import argon2, pygal
 assert argon2.PasswordHasher().verify(argon2.PasswordHasher().hash("secret"), "secret")
@@ -56,7 +56,7 @@ async def home(arena: Arena, tmp_path: Path) -> Home:
 
 
 def analyze(*arguments: str | Path, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run systemd-analyze, and give what it says."""
+    """Run systemd-analyze; return its result."""
     return subprocess.run(
         [need_program("systemd-analyze"), *arguments],
         env={**os.environ, "LC_ALL": "C.UTF-8", **(environ or {})},
@@ -68,11 +68,11 @@ def analyze(*arguments: str | Path, environ: dict[str, str] | None = None) -> su
 
 
 class TestUnits:
-    """`systemd-analyze verify` says in words what is wrong with a unit, and mostly exits 0 all the same."""
+    """The checks use the output of `systemd-analyze verify`, since it mostly exits with 0 even for a faulty unit."""
 
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
-        """Copies of the units, whose program is one that exists here."""
+        """Copies of the units whose program exists on this machine."""
         for name, unit in NAMES.items():
             text = unit.read_text()
             assert unit != UNIT or f"ExecStart={PROGRAM} serve --config /etc/lmarena-bridge/bridge.toml\n" in text
@@ -113,7 +113,7 @@ class TestUnits:
         assert float(overall[1]) <= MAX_EXPOSURE
 
     def test_starts_that_fail_are_never_given_up(self) -> None:
-        """The limit on starts is not reached at the pace of restarts, so that a disk may be full for long."""
+        """Restarts are too slow to reach the limit on starts, so that even a disk that is full for long is survived."""
         (pause,), (burst,), (interval,) = map(settings, ("RestartSec", "StartLimitBurst", "StartLimitIntervalSec"))
         assert float(pause) * float(burst) >= float(interval)
         assert settings("RestartPreventExitStatus") == ["78"]
@@ -122,11 +122,11 @@ class TestUnits:
         (seconds,) = settings("TimeoutStopSec")
         assert (
             float(seconds) >= Config.read({}).server.drain_seconds + 10
-        )  # what is behind it takes 3 s, and a slow disk
+        )  # the rest of the shutdown takes 3 s, and more on a slow disk
 
 
 class TestMemory:
-    """MemoryDenyWriteExecute, as the kernel has it since 6.3."""
+    """MemoryDenyWriteExecute, as implemented in the kernel since 6.3."""
 
     @pytest.fixture(autouse=True)
     def _kernel(self) -> None:
@@ -154,10 +154,10 @@ class TestMemory:
 async def test_the_daemon_does_only_what_the_filters_let_through(
     home: Home, tmp_path: Path, program: tuple[str, ...], readings: int
 ) -> None:
-    """Also one of two workers."""
-    home.configure({"server": {"host": "localhost"}})  # a name to resolve
+    """This also applies to a daemon with two workers."""
+    home.configure({"server": {"host": "localhost"}})  # so that a name is resolved
     trace = tmp_path / "trace"
-    # The tracer is a process aside, so that signals reach the daemon itself; it holds the log open until it has ended.
+    # The tracer is a separate process, so that signals reach the daemon; it keeps the log open until it has ended.
     strace = (need_program("strace"), "--daemonize", "--follow-forks", "--output", str(trace))
     async with home.serve(program=(*strace, *program), environ={"WORKERS": "2"}) as daemon:
         await ask(home, daemon.origin)
@@ -169,16 +169,16 @@ async def test_the_daemon_does_only_what_the_filters_let_through(
     calls = set(re.findall(r"^(?:\d+ +)?(\w+)\(", traced, re.MULTILINE))
     assert {"execve", "accept4", "fsync"} <= calls
     if os.geteuid() == 0:
-        calls -= {"fchown"}  # root gives files to the folder's owner; the unit's user is never root
+        calls -= {"fchown"}  # only root hands files over to the folder's owner, and the unit's user is never root
     assert calls <= filtered()
     families = set(re.findall(r"\bsocket\((AF_\w+)", traced))
     assert "AF_INET" in families
-    families -= {"AF_NETLINK"}  # the C library looks there which addresses it has, and does without
+    families -= {"AF_NETLINK"}  # the C library queries the local addresses with it, but works without it
     assert families <= set(settings("RestrictAddressFamilies")[0].split())
 
 
 async def ask(home: Home, origin: str) -> None:
-    """One whole answer through everything."""
+    """Request an answer that is not streamed, and check it."""
     model = next(model.public_name for model in home.arena.models if model.organization and model.modality == "chat")
     body = {"model": model, "messages": [{"role": "user", "content": "/say hi"}]}
     async with (
@@ -195,7 +195,7 @@ def settings(name: str) -> list[str]:
 
 
 def filtered() -> set[str]:
-    """The system calls that the unit's SystemCallFilter= lets through: a list, and what `~` takes from it."""
+    """The system calls that the unit's SystemCallFilter= allows; lines with `~` remove calls."""
     calls: set[str] = set()
     for line in settings("SystemCallFilter"):
         named = {call for name in line.removeprefix("~").split() for call in expanded(name)}
@@ -204,7 +204,7 @@ def filtered() -> set[str]:
 
 
 def expanded(name: str) -> Iterator[str]:
-    """The calls in a group of systemd's, groups within it included."""
+    """The system calls in one of systemd's groups, including nested groups."""
     if not name.startswith("@"):
         yield name
         return

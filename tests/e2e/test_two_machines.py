@@ -1,6 +1,6 @@
-"""Scenarios of conversations as they stand, and tables of faults, through two machines: four processes, any of them.
+"""The conversation scenarios and the tables of faults, run unchanged against two machines with four processes.
 
-Left out are those that look into the process, or have one of their own.
+Scenarios that inspect the bridge's process, or that start their own, are excluded.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _SPEC = spec_from_file_location("conversations", Path(__file__).parents[1] / "ha
 assert _SPEC is not None
 assert _SPEC.loader is not None
 conversations = module_from_spec(_SPEC)
-sys.modules[_SPEC.name] = conversations  # where its dataclasses look themselves up
+sys.modules[_SPEC.name] = conversations  # dataclasses look up their module there
 _SPEC.loader.exec_module(conversations)
 
 chat, shared, stream = conversations.chat, conversations.shared, conversations.stream
-#: What each process has for repetitions is used up by one failure after the other, and grows with each request.
+#: Requests that refill each process's retry budget: failures consume it, and each request adds to it.
 CALM_REQUESTS = 12
 
 SCENARIOS = [
@@ -41,7 +41,7 @@ SCENARIOS = [
     if name.startswith("test_")
     and name
     not in (
-        # They look into the process, or change what it knows.
+        # They inspect the bridge's process or change its memory.
         "test_another_key_has_conversations_of_its_own",
         "test_an_account_lost_between_turns",
         "test_an_account_lost_with_the_turn",
@@ -50,12 +50,12 @@ SCENARIOS = [
         "test_with_its_only_account_resting_a_conversation_waits",
         "test_an_evaluation_of_another_account",
         "test_a_caller_that_leaves_in_mid_stream",
-        # Each process has turns of its own for accounts; the text is one that Redis knows from the first time.
+        # The first depends on one process's rotation of accounts, the second on a text that Redis does not know yet.
         "test_a_conversation_stays_with_its_account",
         "test_the_evaluation_is_named_with_its_page",
         # An evaluation that two turns ask for at the same moment may be busy, or not known yet.
         "test_a_conversation_goes_on_while_its_first_turn_is_regenerated",
-        # They have processes of their own, or a connection without TLS.
+        # They start their own processes, or need a connection without TLS.
         "test_a_restart_is_not_noticed",
         "test_after_a_crash_nothing_is_trusted",
         "test_the_next_turn_may_come_with_the_end_of_the_last",
@@ -79,7 +79,7 @@ async def both(arena: Arena, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def bridge(both: Machines, arena: Arena) -> AsyncIterator[Machines]:
-    """The machines after a calm time, and a site that knows nothing of the last test."""
+    """The machines with full retry budgets, and a site without data of the previous test."""
     for _ in range(CALM_REQUESTS):
         async with await both.post(both.chat("hello")) as response:
             assert response.status == 200, await response.text()
@@ -97,17 +97,17 @@ def two_accounts(bridge: Machines) -> Machines:
 
 @pytest.fixture
 def witness(arena: Arena) -> Witness:
-    """Its texts are no other test's, whose conversations Redis still knows."""
+    """A witness whose texts are unique among all tests, since Redis still has the conversations of earlier ones."""
     witness = Witness(arena)
     witness._numbers = count(random.randrange(10**9))
     return witness
 
 
-# The tables of faults: what a caller is told is the same, whichever process it reaches.
+# The tables of faults: callers get the same errors from every process.
 
 
 def leaves_no_trace(row: Row) -> bool:
-    """Whether accounts are as before after the fault, and no other time of waiting is needed than the machines'."""
+    """Whether the fault leaves the accounts unchanged and needs no timeouts other than those of the machines."""
     rests = row.fault == "rate_limited" and row.parameters["retry_after"] != "0"
     return row.code != "no_account" and not rests and row.patience == Row("", 0, "", "", "").patience
 

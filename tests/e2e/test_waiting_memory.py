@@ -1,4 +1,4 @@
-"""What a request that waits for a place costs the daemon, in memory."""
+"""The memory that a request costs the daemon while it waits for a slot."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ KIB = 1024
 
 
 def stays(_: Turn) -> Iterator[Step]:
-    """An answer that begins, and does not end."""
+    """An answer that begins and never ends."""
     yield Line("a0", "stay")
     yield Until(asyncio.Event())
 
 
 async def test_a_thousand_requests_that_wait_cost_less_than_8_kib_each(arena: Arena, tmp_path: Path) -> None:
-    """Beyond what is held for a request that is just being received: its connection, its head, and its task."""
+    """The limit is for the memory beyond that of a request being received: its connection, its head, and its task."""
     arena.script = stays
     received = await cost(arena, tmp_path / "received", waits=False)
     waiting = await cost(arena, tmp_path / "waiting", waits=True)
     assert waiting - received < 8 * KIB, (waiting, received)
-    assert waiting < 28 * KIB, waiting  # what a stream takes
+    assert waiting < 28 * KIB, waiting  # the cost of a stream
 
 
 async def cost(arena: Arena, path: Path, *, waits: bool) -> float:
-    """The daemon's bytes for each of many requests, which wait, or whose bodies do not come."""
+    """The daemon's memory per request, in bytes, for many requests that wait for a slot or for their bodies."""
     await asyncio.to_thread(path.mkdir)
     home = Home(arena, path)
     await home.prepare()
@@ -59,7 +59,7 @@ async def cost(arena: Arena, path: Path, *, waits: bool) -> float:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(daemon.origin.rpartition(":")[2]))
             callers.append(writer)
             writer.write(head.encode())
-            assert b"100" in await reader.readuntil(b"\r\n\r\n")  # its handler waits for the body
+            assert b"100" in await reader.readuntil(b"\r\n\r\n")  # the handler waits for the body
         if waits:
             for writer in callers:
                 writer.write(body)

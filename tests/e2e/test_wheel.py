@@ -1,4 +1,4 @@
-"""The installed wheel, outside the checkout, does what the checkout does."""
+"""The wheel, installed outside the checkout, works like the checkout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Build and install the wheel into a folder of its own; return an environment that runs from there."""
+    """Build the wheel and install it into a new folder; return environment variables to run from there."""
     wheels, target = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run(
@@ -53,7 +53,7 @@ def test_its_demo_does_what_it_prints(installed: dict[str, str], tmp_path: Path)
         page = subprocess.run(
             ["curl", "-sSL", dashboard], capture_output=True, text=True, timeout=30, check=True
         ).stdout
-        assert '<link rel="stylesheet" href="/dashboard/static/style.css?v=' in page  # templates and files are there
+        assert '<link rel="stylesheet" href="/dashboard/static/style.css?v=' in page  # with its data files
     finally:
         demo.send_signal(signal.SIGINT)
         demo.stdout.close()

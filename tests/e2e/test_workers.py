@@ -1,4 +1,4 @@
-"""A daemon of several workers, as real processes: it is one daemon for its callers, its operator and its monitoring."""
+"""A daemon with several worker processes acts as one daemon for its callers, its operator and its monitoring."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ async def home(arena: Arena, tmp_path: Path) -> Home:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    """Each request has a connection of its own, so that any worker may get it."""
+    """An HTTP client that opens a new connection for each request, so that any worker may get it."""
     connector, timeout = aiohttp.TCPConnector(limit=0, force_close=True), aiohttp.ClientTimeout(30)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as http:
         yield http
 
 
 async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
-    """One daemon for all, since a start takes long."""
+    """All stages use one daemon, since a start takes long."""
     home.arena.script = play = Play()
     await admin_document(home.folder).save(Admin(hash_password(PASSWORD)))
     async with serving(home) as daemon:
@@ -55,13 +55,13 @@ async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
         await counts_are_of_all(http, daemon, REQUESTS)
         await settings_reach_all(daemon, home)
 
-        # A worker dies: what it has counted stays counted, and the health says that it is missing, until it is back.
+        # A worker dies: its counts are kept, and the health reports it as missing until its successor is ready.
         victim, survivor = children(daemon)
         os.kill(victim, signal.SIGKILL)
         await daemon.logs("ended unexpectedly, by SIGKILL")
         await until(lambda: set(children(daemon)) - {survivor}, within=START_SECONDS)
         (successor,) = set(children(daemon)) - {survivor}
-        os.kill(successor, signal.SIGSTOP)  # so that it is not ready before the health has been asked for
+        os.kill(successor, signal.SIGSTOP)  # so that it is not ready before the health is requested
         async with asyncio.timeout(START_SECONDS):
             while (health := await health_of(http, daemon))["reason"] != "worker":  # noqa: ASYNC110 — a daemon sets no event here
                 await asyncio.sleep(0.05)
@@ -73,11 +73,11 @@ async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
         await all_are_well(http, daemon)
         await counts_are_of_all(http, daemon, 2 * REQUESTS)
 
-        # The daemon ends: the streams on both workers may end.
+        # The daemon stops: the streams on both workers may finish.
         async with asyncio.TaskGroup() as tasks:
             streams = await begin(tasks, http, daemon, home, *(f"ends-{number}-" for number in range(8)))
             await counts_are_of_all(http, daemon, 2 * REQUESTS)
-            assert (await health_of(http, daemon))["answering"] in range(9)  # it is up to a second old
+            assert (await health_of(http, daemon))["answering"] in range(9)  # the number may be a second old
             daemon.signal(signal.SIGTERM)
             await daemon.logs("stopping")
             await daemon.logs("stopping")
@@ -89,9 +89,9 @@ async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
 
 
 async def settings_reach_all(daemon: DaemonProcess, home: Home) -> None:
-    """Read bridge.toml again and switch the log by one worker's dashboard: the other does so too."""
+    """Reload bridge.toml and change the log settings in one worker's dashboard: both workers apply the changes."""
     page = f"{daemon.origin}/dashboard/settings"
-    # One connection, so one worker: without Redis a login is its own.
+    # One connection, hence one worker, since without Redis workers do not share logins.
     jar, connector = aiohttp.CookieJar(unsafe=True), aiohttp.TCPConnector(limit=1)
     async with aiohttp.ClientSession(cookie_jar=jar, connector=connector) as http:
         async with http.post(f"{daemon.origin}/dashboard/login", data={"password": PASSWORD}) as answer:
@@ -129,7 +129,7 @@ async def test_workers_whose_parent_is_killed_let_their_streams_end(home: Home, 
             daemon.signal(signal.SIGKILL)
             await daemon.logs("stopping")
             await daemon.logs("stopping")
-            assert home.folder.is_held()  # so that no other daemon begins with its state
+            assert home.folder.is_held()  # so that no other daemon can start with this state folder
             play.go.set()
         assert stream.error is None
     for orphan in orphans:
@@ -143,14 +143,14 @@ async def test_workers_whose_parent_is_killed_let_their_streams_end(home: Home, 
 async def test_a_restart_one_after_the_other_refuses_nobody(
     home: Home, http: aiohttp.ClientSession, streams: int, pace: float
 ) -> None:
-    """Whoever comes is answered, and only answers are cut that go on for longer than the drain."""
+    """All new requests are answered, and only answers that last longer than the drain are cut off."""
     play = home.arena.script = Play(pace=0.25)
     prompts = [f"{'stuck' if number % 4 == 0 else 'ends'}-{number}-" for number in range(streams)]
     home.configure({"server": {"drain_seconds": DRAIN_SECONDS}, "limits": {"concurrency": 10_000}})
     async with serving(home) as daemon, asyncio.TaskGroup() as calls:
         before = children(daemon)
         callers = await begin(calls, http, daemon, home, *prompts)
-        assert min(connections(daemon)) >= streams / 20  # about half of them, where nothing else runs
+        assert min(connections(daemon)) >= streams / 20  # about half of them on an idle machine
         new_callers = NewCallers(home, daemon, pace)
         coming = calls.create_task(new_callers.come())
         daemon.signal(signal.SIGUSR1)
@@ -177,7 +177,7 @@ def children(daemon: DaemonProcess) -> list[int]:
 
 
 def connections(daemon: DaemonProcess) -> list[int]:
-    """How many connections each worker has."""
+    """The number of connections of each worker."""
     port = URL(daemon.origin).port
     return [
         sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == port for each in child.net_connections("tcp"))
@@ -193,14 +193,14 @@ async def all_serve(http: aiohttp.ClientSession, daemon: DaemonProcess, home: Ho
 
 
 async def health_of(http: aiohttp.ClientSession, daemon: DaemonProcess) -> dict[str, Any]:
-    """The health as one of the workers shows it: one that has just started may not have read the list of models yet."""
+    """The health as one worker reports it; a worker that has just started may not have the list of models yet."""
     async with http.get(f"{daemon.origin}/health") as response:
         health: dict[str, Any] = await response.json()
         return health
 
 
 async def all_are_well(http: aiohttp.ClientSession, daemon: DaemonProcess) -> None:
-    """Wait until both workers are known to be well, whichever of them is asked."""
+    """Wait until five reports of the health in a row say that both workers are well."""
     in_a_row = 0
     async with asyncio.timeout(START_SECONDS):
         while in_a_row < 5:
@@ -211,7 +211,7 @@ async def all_are_well(http: aiohttp.ClientSession, daemon: DaemonProcess) -> No
 
 
 async def counts_are_of_all(http: aiohttp.ClientSession, daemon: DaemonProcess, requests: int) -> None:
-    """Whichever worker is asked, it shows the sum."""
+    """Check that the metrics show the sum of all workers, whichever of them answers."""
     for _ in range(3):
         async with http.get(f"{daemon.origin}/metrics") as response:
             assert response.status == 200
