@@ -3,11 +3,11 @@
 It resolves the model, finds the conversation that the request continues, and makes attempts until an answer begins.
 Whatever an answer acquires is released however it ends.
 
-asked = await relay.prepare(request, key)
-async with await relay.answer(asked, key, prompt_tokens, []) as answer:    # the first event has come
-    async for batch in answer:
-        …
-answer.finish_reason, answer.usage()
+    asked = await relay.prepare(request, key)
+    async with await relay.answer(asked, key, prompt_tokens, []) as answer:    # the first event has come
+        async for batch in answer:
+            …
+    answer.finish_reason, answer.usage()
 """
 
 from __future__ import annotations

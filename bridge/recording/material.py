@@ -9,7 +9,7 @@ from upstream.capture import Capture, CapturedBody
 
 #: How much is recorded of the answer as it was sent to the caller. Some dialects need ten times a delta's own bytes.
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
-#: The memory that it takes besides heads and bodies; the shortest call takes 11 KiB in all.
+#: The memory that it takes besides heads and bodies; the shortest call takes 11 KiB in total.
 _OWN_BYTES: Final = 6 * 1024
 
 Headers = tuple[tuple[str, str], ...]

@@ -115,7 +115,7 @@ _COUNTERS: Final = (
 
 _HISTOGRAMS: Final[tuple[tuple[str, str, Callable[[Stats], Histogram]], ...]] = (
     ("ttft_seconds", "Time to the first delta.", lambda stats: stats.totals.ttft),
-    ("duration_seconds", "Time that requests took in all.", lambda stats: stats.totals.duration),
+    ("duration_seconds", "Total time that requests took.", lambda stats: stats.totals.duration),
 )
 
 

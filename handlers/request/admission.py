@@ -109,11 +109,12 @@ def _refusal(call: ModelCall, error: LimitExceeded) -> ApiError:
         return overloaded(
             f"The bridge is answering {error.limit} requests already (limits.streams).", error.retry_after
         )
-    what = "requests in a minute" if error.kind == "rpm" else "requests at the same time"
+    requests = "1 request" if error.limit == 1 else f"{error.limit} requests"
+    when = "in a minute" if error.kind == "rpm" else "at the same time"
     return ApiError(
         429,
         "rate_limit_exceeded",
-        f"This API key may make {error.limit} {what}. Wait {HOW_LONG_BY_HEADER}.",
+        f"This API key may make {requests} {when}. Wait {HOW_LONG_BY_HEADER}.",
         reason=Reason.RATE_LIMITED,
         retry_after=error.retry_after,
     )

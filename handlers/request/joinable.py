@@ -33,7 +33,7 @@ from handlers.request.record import RequestRecord
 MAX_TOTAL_BYTES: Final = 32 * 1024**2
 #: How long an answer is kept, or goes on, without a caller, in seconds.
 GRACE_SECONDS: Final = 10.0
-#: How many answers may go on without a caller, of one key and in all; beyond, the oldest is ended.
+#: How many answers may go on without a caller, of one key and in total; beyond, the oldest is ended.
 MAX_UNATTENDED_PER_KEY: Final = 100
 MAX_UNATTENDED: Final = 500
 

@@ -377,7 +377,7 @@ async def test_one_request_asks_both_columns_while_they_have_one_history(
     await expect(left).to_have_attribute("aria-busy", "true")
     go_on.set()
     await expect(left.locator(".said")).to_have_text(f"I am {first}, and go on.")
-    await expect(left).to_contain_text(re.compile(r"first token .* in all · about [1-9]\d* tokens"))
+    await expect(left).to_contain_text(re.compile(r"first token .* in total · about [1-9]\d* tokens"))
     assert [body["model"] for body in asked] == [f"{first}+{second}"]
     recent = await page.evaluate("JSON.parse(localStorage.getItem('lmarena-bridge.recent-models'))")
     assert recent == [first, second]  # the next chat begins with the first column's model
@@ -389,8 +389,8 @@ async def test_one_request_asks_both_columns_while_they_have_one_history(
     await expect(right).to_contain_text("and go on.")
     await choose(page, third, "Second model")
     await say(page, "Are you sure?")  # each column has its own history now
-    await expect(page.get_by_role("article", name=third)).to_contain_text("in all")
-    await expect(left.last).to_contain_text("in all")
+    await expect(page.get_by_role("article", name=third)).to_contain_text("in total")
+    await expect(left.last).to_contain_text("in total")
     assert sorted(body["model"] for body in asked[1:]) == sorted([second, third, first])
     told = {body["model"]: [message["content"] for message in body["messages"]] for body in asked[2:]}
     assert told[first][1] == f"I am {first}, and go on."

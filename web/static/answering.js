@@ -45,7 +45,7 @@ function end({ view, first, whole, usage }, ignored) {
   const parts = [
     view.model,
     `first token ${seconds(first)}`,
-    `${seconds(whole)} in all`,
+    `${seconds(whole)} in total`,
     `about ${usage?.completion_tokens ?? 0} tokens`,
     ...(ignored ? [`ignored: ${ignored}`] : []),
   ];

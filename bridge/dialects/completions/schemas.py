@@ -53,7 +53,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "echo": boolean("Whether the answer begins with the prompt."),
             "max_tokens": integer("The maximum length of the answer; -1 and 0 mean no limit.", minimum=-1),
             "n": integer(
-                f"The number of answers to each prompt; a request may have at most {MAX_CHOICES} in all.",
+                f"The number of answers to each prompt; a request may have at most {MAX_CHOICES} in total.",
                 minimum=1,
                 maximum=MAX_CHOICES,
             ),

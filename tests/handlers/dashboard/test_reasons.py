@@ -77,5 +77,5 @@ async def test_a_key_at_its_limit_likewise(dashboard: Dashboard) -> None:
     for _ in range(2):
         await bridge.post(bridge.chat("hi"), headers={"Authorization": f"Bearer {secret}"})
     page = await dashboard.get("/dashboard/activity")
-    assert re.search(r"may make 1 requests in a minute\. Wait \d+ s\.", page.markup.text)
+    assert re.search(r"may make 1 request in a minute\. Wait \d+ s\.", page.markup.text)
     assert not page.markup.says("Retry-After")

@@ -153,7 +153,7 @@ async def test_who_has_waited_for_as_long_as_it_may_is_refused_as_without_a_queu
         answer = await bridge.post(bridge.chat("second", stream=stream))
         error = (await answer.json())["error"]
         assert (answer.status, error["code"], answer.headers["Retry-After"]) == (429, "rate_limit_exceeded", "1")
-        assert "1 requests at the same time" in error["message"]
+        assert "1 request at the same time" in error["message"]
         assert answer.headers["x-ratelimit-remaining-requests"] == "999999"  # the refused call takes no slot
         release.set()
         assert (await first)[0] == 200
