@@ -1,4 +1,4 @@
-"""One browser for all tests of this folder, hence one event loop: each test says so by its `pytestmark`."""
+"""One browser for all tests of this folder, hence one event loop, which each file selects by its `pytestmark`."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture(scope="session")
 def tab(browser: Browser) -> Tab:
-    """The page that tests use one after the other."""
+    """The tab that the tests use one after the other."""
     return Tab(browser)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def arena() -> AsyncIterator[Arena]:
-    """LMArena, played on a port of its own."""
+    """A simulated LMArena on its own port."""
     async with Arena() as arena:
         yield arena
 
 
 @pytest.fixture
 def session(arena: Arena) -> Session:
-    """What the browser of the bridge's account holds."""
+    """The browser's session of the bridge's account."""
     return arena.sign_in()
 
 
@@ -53,7 +53,7 @@ async def bridge(arena: Arena, session: Session, tmp_path: Path) -> AsyncIterato
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(tab: Tab, bridge: RunningBridge) -> AsyncIterator[Page]:
-    """An empty page of somebody who has logged in."""
+    """An empty page in a browser that has logged in."""
     async with tab.visiting(bridge.origin) as page:
         await log_in(page, bridge.origin)
         yield page

@@ -1,6 +1,6 @@
-"""The pictures in docs/screenshots: every page, light and dark, of a bridge that seems to have run for a year.
+"""The pictures in docs/screenshots: every page, light and dark, of a bridge with a made-up history.
 
-`make screenshots` takes them anew. It needs Chromium, and neither an account nor the network.
+`make screenshots` takes them again. It needs Chromium, but neither an account nor the network.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PHONE: Final = {
     "is_mobile": True,
     "has_touch": True,
 }
-#: How much of a page is shown, in pixels, where it is not one screen.
+#: The heights of the pictures that do not show exactly one screen, in pixels.
 HEIGHTS: Final = {"login": 560, "overview": 1240, "keys": 960, "accounts": 1000}
 
 ANSWERS: Final = {
@@ -98,12 +98,12 @@ async def _chat(page: Page) -> None:
         await page.get_by_label("Message").fill(question)
         await page.get_by_role("button", name="Send").click()
         await page.get_by_role("button", name="Stop").wait_for(state="hidden")
-    await page.mouse.click(0, 0)  # nothing has the focus
+    await page.mouse.click(0, 0)  # removes the focus
 
 
 @asynccontextmanager
 async def _lived_in() -> AsyncIterator[RunningBridge]:
-    """A bridge with two accounts, keys and a history; answers have just been given, and two are under way."""
+    """A bridge with two accounts, keys and a history; some requests have just been answered, and two are running."""
     with TemporaryDirectory() as name:
         path = Path(name)
         await set_password(path)
@@ -117,7 +117,7 @@ async def _lived_in() -> AsyncIterator[RunningBridge]:
 
 @asynccontextmanager
 async def _used(bridge: RunningBridge, models: Sequence[str]) -> AsyncIterator[None]:
-    """Give each tool its key, let them ask, and leave two answers unfinished meanwhile."""
+    """Give each tool its key, send their requests, and keep two answers running within the context."""
     chance = random.Random(8)
     made = [tool.key(at=time.time() - DAYS * DAY) for tool in TOOLS]
     await bridge.state.update_keys(lambda _: tuple(key for _, key in made))
@@ -146,8 +146,8 @@ async def _used(bridge: RunningBridge, models: Sequence[str]) -> AsyncIterator[N
         asked = []
         for model in (*chance.choices(models[:9], k=6), "gpt-7", *chance.choices(models[:9], k=8)):
             if model == "gpt-7":
-                bridge.arena.faults.arm("model_failed_middle")  # meets the next one
-                bridge.arena.faults.arm("server_error", status=503)  # and the one after that
+                bridge.arena.faults.arm("model_failed_middle")  # for the next request
+                bridge.arena.faults.arm("server_error", status=503)  # for the one after it
             asked.append(tasks.spawn(ask(model), name="ask"))
             await asyncio.sleep(chance.uniform(0.1, 0.4))
         await asyncio.gather(*asked)

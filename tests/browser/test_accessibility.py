@@ -1,4 +1,4 @@
-"""axe finds nothing on any page: light and dark, empty and in use, closed and with everything open."""
+"""axe finds no problem on any page: light and dark, empty and in use, with details closed and open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from upstream.arena import Arena, Line, Until
 pytestmark = IN_BROWSER
 
 SOURCE: Final = Path(__file__).parent / "node"
-#: What axe is asked for: every rule of WCAG 2.2 to level AA, and what it takes for good practice.
+#: Runs axe with its default rules: WCAG 2.2 up to level AA, and good practice.
 RUN: Final = """async () => {
   const { violations } = await axe.run({ resultTypes: ["violations"] });
   return violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map((node) => node.html).join("\\n")}`);
@@ -30,13 +30,13 @@ RUN: Final = """async () => {
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The script, which goes into a page as a debugger's does: no page lets it in by itself."""
+    """The script, which is evaluated as if by a debugger, since no page allows it to be loaded."""
     folder = install(SOURCE, tmp_path_factory.mktemp("axe") / "project")
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
 async def examine(page: Page, axe: str) -> None:
-    """Let axe look at the page, light and dark."""
+    """Check the page with axe, light and dark."""
     await page.evaluate(axe)
     for scheme in ("light", "dark"):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -100,7 +100,7 @@ async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, 
         await examine(page, axe)
         await page.keyboard.press("Escape")
 
-        arena.clearance = "expected"  # so that something is wrong
+        arena.clearance = "expected"  # so that the request fails
         await page.get_by_role("button", name="New chat").click()
         await page.get_by_label("Message").fill("hello")
         await page.keyboard.press("Enter")
@@ -141,7 +141,7 @@ async def test_more_keys_than_a_page_shows(page: Page, bridge: RunningBridge, ax
 
 
 async def test_the_api_for_everybody(browser: Browser, bridge: RunningBridge, axe: str) -> None:
-    """/docs needs no login and has no script; nothing of it stands out of a narrow screen."""
+    """/docs needs no login and has no script; it is no wider than a narrow screen."""
     async with visiting(browser, bridge.origin) as page:
         await page.goto("/docs")
         await expect(page.get_by_role("heading", name="POST /v1/chat/completions")).to_be_visible()
@@ -161,7 +161,7 @@ async def test_the_api_for_everybody(browser: Browser, bridge: RunningBridge, ax
 
 
 async def test_the_demos_trouble(browser: Browser, arena: Arena, tmp_path: Path, axe: str) -> None:
-    """A click arms a fault, the page shows what is armed as it changes, and another click ends it."""
+    """A click arms a fault, the page shows changes in what is armed, and another click ends the fault."""
     await set_password(tmp_path)
     extend = partial(add_trouble, arena=arena)
     async with running_bridge(arena, tmp_path, extend=extend) as bridge, visiting(browser, bridge.origin) as page:
@@ -172,7 +172,7 @@ async def test_the_demos_trouble(browser: Browser, arena: Arena, tmp_path: Path,
         await expect(page.get_by_role("listitem").filter(has_text="Rate limited every time")).to_be_visible()
         assert [fault.name for fault in arena.faults.armed()] == ["rate_limited"]
         await examine(page, axe)
-        arena.faults.arm("crlf", 2)  # elsewhere
+        arena.faults.arm("crlf", 2)  # not on the page
         await expect(page.get_by_role("listitem").filter(has_text="crlf 2 times")).to_be_visible()
         await page.set_viewport_size({"width": 390, "height": 844})
         width = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"

@@ -1,4 +1,4 @@
-"""Accounts: whatever a person has copied is taken, and it is said whose it is; an expired one is renewed in place."""
+"""Accounts: every form of copy is accepted and its owner shown, and an expired account is renewed in place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AGENT: Final = "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0"
 
 
 def header(session: Session, *, pieces: bool = False) -> str:
-    """What a browser sends as its cookies."""
+    """The session's cookies as a browser sends them."""
     return "; ".join(f"{name}={value}" for name, value in session.cookies(pieces=pieces).items())
 
 
@@ -32,7 +32,7 @@ def curl(session: Session) -> str:
 
 
 def export(session: Session) -> str:
-    """What an extension that exports cookies gives."""
+    """The session's cookies as a browser extension exports them."""
     return json.dumps(
         [{"domain": ".arena.example", "name": n, "value": v} for n, v in session.cookies(pieces=True).items()]
     )
@@ -48,7 +48,7 @@ FORMS: Final = {
 
 
 async def paste(page: Page, text: str, name: str = "") -> None:
-    """Hand in what was copied."""
+    """Submit the copied text."""
     await page.get_by_label("What you copied").fill(text)
     await page.get_by_label("Label").fill(name)
     await page.get_by_role("button", name="Add or renew").click()
@@ -103,7 +103,7 @@ async def test_an_expired_account_is_renewed_in_place(
     await expect(card).to_contain_text("usable")
     arena.expire(session)
     assert await ask(bridge) == 503
-    await expect(card).to_contain_text("the site no longer accepts its login")  # by itself
+    await expect(card).to_contain_text("the site no longer accepts its login")  # without a reload
     await card.get_by_role("link", name="Renew").click()
     await expect(page.get_by_label("What you copied")).to_be_focused()
     await paste(page, arena.sign_in(session.email).cookie_value)
@@ -111,7 +111,7 @@ async def test_an_expired_account_is_renewed_in_place(
     await expect(card).to_have_count(1)
     await expect(card).to_contain_text("usable")
     assert await ask(bridge) == 200
-    await expect(card).to_contain_text("expired")  # among its last answers, beside the newest
+    await expect(card).to_contain_text("expired")  # among its last answers
     await expect(card.locator(".answer").first).to_contain_text("ok")
 
 
@@ -129,7 +129,7 @@ async def test_what_becomes_of_a_login_is_shown_by_itself(
         (False, True, "usable", "renews itself"),
     ):
         session.guest, session.consented = guest, consented
-        await bridge.app[RENEWALS].is_alive(account)  # which asks again
+        await bridge.app[RENEWALS].is_alive(account)  # asks the site again
         await expect(badge).to_have_text(word)
         await expect(card).to_contain_text(said)
     arena.faults.arm("server_error", None, on="me")
@@ -154,7 +154,7 @@ async def test_an_account_is_tested_paused_and_renamed_by_the_keyboard(page: Pag
     await page.get_by_role("button", name="Test ").focus()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("status").first).to_contain_text("the site accepts its login")
-    await page.reload()  # which does not test it again
+    await page.reload()  # does not test it again
     await expect(page.get_by_role("status").filter(has_text="the site accepts its login")).to_have_count(0)
     [account] = bridge.state.pool
     card = page.get_by_role("region", name=account.label)

@@ -1,4 +1,4 @@
-"""Activity: requests come and go on it by themselves, and a running one can be ended."""
+"""Activity: the page shows requests begin and end without a reload, and a running one can be ended."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = IN_BROWSER
 
 
 async def ask(bridge: RunningBridge, text: str, **body: object) -> bytes:
-    """A streamed answer, or a refusal."""
+    """Send a chat, and return the streamed answer or the refusal."""
     async with await bridge.post(bridge.chat(text, stream=True, **body)) as answer:
         return await answer.read()
 
 
 def hold(arena: Arena) -> asyncio.Event:
-    """Let answers stand still behind their first delta until the event is set."""
+    """Make answers pause after their first delta until the event is set."""
     go_on = asyncio.Event()
     arena.script = lambda _: [
         Line("a0", "so "),
@@ -115,7 +115,7 @@ async def test_requests_are_searched_and_the_address_says_how(page: Page, bridge
 
     await page.get_by_label("Search").fill(bridge.model().upper())
     await page.keyboard.press("Enter")
-    await page.wait_for_url(f"**/activity?q={bridge.model().upper()}")  # what is empty is not in it
+    await page.wait_for_url(f"**/activity?q={bridge.model().upper()}")  # without the empty fields
     await expect(page.get_by_text("1 to 2 of 2")).to_be_visible()
     await page.get_by_text("Key, model, account, time").click()
     await page.get_by_label("Key", exact=True).select_option("test")
@@ -124,7 +124,7 @@ async def test_requests_are_searched_and_the_address_says_how(page: Page, bridge
     await expect(page.get_by_label("From", exact=True)).to_have_value("2h")
     await expect(page.get_by_text("1 to 2 of 2")).to_be_visible()
     await ask(bridge, "/say hello")
-    await expect(page.get_by_text("1 to 3 of 3")).to_be_visible()  # it goes on by itself
+    await expect(page.get_by_text("1 to 3 of 3")).to_be_visible()  # without a reload
 
 
 async def test_a_request_has_a_page_that_can_be_shown_to_others(

@@ -1,4 +1,4 @@
-"""Coming in and going: the one-time address, the password, and what is left in the browser afterwards."""
+"""Logging in and out: the one-time address, the password, and what remains in the browser afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_the_address_that_the_daemon_prints_sets_the_password(
         await expect(page.get_by_role("heading", name="Set the password")).to_be_visible()
         await page.goto(f"/dashboard/setup#{setup_code(bridge.app)}")
         await expect(page.get_by_label("Code")).to_have_value(f"{setup_code(bridge.app)}")
-        assert "#" not in page.url  # nor in the history
+        assert "#" not in page.url  # the code does not stay in the history
         await expect(page.get_by_label("New password")).to_be_focused()
 
         await page.get_by_label("New password").fill("password1234")

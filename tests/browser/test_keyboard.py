@@ -1,4 +1,4 @@
-"""Everything by keyboard: the focus is always seen, goes where it should, and what opens is closed by Escape."""
+"""Use by keyboard: the focus is always visible and moves as expected, and Escape closes what has been opened."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from running import RunningBridge
 
 pytestmark = IN_BROWSER
 
-#: How the element that has the focus is called and looks; a control may show it on its label.
+#: The name of the focused element, and whether its focus is visible, which it may also be on its label.
 FOCUS = """() => {
   const element = document.activeElement;
   const outlined = (each) => getComputedStyle(each).outlineStyle !== "none" && each.getBoundingClientRect().width > 1;
@@ -20,7 +20,7 @@ FOCUS = """() => {
 
 
 async def tab_to(page: Page, name: str) -> None:
-    """Press Tab until the focus is there; it is seen at each step."""
+    """Press Tab until the element with this name has the focus, which must be visible at each step."""
     for _ in range(60):
         await page.keyboard.press("Tab")
         here, seen = await page.evaluate(FOCUS)
@@ -83,7 +83,7 @@ async def test_the_focus_is_seen_all_through_every_page(page: Page, bridge: Runn
             await page.keyboard.press("Tab")
             here, seen = await page.evaluate(FOCUS)
             if here == "Skip to the content" or await page.evaluate("document.activeElement === document.body"):
-                break  # it was the whole page
+                break  # that was the whole page
             names.append(here)
             assert seen, (address, names)
         assert names, address
@@ -104,7 +104,7 @@ async def test_pages_and_the_search_are_a_key_or_two_away(page: Page) -> None:
     search = page.get_by_role("searchbox")
     await expect(search).to_be_focused()
     await page.keyboard.type("gk?/")
-    await expect(search).to_have_value("gk?/")  # what is written opens nothing
+    await expect(search).to_have_value("gk?/")  # text in a field triggers no shortcut
     assert page.url.endswith("/dashboard/activity")
 
 
@@ -114,4 +114,4 @@ async def test_the_dashboard_can_be_kept_as_an_app(page: Page) -> None:
     found = await client.send("Page.getAppManifest")
     assert (found["errors"], json.loads(found["data"])["start_url"]) == ([], "/dashboard")
     errors = (await client.send("Page.getInstallabilityErrors"))["installabilityErrors"]
-    assert [each["errorId"] for each in errors] == ["in-incognito"]  # as every page of these tests is
+    assert [each["errorId"] for each in errors] == ["in-incognito"]  # like every page in these tests

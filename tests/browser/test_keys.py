@@ -1,4 +1,4 @@
-"""Keys: a person makes one, gives it to a tool, changes what it may, and takes it back."""
+"""Keys: a user makes one, gives it to a tool, changes its rights, and revokes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def ask(bridge: RunningBridge, secret: str, model: str | None = None) -> t
 
 
 async def make_key(page: Page, name: str) -> str:
-    """Make a key on its page; return its secret, as the page shows it."""
+    """Make a key on the Keys page, and return the secret that the page shows."""
     await page.goto(PAGES["keys"])
     await page.get_by_label("Name", exact=True).fill(name)
     await page.get_by_role("button", name="Make the key").click()
@@ -33,7 +33,7 @@ async def make_key(page: Page, name: str) -> str:
 
 
 async def copied(page: Page, element: str) -> str:
-    """What the copy button of that element puts into the clipboard."""
+    """Click the copy button of this element, and return the text of the clipboard."""
     await page.locator(f"[data-copy={element}]").click()
     await expect(page.locator(f"[data-copy={element}]")).to_have_text("Copied")
     text: str = await page.evaluate("navigator.clipboard.readText()")
@@ -93,7 +93,7 @@ async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) 
     )
 
 
-#: Label → what is written there, and what is said about it.
+#: Label → a wrong entry, and the error that is shown for it.
 WRONG = {
     "Name": ("<b>", "Name: must be"),
     "Requests per minute": ("0", "from 1 to 1\u202f000\u202f000"),
@@ -133,7 +133,7 @@ async def test_a_key_is_revoked_once_the_question_is_answered(page: Page, bridge
     question = row.get_by_text("Tools that use it stop working at once")
     await row.get_by_text("Revoke", exact=True).click()
     await expect(question).to_be_visible()
-    await page.mouse.click(5, 5)  # beside it: no
+    await page.mouse.click(5, 5)  # a click elsewhere means no
     await expect(question).to_be_hidden()
     assert await ask(bridge, secret) == (200, None)
     await row.get_by_text("Revoke", exact=True).click()

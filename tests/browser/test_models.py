@@ -38,7 +38,7 @@ async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningB
     await page.get_by_label("Order").select_option("name, A to Z")
     await expect(page.locator("th[aria-sort]")).to_have_text("Name")
     await expect(page.get_by_label("Order")).to_be_focused()
-    assert await rows.count() < drawing  # the filters hold
+    assert await rows.count() < drawing  # the filters still apply
     await page.reload()  # they are in the address
     await expect(page.get_by_label("draws")).to_be_checked()
     assert await rows.count() < drawing

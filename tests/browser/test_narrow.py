@@ -1,4 +1,4 @@
-"""Screens of several widths: no page moves sideways, whatever names are like, and what opens stays on the screen."""
+"""Screens of several widths: no page scrolls sideways, however long names are, and what opens stays on the screen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def overhang(page: Page) -> int:
 
 @pytest.fixture
 def arena(arena: Arena) -> Arena:
-    """One whose first model has a long name."""
+    """An arena whose first model has a long name."""
     first, *others = arena.models
     arena.models = (replace(first, public_name=LONG), *others)
     return arena

@@ -1,4 +1,4 @@
-"""The overview: what it says of the daemon's health, and that its numbers and charts move by themselves."""
+"""The overview: the daemon's health, and numbers and charts that are updated without a reload."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = IN_BROWSER
 
 
 def tile(page: Page, title: str) -> Locator:
-    """A number of the first row."""
+    """The number with this title in the first row."""
     return page.locator(".tiles > div").filter(has=page.get_by_text(title, exact=True)).get_by_role("definition")
 
 
@@ -27,7 +27,7 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
     for model in (bridge.model(), bridge.model(), "no-such-model"):
         async with await bridge.post(bridge.chat("hello", model=model)) as answer:
             await answer.read()
-    await bridge.app[STATS].flush()  # as it does every few seconds
+    await bridge.app[STATS].flush()  # as the daemon does every few seconds
     await expect(tile(page, "Requests")).to_have_text("3in the last 2 hours")
     await expect(tile(page, "Failed")).to_contain_text("0 %")
     await expect(tile(page, "Refused here")).to_contain_text("1")
@@ -45,7 +45,7 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
     async with await bridge.post(bridge.chat("hello")) as answer:
         await answer.read()
     await bridge.app[STATS].flush()
-    await expect(numbers.get_by_role("row", name=f"{bridge.model()} 3 0")).to_be_visible()  # it moves, and stays open
+    await expect(numbers.get_by_role("row", name=f"{bridge.model()} 3 0")).to_be_visible()  # updated, and still open
     assert await page.evaluate("window.unchanged"), "the page was loaded anew"
 
     for span in ("24 hours", "7 days", "2 weeks", "2 years"):

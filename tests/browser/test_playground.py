@@ -1,4 +1,4 @@
-"""The playground: a chat with any model, streamed, with pictures both ways."""
+"""The playground: a chat with any model, streamed, with pictures in questions and answers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = IN_BROWSER
 
 
 async def say(page: Page, text: str) -> None:
-    """Write a message and send it by the keyboard."""
+    """Write a message and send it with the keyboard."""
     await page.get_by_label("Message").fill(text)
     await page.get_by_label("Message").press("Enter")
 
 
 async def choose(page: Page, name: str, label: str = "Model") -> None:
-    """Choose a model by the keyboard."""
+    """Choose a model with the keyboard."""
     await page.get_by_label(label, exact=True).fill(name)
     await page.get_by_label(label, exact=True).press("Enter")
     await expect(page.get_by_label(label, exact=True)).to_have_value(name)
@@ -55,7 +55,7 @@ async def test_an_answer_is_written_while_it_comes(page: Page, arena: Arena) -> 
 
     arena.script = None
     await say(page, "/echo again")
-    await expect(page.get_by_role("article").last).to_contain_text("so <b>it</b> is")  # the model was shown it all
+    await expect(page.get_by_role("article").last).to_contain_text("so <b>it</b> is")  # the model got the whole chat
     await page.get_by_role("button", name="New chat").click()
     await expect(page.get_by_role("article")).to_have_count(0)
     await say(page, "/echo anew")
@@ -115,12 +115,12 @@ async def test_an_image_model_s_picture_is_shown(page: Page, bridge: RunningBrid
     assert await picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
     await expect(
         page.get_by_text(re.compile(r" · (\d+ ms|\d+\.\d s)$"))
-    ).to_be_in_viewport()  # below the picture, once that has loaded
+    ).to_be_in_viewport()  # the note below the picture, once that has loaded
 
     await choose(page, bridge.model())
     await say(page, "/echo what now?")
     await expect(page.get_by_role("article").last).to_contain_text("first token")
-    assert [len(turn.messages) for turn in list(arena.evaluations.values())[-1:]] == [2]  # no word of the picture
+    assert [len(turn.messages) for turn in list(arena.evaluations.values())[-1:]] == [2]  # without the picture's turn
 
 
 async def test_an_error_is_shown_and_the_message_not_lost(page: Page, arena: Arena) -> None:
@@ -186,7 +186,7 @@ async def test_a_broken_answer_is_marked_and_asked_for_again(page: Page, arena: 
     await say(page, "/count 9")
     answer = page.locator(".broken")
     await expect(answer.get_by_role("alert")).to_contain_text("The model failed")
-    await expect(answer.locator(".said")).to_contain_text("1 ")  # what came stays
+    await expect(answer.locator(".said")).to_contain_text("1 ")  # what has arrived stays
 
     await answer.get_by_role("button", name="Ask for this answer again").click()
     await expect(page.get_by_role("article").last.locator(".said")).to_contain_text("8 9")
@@ -240,7 +240,7 @@ async def test_markdown_is_shown_and_copied(page: Page) -> None:
 
 
 async def test_one_reads_back_while_an_answer_comes(page: Page, arena: Arena) -> None:
-    """The page stays where its reader is, and follows who is at the end."""
+    """The page does not move while its reader looks back, and follows the answer while its reader is at the end."""
     go_on = [asyncio.Event() for _ in range(3)]
     arena.script = lambda _: [
         *(step for event in go_on for step in (Line("a0", "a line\n\n" * 60), Until(event))),
@@ -272,7 +272,7 @@ async def test_one_reads_back_while_an_answer_comes(page: Page, arena: Arena) ->
     assert await page.evaluate(at_end) < 2
     go_on[2].set()
     await expect(page.get_by_role("article").last).to_contain_text("first token")
-    assert await page.evaluate(at_end) < 2  # the note came below, and is seen
+    assert await page.evaluate(at_end) < 2  # the note has appeared below, in view
 
 
 async def test_the_last_turn_is_edited_and_answered_again(page: Page, arena: Arena) -> None:
@@ -284,7 +284,7 @@ async def test_the_last_turn_is_edited_and_answered_again(page: Page, arena: Are
     await last.get_by_role("button", name="Ask for this answer again").click()
     await expect(last.locator(".said")).to_have_text("two")
     await expect(last).to_contain_text("2/2")
-    assert len(arena.evaluations) == 1  # the site's own regenerate
+    assert len(arena.evaluations) == 1  # the site's own "regenerate"
     await last.get_by_role("button", name="Previous answer").click()
     await expect(last.locator(".said")).to_have_text("one")
 
@@ -328,7 +328,7 @@ async def test_two_models_answer_side_by_side(page: Page, arena: Arena, bridge: 
     arena.script = None
     await say(page, "/echo all of it")
     await expect(page.get_by_text("first token")).to_have_count(4)
-    await expect(page.get_by_role("article", name=second).last).to_contain_text("so ")  # what was stopped is sent
+    await expect(page.get_by_role("article", name=second).last).to_contain_text("so ")  # stopped answers are sent
 
     await page.locator("summary", has_text="Chats").click()
     await page.get_by_role("button", name="Copy as curl").click()
@@ -385,7 +385,7 @@ async def test_one_request_asks_both_columns_while_they_have_one_history(
 
     failing.clear()
     third = "gemini-4-pro"
-    await right.get_by_role("button", name="Ask for this answer again").click()  # in one column
+    await right.get_by_role("button", name="Ask for this answer again").click()  # in this column only
     await expect(right).to_contain_text("and go on.")
     await choose(page, third, "Second model")
     await say(page, "Are you sure?")  # each column has its own history now
@@ -400,7 +400,7 @@ async def test_one_request_asks_both_columns_while_they_have_one_history(
     failing |= {first, third}
     arena.faults.arm("challenge", times=2)
     await say(page, "Who are you?")
-    await expect(page.get_by_role("alert").get_by_role("link", name="Open Accounts")).to_be_visible()  # all have failed
+    await expect(page.get_by_role("alert").get_by_role("link", name="Open Accounts")).to_be_visible()  # both failed
     await expect(page.get_by_label("Message")).to_have_value("Who are you?")
     await expect(page.get_by_role("article")).to_have_count(0)
     assert asked[-1]["model"] == f"{first}+{third}"
@@ -497,7 +497,7 @@ async def test_a_model_is_found_and_made_a_favourite(page: Page, bridge: Running
     await expect(field).not_to_have_value("no such model")
 
 
-#: What no page may make an element of, follow, or freeze at.
+#: Texts that must not become elements, cause requests, or freeze the page.
 HOSTILE = {
     "markup": '<script>boo()</script><img src="https://evil.example" onerror="boo()"><iframe src="//evil.example">',
     "links": "[a](javascript:boo()) [b](data:text/html,boo) ![c](https://evil.example/c.png) <javascript:boo()>",
@@ -508,7 +508,7 @@ HOSTILE = {
 
 
 async def test_hostile_markdown_is_text(page: Page, arena: Arena) -> None:
-    """The page's watch sees requests elsewhere and violations of its policy (browsing.py)."""
+    """The fixture `page` fails on requests to other sites and on violations of the policy (browsing.py)."""
     elements = "script, iframe, img, [onerror], a:not([href^='https://evil.example'])"
     await page.goto(PAGES["playground"])
     await page.evaluate("() => { window.boo = () => { document.title = 'boo' } }")

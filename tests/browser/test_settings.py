@@ -20,13 +20,13 @@ async def test_all_of_it(page: Page, bridge: RunningBridge) -> None:
     rows = page.locator("#list tr:visible")
     everything = await rows.count()
     await page.get_by_label("Search").focus()
-    await page.keyboard.type("KEEP alive")  # in names and in what they are for
+    await page.keyboard.type("KEEP alive")  # in names and descriptions
     await expect(rows).to_have_count(2)
     await page.keyboard.press("ControlOrMeta+a")
     await page.keyboard.press("Delete")
     await page.keyboard.press("Tab")
     await page.keyboard.press("Tab")
-    await page.keyboard.press("Space")  # those that need a restart
+    await page.keyboard.press("Space")  # only settings that need a restart
     await expect(rows).to_have_count(sum(key.needs_restart for key in KEYS.values()))
     await page.keyboard.press("Space")
     await expect(rows).to_have_count(everything)

@@ -1,4 +1,4 @@
-"""Trouble is seen wherever one looks: in the headline, the tab's title and its icon; so is a daemon that is gone."""
+"""Trouble is shown in the headline, the tab's title and its icon, and so is a daemon that cannot be reached."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_nothing_is_called_well_while_the_daemon_is_gone(browser: Browser,
         heading = await page.get_by_role("heading", level=1).inner_text()
         await context.set_offline(True)
         await page.clock.run_for(3000)
-        await expect(page.get_by_role("alert")).to_be_hidden()  # one answer that is late is no news
+        await expect(page.get_by_role("alert")).to_be_hidden()  # one late answer is not reported
         await page.clock.run_for(5000)
         await expect(page.get_by_role("alert")).to_contain_text("No connection to the bridge since ")
         await expect(page).to_have_title(f"(!) No connection · {name.title()} · LMArena Bridge")

@@ -1,4 +1,4 @@
-"""Without JavaScript: logging in, keys and accounts work all the same."""
+"""Without JavaScript: logging in, keys, accounts and the other pages still work."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena:
         async with await bridge.post(bridge.chat("/say hello")) as answer:
             request_id = answer.headers["x-request-id"]
         await page.goto(PAGES["activity"])
-        await expect(page.get_by_text("the bridge’s")).to_be_visible()  # whose time zone it is
+        await expect(page.get_by_text("the bridge’s")).to_be_visible()  # the time zone
         await page.get_by_label("Search").fill("nothing like that")
         await page.get_by_role("button", name="Find").click()
         await expect(page.get_by_text("No request matches all of these conditions.")).to_be_visible()

@@ -33,7 +33,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 
 @pytest.fixture
 def served(running: Served, tmp_path: Path) -> Iterator[Served]:
-    """The same bridge for one test, with an arena that has forgotten the calls of the others."""
+    """The same bridge for one test, with an arena that has forgotten the calls of other tests."""
     running.arena.calls.clear()
     yield Served(running.origin, running.key, running.arena, running.programs, tmp_path)
     running.arena.faults.clear()

@@ -1,4 +1,4 @@
-"""As test_coding_agents.py, with agents that are too large for `make test-clients`; more_agents.sh installs them."""
+"""Like test_pi.py, with agents that are too large for `make test-clients`; more_agents.sh installs them."""
 
 from __future__ import annotations
 

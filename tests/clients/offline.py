@@ -1,6 +1,6 @@
-"""Run a command where there is no network but loopback, so that no client can phone home: `offline.py COMMAND…`.
+"""Run a command without any network except loopback, so that no client can phone home: `offline.py COMMAND…`.
 
-That takes root on Linux. Without it the command runs with the network as it is, and standard error says so.
+This needs root on Linux. Otherwise the command runs with the network unchanged, and standard error says so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _IFF_UP: Final = 1
 
 
 def main() -> None:
-    """Leave the network, and become the command."""
+    """Leave the network, and execute the command."""
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) == 0:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
             fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))

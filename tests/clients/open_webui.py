@@ -1,7 +1,7 @@
-"""Open WebUI on the bridge: log in, add the connection, chat in the browser, find the title made, send a picture.
+"""Open WebUI on the bridge: log in, add the connection, chat in the browser, see the generated title, send a picture.
 
-`open_webui.py PROGRAM`, which open_webui.sh calls. Prints what was seen; an AssertionError says what was not, and the
-page as it was then is in failed.png in Open WebUI's environment.
+`open_webui.py PROGRAM` is called by open_webui.sh. It prints what it has seen. An AssertionError says what it has not
+seen, and failed.png in Open WebUI's environment shows the page at that time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from programs import need_program
 
 from upstream.arena import Arena, Line, Turn
 
-#: Open WebUI loads for so many seconds on a busy machine, and a chat in the browser takes so many.
+#: How long Open WebUI may take to start on a busy machine, and a chat in the browser to be answered.
 START_SECONDS: Final = 300
 CHAT_SECONDS: Final = 60
 
@@ -40,7 +40,7 @@ TITLE: Final = "An otter’s day"
 _PERSON: Final = {"name": "Ada", "email": "ada@example.org", "password": "a heron on the weir"}
 _SETTINGS: Final = {
     "ANONYMIZED_TELEMETRY": "false",
-    "AUDIO_STT_ENGINE": "openai",  # and none of the models that it would fetch and run itself
+    "AUDIO_STT_ENGINE": "openai",  # instead of models that it would download and run itself
     "DO_NOT_TRACK": "1",
     "ENABLE_OLLAMA_API": "false",
     "HF_HUB_OFFLINE": "1",
@@ -52,7 +52,7 @@ _SETTINGS: Final = {
 
 
 def answers(turn: Turn) -> Iterator[Line]:
-    """A model that says what it was asked, calls a tool for the time, and answers Open WebUI's own tasks in JSON."""
+    """A model that repeats what it was asked, calls a tool for the time, and answers Open WebUI's own tasks in JSON."""
     if "Generate a concise title" in turn.prompt:
         text = json.dumps({"title": TITLE}, ensure_ascii=False)
     elif turn.prompt.startswith("### Task"):
@@ -62,7 +62,7 @@ def answers(turn: Turn) -> Iterator[Line]:
     elif turn.prompt.startswith("<tool_response "):
         text = f"I was asked: {WHAT_TIME}"
     else:
-        text = f"I was asked: {turn.prompt.rpartition(PARAGRAPH)[2]}"  # what is behind the tools
+        text = f"I was asked: {turn.prompt.rpartition(PARAGRAPH)[2]}"  # the part after the tools
     for word in text.split(" "):
         yield Line("a0", f"{word} ")
     yield Line("ad", {"finishReason": "stop"})
@@ -70,7 +70,7 @@ def answers(turn: Turn) -> Iterator[Line]:
 
 @asynccontextmanager
 async def open_webui(program: Path, folder: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    """Open WebUI: its address, and a session there."""
+    """Run Open WebUI, and yield its address and an HTTP session for it."""
     with socket.socket() as any_socket:
         any_socket.bind(("127.0.0.1", 0))
         port = any_socket.getsockname()[1]
@@ -121,7 +121,7 @@ async def say(page: Page, text: str) -> None:
 
 
 async def chat(served: Served, page: Page) -> None:
-    """What a person does in one chat: messages, of which one makes the model call a tool, and a picture."""
+    """Have one chat with several messages, of which one makes the model call a tool, and a picture."""
     await say(page, "What does an otter do all day?")
     await expect(page).to_have_title(re.compile(TITLE), timeout=CHAT_SECONDS * 1000)
     print(f"a streamed chat, and its title: {await page.title()}")
@@ -148,7 +148,7 @@ async def chat(served: Served, page: Page) -> None:
 
 
 async def refusal(page: Page) -> None:
-    """A message that the site refuses."""
+    """Send a message that the site refuses."""
     await page.click("#chat-input")
     await page.keyboard.type("Something else")
     await page.keyboard.press("Enter")
@@ -158,7 +158,7 @@ async def refusal(page: Page) -> None:
 
 
 def conversations(served: Served) -> list[list[str]]:
-    """What was said in each conversation of the site."""
+    """The user's messages in each conversation of the site."""
     return [
         [message.content for message in evaluation.messages if message.role == "user"]
         for evaluation in served.arena.evaluations.values()
@@ -166,7 +166,7 @@ def conversations(served: Served) -> list[list[str]]:
 
 
 async def main(program: Path) -> None:
-    """Try everything once."""
+    """Run all checks once."""
     with tempfile.TemporaryDirectory(prefix="open-webui-") as name:
         folder = Path(name)
         async with Arena() as arena, open_webui(program, folder) as (origin, session):
@@ -184,7 +184,7 @@ async def main(program: Path) -> None:
                     )
                     await page.goto(f"{origin}/?models={MODEL}")
                     try:
-                        await page.get_by_role("button", name="Okay, Let's Go!").click()  # what is new
+                        await page.get_by_role("button", name="Okay, Let's Go!").click()  # the release notes
                         await chat(served, page)
                         arena.faults.arm("moderated", times=None)
                         await refusal(page)

@@ -47,7 +47,7 @@ async def test_it_edits_a_file(served: Served) -> None:
 
 
 async def test_a_session_of_two_messages(served: Served) -> None:
-    """The second is no follow-up: aider puts the files, as they are by then, behind what was said before."""
+    """The second message is no follow-up, since aider inserts the current files after the earlier messages."""
     served.arena.script = greets_an_otter
     file = served.folder / "greet.py"
     file.write_text(BEFORE)

@@ -18,7 +18,7 @@ CLIENT = Client("instructor", "ask_instructor.py")
 
 
 def answers_in_json(turn: Turn) -> Iterator[Line]:
-    """A model that was asked for an animal."""
+    """A model that answers with an animal in JSON."""
     name = "otter" if len(turn.messages) == 1 else "kiwi"
     legs = 4 if name == "otter" else 2
     for delta in ('{"name": "', name[:3], name[3:], f'", "legs": {legs}', "}"):
@@ -32,7 +32,7 @@ async def test_a_streamed_object(served: Served) -> None:
     assert talk.error is None
     (pieces,) = talk.answers
     animals = [json.loads(piece) for piece in pieces]
-    assert {"name": "ott"} in animals  # it came as a stream
+    assert {"name": "ott"} in animals  # it was streamed
     assert animals[-1] == {"name": "otter", "legs": 4}
 
 

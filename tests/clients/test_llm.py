@@ -12,7 +12,7 @@ pytestmark = CLIENTS
 
 
 async def llm(served: Served, *words: str, model: str = MODEL) -> FinishedProgram:
-    """Run `llm` on a prompt; what it remembers stays in the test's folder."""
+    """Run `llm` on a prompt; its history stays in the test's folder."""
     settings = served.folder / "llm"
     settings.mkdir(exist_ok=True)
     api = {"api_base": served.base_url, "api_key_name": "bridge"}

@@ -1,4 +1,4 @@
-"""opencode, through each API: it edits a file by its own tools, and nothing is sent twice meanwhile."""
+"""opencode, through each API: it edits a file with its own tools, and nothing is sent twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pi, through each API: it edits a file by its own tools, and nothing is sent twice meanwhile."""
+"""pi, through each API: it edits a file with its own tools, and nothing is sent twice."""
 
 from __future__ import annotations
 

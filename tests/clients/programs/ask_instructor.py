@@ -1,4 +1,4 @@
-"""Instructor: in its JSON mode, where the answer is an object that is read while it comes, and in its other modes."""
+"""Instructor: in its JSON mode, in which an object can be read while it is streamed, and in its other modes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def begin(job: Job) -> Say:
             for animal in client.create_partial(**asked):
                 yield animal.model_dump_json(exclude_none=True)
             return
-        animal, completion = client.create_with_completion(**asked)  # a stream does not say what its text was
+        animal, completion = client.create_with_completion(**asked)  # a stream does not give its text
         yield animal.model_dump_json()
         if job.task != "talk":
             return

@@ -36,13 +36,13 @@ def talking(chat: ChatOpenAI) -> Say:
             whole = chunk if whole is None else whole + chunk
             if chunk.content:
                 yield chunk.content
-        messages.append(whole)  # as agents do: the chunks joined, with all that stands in them
+        messages.append(whole)  # as agents do: the joined chunks, with all their fields
 
     return say
 
 
 def calling(chat: ChatOpenAI) -> Say:
-    """An agent's loop by hand."""
+    """Call the tools in a loop written by hand."""
     tools = {name: tool(function) for name, function in FUNCTIONS.items()}
     bound = chat.bind_tools(list(tools.values()))
     messages: list[Any] = []
@@ -63,7 +63,7 @@ def calling(chat: ChatOpenAI) -> Say:
 
 
 def acting(chat: ChatOpenAI) -> Say:
-    """The loop of LangChain's own agent."""
+    """Let LangChain's own agent call the tools."""
     agent: Any = create_agent(chat, [tool(function) for function in FUNCTIONS.values()], system_prompt="Be brief.")
     messages: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""The Messages API, as the `anthropic` package speaks it."""
+"""The Messages API through the `anthropic` package."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ talking = conversation
 
 
 def thinking(client: anthropic.Anthropic, way: str, asked: dict[str, Any]) -> Say:
-    """What is thought comes first, signed, and goes back with the history."""
+    """Thoughts come first, with a signature, and are sent back with the history."""
     talk = conversation(client, way, {**asked, "thinking": THINKING})
 
     def say(text: str, _: str | None) -> Iterator[str]:
@@ -122,7 +122,7 @@ def calling(client: anthropic.Anthropic, way: str, asked: dict[str, Any]) -> Say
 
 
 def running(client: anthropic.Anthropic, way: str, asked: dict[str, Any]) -> Say:
-    """The SDK's own loop."""
+    """Let the SDK's own tool runner call the tools."""
     messages: list[Any] = []
     tools = [anthropic.beta_tool(function) for function in FUNCTIONS.values()]
 
@@ -158,7 +158,7 @@ def parsing(client: anthropic.Anthropic, way: str, asked: dict[str, Any]) -> Say
 
 
 def counting(client: anthropic.Anthropic, model: str) -> Say:
-    """The list of models, one of them, and how many tokens a text has."""
+    """List the models, retrieve one, and count the tokens of a text."""
 
     def say(text: str, _: str | None) -> Iterator[str]:
         yield json.dumps([listed.id for listed in client.models.list(limit=5)])
@@ -172,7 +172,7 @@ def counting(client: anthropic.Anthropic, model: str) -> Say:
 
 
 def quietly(asking: Asking) -> Any:
-    """The message alone."""
+    """Return the message without yielding its pieces."""
     while True:
         try:
             next(asking)

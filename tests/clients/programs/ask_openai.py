@@ -79,7 +79,7 @@ def create(client: openai.OpenAI, **asked: Any) -> dict[str, Any]:
 
 
 def stream(client: openai.OpenAI, **asked: Any) -> dict[str, Any]:
-    """The chunks as they come, put together by hand."""
+    """Read the chunks of a stream, and join them by hand."""
     message: dict[str, Any] = {"role": "assistant", "content": ""}
     calls: dict[int, Any] = {}
     for chunk in client.chat.completions.create(**asked, stream=True):

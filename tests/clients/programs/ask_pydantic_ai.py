@@ -1,4 +1,4 @@
-"""Agents of pydantic-ai: without tools, with two, and with a type for what they put out."""
+"""Agents of pydantic-ai: without tools, with two tools, and with an output type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Responses API, as the `openai` package of Python speaks it."""
+"""The Responses API through the `openai` package of Python."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Asking: TypeAlias = Generator[str, None, Any]
 
 
 class Failed(openai.OpenAIError):
-    """The SDK hands out a failed response of a stream as it hands out any other."""
+    """A failed response in a stream, for which the SDK itself raises no error."""
 
 
 class Animal(BaseModel):
@@ -56,7 +56,7 @@ def stream(client: openai.OpenAI, **asked: Any) -> Asking:
 
 
 def events(client: openai.OpenAI, **asked: Any) -> Asking:
-    """The events one by one; of the output only what has ended, as Codex has it."""
+    """Read single events, and take only finished items as the output, as Codex does."""
     output = []
     for event in client.responses.create(**asked, stream=True):
         if event.type == "response.output_text.delta":
@@ -74,7 +74,7 @@ WAYS: dict[str, Callable[..., Asking]] = {"create": create, "stream": stream, "e
 
 
 def talking(client: openai.OpenAI, job: Job, way: str) -> Say:
-    """In a stream the response before is named, otherwise the history is sent again."""
+    """With `stream`, name the previous response; otherwise send the history again."""
     history: list[Any] = []
     previous = None
 
@@ -92,7 +92,7 @@ def talking(client: openai.OpenAI, job: Job, way: str) -> Say:
 
 
 def calling(client: openai.OpenAI, job: Job, way: str, tools: list[Any]) -> Say:
-    """Whole responses continue each other by their ids; those that are streamed get the history again."""
+    """With `create`, name the previous response; when streaming, send the history again."""
     history: list[Any] = []
     previous = None
 
@@ -124,7 +124,7 @@ def calling(client: openai.OpenAI, job: Job, way: str, tools: list[Any]) -> Say:
 
 
 def quietly(asking: Asking) -> Any:
-    """The response alone."""
+    """Return the response without yielding its pieces."""
     while True:
         try:
             next(asking)
@@ -147,7 +147,7 @@ def parsing(client: openai.OpenAI, job: Job, way: str) -> Say:
 
 
 def storing(client: openai.OpenAI, job: Job, way: str) -> Say:
-    """A response is found, with what it was asked, until it is deleted."""
+    """Retrieve a response and its input, delete it, and check that it can no longer be used."""
 
     def say(text: str, _: str | None) -> Iterator[str]:
         responses, asked = client.responses, {"model": job.model, "input": text}

@@ -1,8 +1,8 @@
-"""What a program that drives a Python client is told to do, and how it says what came back.
+"""The protocol of the programs that drive Python clients: the jobs that they get, and the replies that they print.
 
 Each line of standard input is a job, one JSON document: `base_url`, `key`, `model`, `turns` (what the user says, one
-turn after the other), `picture` (the path of a PNG that goes with the first turn, or null) and `task` (in which way to
-use the client: "talk", or one of the program's own). Each is answered by one line of standard output: `answers`, for
+turn after the other), `picture` (the path of a PNG that goes with the first turn, or null) and `task` (how to use the
+client: "talk", or one of the program's own). Each is answered by one line of standard output: `answers`, for
 each turn the pieces in which its answer came, and `error`, what the client raised, or null. The program starts once for
 all jobs, since importing a client takes seconds.
 """
@@ -38,14 +38,14 @@ class Job:
         return f"data:image/png;base64,{base64.b64encode(Path(self.picture).read_bytes()).decode()}"
 
 
-#: Says one thing in a conversation, with the picture if there is one, and brings the answer's pieces as they come.
+#: Sends one turn of a conversation, with the picture if there is one, and yields the answer's pieces as they come.
 Say: TypeAlias = Callable[[str, str | None], Iterable[str]]
 
 
 def run(begin: Callable[[Job], Say], *errors: type[Exception]) -> None:
-    """Have the conversations that the jobs ask for; `errors` are those that the client may raise of a request."""
+    """Have the conversations that the jobs ask for; `errors` are those that the client may raise for a request."""
     with os.fdopen(os.dup(1), "w") as replies:
-        os.dup2(2, 1)  # whatever the client prints is not an answer
+        os.dup2(2, 1)  # keeps what the client prints out of the replies
         for line in sys.stdin:
             reply = _converse(Job(**json.loads(line)), begin, errors)
             replies.write(json.dumps(reply) + "\n")
@@ -80,7 +80,7 @@ def now() -> str:
 
 FUNCTIONS: dict[str, Callable[..., str]] = {"get_weather": get_weather, "now": now}
 
-#: The two functions as tools in the words of OpenAI's API.
+#: The two functions as tools, in the format of OpenAI's API.
 TOOLS: Any = [
     {
         "type": "function",
@@ -107,7 +107,7 @@ TOOLS: Any = [
     },
 ]
 
-#: A tool whose input is a text of a grammar of its own, in the words of the Responses API.
+#: A tool whose input is text that follows a grammar, in the format of the Responses API.
 PATCH: Any = {
     "type": "custom",
     "name": "apply_patch",
@@ -117,12 +117,12 @@ PATCH: Any = {
 
 
 def called(name: str, given: object) -> str:
-    """A call as the test reads it: the piece of an answer."""
+    """A tool call as a piece of an answer, for the test to read."""
     return json.dumps([name, given])
 
 
 def spoken(text: str, picture: str | None) -> str | list[dict[str, object]]:
-    """A user's message in the words of OpenAI's API: the text alone, or parts."""
+    """A user's message in the format of OpenAI's API: only the text, or parts."""
     if picture is None:
         return text
     return [{"type": "text", "text": text}, {"type": "image_url", "image_url": {"url": picture}}]
