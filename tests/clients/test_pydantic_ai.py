@@ -43,5 +43,5 @@ async def test_an_agent_with_two_tools(served: Served) -> None:
 
 
 async def test_an_agent_that_puts_out_an_object(served: Served) -> None:
-    """The agent asks for the call of a tool whose argument is the object."""
+    """The agent requests the call of a tool that takes the object."""
     await makes_an_object(served, CLIENT, "output", "tools-asked-for")

@@ -1,4 +1,4 @@
-"""Where a request may carry its key: `Authorization` with or without its word, `x-api-key`, `api-key`."""
+"""Where a request may carry its key: `Authorization` with or without its scheme, `x-api-key`, `api-key`."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ async def test_nothing_outlives_a_caller_that_leaves_while_its_tokens_are_counte
 async def test_a_caller_that_leaves_once_it_has_the_whole_answer_was_answered(
     arena: Arena, tmp_path: Path, request_log: RequestLog, leave: Callable[[Caller], None], join_repeats: bool
 ) -> None:
-    """As nginx does after each answer. Upstream's response ends a packet later, and the bridge waits for its end."""
+    """nginx closes its connection after each answer. Upstream's response ends a packet later, and is waited for."""
     end = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:

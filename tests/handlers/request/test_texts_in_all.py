@@ -1,4 +1,4 @@
-"""Bodies without pictures count towards the memory budget too, except for those below the smallest size."""
+"""Bodies without pictures count towards the memory budget too, unless they are small."""
 
 from __future__ import annotations
 
