@@ -236,7 +236,7 @@ async def test_each_owner_has_its_turn() -> None:
             theirs.sendall(asking(secret) if secret else MODELS + b"\r\n")
             pending.add(ours)
         pending.connect_some()
-        pending.connect_some()  # is called once in each iteration of the loop
+        pending.connect_some()  # the event loop calls it once per iteration
         assert [each.owner for each in asked] == ["a", None, "b", "a", None, "b", "a", "b"]
         await until(lambda: len(asked) == 30)
         assert len(pending) == 0

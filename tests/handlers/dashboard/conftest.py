@@ -1,4 +1,4 @@
-"""A browser that is logged in, and the stored data that must not change without its user."""
+"""A browser that is logged in, and the stored data that attacks must not change."""
 
 from __future__ import annotations
 

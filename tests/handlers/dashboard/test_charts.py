@@ -55,7 +55,7 @@ def parsed(markup: str) -> ET.Element:
 
 
 def marks(svg: ET.Element, axis: str) -> list[str]:
-    """The labels of an axis, which is given by its class; pygal's class of the vertical one has `always_show`."""
+    """The labels of the axis with this class; pygal adds `always_show` to that of the vertical axis."""
     return [text.text or "" for text in svg.iterfind(f".//{SVG}g[@class='{axis}']//{SVG}text")]
 
 
@@ -147,7 +147,7 @@ def test_even_the_smallest_count_is_visible() -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of buckets, the zone in which it is shown, the number of bars, the marks below, and the last tooltip."""
+    """A kind of buckets, the time zone in which it is shown, and the expected bars, marks and last tooltip."""
 
     name: str
     kind: PeriodKind

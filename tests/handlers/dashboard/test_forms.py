@@ -1,4 +1,4 @@
-"""What is sent in the place of a form: refused with its reason, within bounds, and nothing changes."""
+"""Bodies that are not proper forms: they are refused with a reason, within bounds, and nothing changes."""
 
 from __future__ import annotations
 
