@@ -119,7 +119,7 @@ class Agent:
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-async def test_fifty_steps_are_one_evaluation(arena: Arena, bridge: RunningBridge, spelling: str) -> None:
+async def test_fifty_steps_of_an_agent_share_one_evaluation(arena: Arena, bridge: RunningBridge, spelling: str) -> None:
     agent = Agent(bridge, CallingWitness(arena), SPELLINGS[spelling])
     places = await agent.work(STEPS)
     assert [call.kind for call in arena.chats] == ["create", *["follow-up"] * (STEPS - 1)]
@@ -129,7 +129,7 @@ async def test_fifty_steps_are_one_evaluation(arena: Arena, bridge: RunningBridg
     assert [prompt.count("<tools>") for prompt in prompts] == [1, *[0] * (STEPS - 1)]
 
 
-async def test_a_battle_in_the_middle_loses_nothing(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_battle_in_mid_conversation_loses_no_history(arena: Arena, bridge: RunningBridge) -> None:
     """The witness checks that the new evaluation is shown the whole history, once and in order."""
     agent = Agent(bridge, CallingWitness(arena), SPELLINGS["with white space"])
     await agent.work(25)
@@ -141,7 +141,7 @@ async def test_a_battle_in_the_middle_loses_nothing(arena: Arena, bridge: Runnin
 
 
 @pytest.mark.parametrize("at_once", [8, pytest.param(20, marks=pytest.mark.slow)])
-async def test_many_at_once_never_mix(arena: Arena, bridge: RunningBridge, at_once: int) -> None:
+async def test_histories_of_concurrent_agents_never_mix(arena: Arena, bridge: RunningBridge, at_once: int) -> None:
     witness = CallingWitness(arena)
     spellings = list(SPELLINGS.values())
     agents = [Agent(bridge, witness, spellings[at % len(spellings)]) for at in range(at_once)]

@@ -120,7 +120,7 @@ async def step_of_messages(bridge: RunningBridge, history: list[Json], step: int
 
 
 @pytest.mark.parametrize("take_step", [step_of_responses, step_of_messages], ids=["responses", "messages"])
-async def test_an_agents_steps_are_one_evaluation(take_step: Any, arena: Arena, bridge: RunningBridge) -> None:
+async def test_steps_of_an_agent_share_one_evaluation(take_step: Any, arena: Arena, bridge: RunningBridge) -> None:
     arena.script = acting()
     history: list[Json] = [{"role": "user", "content": "Work on it."}]
     places = [await take_step(bridge, history, step) for step in range(STEPS)]

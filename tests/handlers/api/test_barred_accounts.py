@@ -73,7 +73,9 @@ async def test_other_accounts_serve_in_place_of_a_guests(stream: bool, arena: Ar
 
 
 @streamed_and_not
-async def test_a_guests_session_in_the_state_file(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_guests_session_in_the_state_file_bars_the_account_and_does_not_expire_it(
+    stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     guest = arena.sign_in("visitor", guest=True)
     async with running_bridge(arena, tmp_path / "state", sessions=(guest,)) as bridge:
         for _ in range(2):
@@ -98,7 +100,7 @@ async def test_a_bar_outlasts_a_restart(arena: Arena, tmp_path: Path) -> None:
         assert not arena.chats
 
 
-async def test_a_guest_beside_an_account_is_never_asked(arena: Arena, tmp_path: Path) -> None:
+async def test_a_guest_serves_no_request_beside_a_signed_in_account(arena: Arena, tmp_path: Path) -> None:
     sessions = (arena.sign_in("visitor", guest=True), arena.sign_in(ADA))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.logins_checked()
@@ -111,7 +113,9 @@ async def test_a_guest_beside_an_account_is_never_asked(arena: Arena, tmp_path: 
 
 
 @streamed_and_not
-async def test_terms_that_were_not_accepted_until_they_are(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_unaccepted_terms_bar_the_account_until_they_are_accepted(
+    stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     session = arena.sign_in(ADA, consented=False)
     async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
         await check_login(bridge)
@@ -125,7 +129,9 @@ async def test_terms_that_were_not_accepted_until_they_are(stream: bool, arena: 
 
 
 @streamed_and_not
-async def test_terms_that_a_chat_is_refused_for(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_chat_refused_for_unaccepted_terms_bars_the_account(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     await bridge.logins_checked()
     arena.faults.arm("terms")
     answer = await ask(bridge, PROMPT, stream=stream)
@@ -133,7 +139,7 @@ async def test_terms_that_a_chat_is_refused_for(stream: bool, arena: Arena, brid
     assert (len(arena.chats), account(bridge).bar, account(bridge).expired) == (1, Reason.TERMS, False)
 
 
-async def test_another_account_serves_while_terms_wait(arena: Arena, tmp_path: Path) -> None:
+async def test_another_account_serves_while_the_terms_of_one_are_unaccepted(arena: Arena, tmp_path: Path) -> None:
     sessions = (arena.sign_in(ADA, consented=False), arena.sign_in(BOB))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         for number in range(4):
@@ -145,7 +151,9 @@ async def test_another_account_serves_while_terms_wait(arena: Arena, tmp_path: P
 
 
 @streamed_and_not
-async def test_a_doubted_prompt_is_shown_to_no_other_account(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_prompt_refused_by_recaptcha_is_not_sent_with_another_account(
+    stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     sessions = (arena.sign_in(ADA), arena.sign_in(BOB))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.logins_checked()
@@ -167,7 +175,9 @@ async def test_a_doubted_prompt_is_shown_to_no_other_account(stream: bool, arena
 
 
 @streamed_and_not
-async def test_all_are_doubted(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_requests_fail_with_a_challenge_while_recaptcha_refuses_every_account(
+    stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     sessions = (arena.sign_in(ADA), arena.sign_in(BOB))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.logins_checked()
@@ -183,7 +193,9 @@ async def test_all_are_doubted(stream: bool, arena: Arena, tmp_path: Path) -> No
 
 
 @streamed_and_not
-async def test_a_doubt_without_a_time_is_a_rest_of_a_minute(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_recaptcha_refusal_without_retry_after_means_a_cooldown_of_a_minute(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.faults.arm("prompt_failed", retry_after=None)
     first = await ask(bridge, PROMPT, stream=stream)
     second = await ask(bridge, PROMPT, stream=stream)
@@ -193,7 +205,7 @@ async def test_a_doubt_without_a_time_is_a_rest_of_a_minute(stream: bool, arena:
     assert len(arena.chats) == 1
 
 
-async def test_a_doubt_and_a_limit(arena: Arena, tmp_path: Path) -> None:
+async def test_a_rate_limit_is_reported_where_recaptcha_refuses_the_other_account(arena: Arena, tmp_path: Path) -> None:
     sessions = (arena.sign_in(ADA), arena.sign_in(BOB))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.logins_checked()
@@ -209,7 +221,7 @@ async def test_a_doubt_and_a_limit(arena: Arena, tmp_path: Path) -> None:
         assert arena.chats[-1].account == sessions[1].user_id
 
 
-async def test_a_follow_up_that_is_doubted_goes_on_with_another_account(arena: Arena, tmp_path: Path) -> None:
+async def test_a_conversation_refused_by_recaptcha_continues_with_another_account(arena: Arena, tmp_path: Path) -> None:
     sessions = (arena.sign_in(ADA), arena.sign_in(BOB))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.logins_checked()
@@ -228,7 +240,9 @@ async def test_a_follow_up_that_is_doubted_goes_on_with_another_account(arena: A
 
 @streamed_and_not
 @pytest.mark.parametrize("status", [403, 429, 503])
-async def test_a_challenge_is_one_whatever_its_status(status: int, stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_challenge_is_recognised_whatever_its_status(
+    status: int, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     sessions = (arena.sign_in(ADA), arena.sign_in(BOB))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.logins_checked()

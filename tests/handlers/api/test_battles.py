@@ -47,7 +47,9 @@ def kinds(arena: Arena) -> list[str]:
     return [call.kind for call in arena.chats]
 
 
-async def test_a_refused_turn_goes_to_a_new_evaluation_with_the_whole_history(chat: Chat, arena: Arena) -> None:
+async def test_a_turn_refused_for_a_battle_starts_a_new_evaluation_with_the_whole_history(
+    chat: Chat, arena: Arena
+) -> None:
     first = await chat.say()
     arena.faults.arm("battle_turn", on="follow-up")
     second = await chat.say()
@@ -61,7 +63,7 @@ async def test_a_refused_turn_goes_to_a_new_evaluation_with_the_whole_history(ch
     assert not account.cooldowns
 
 
-async def test_the_stuck_evaluation_is_not_asked_again(chat: Chat, arena: Arena) -> None:
+async def test_an_evaluation_stuck_in_a_battle_gets_no_further_turns(chat: Chat, arena: Arena) -> None:
     """Neither a different second turn nor a new first turn is sent to it."""
     await chat.say()
     arena.faults.arm("battle_turn", on="follow-up")
@@ -76,7 +78,7 @@ async def test_the_stuck_evaluation_is_not_asked_again(chat: Chat, arena: Arena)
 
 
 @pytest.mark.parametrize("settings", [{}, {"max_attempts": 1}], ids=["by default", "with a single attempt"])
-async def test_thirty_turns_with_a_battle_at_every_third(
+async def test_thirty_turns_are_answered_with_a_battle_at_every_third(
     settings: dict[str, object], arena: Arena, tmp_path: Path, stream: bool
 ) -> None:
     """An agent's chat gets thirty correct answers; each battle costs one more call and no retry."""
@@ -93,7 +95,7 @@ async def test_thirty_turns_with_a_battle_at_every_third(
     assert len(shown) == len(set(shown)) == 30, "no turn was shown twice"
 
 
-async def test_an_account_that_refuses_again_and_again_is_spared_for_an_hour(
+async def test_an_account_whose_follow_ups_are_refused_in_a_row_gets_none_for_an_hour(
     bridge: RunningBridge, arena: Arena, stream: bool
 ) -> None:
     arena.battle_every = 1
@@ -111,13 +113,17 @@ async def never(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
         yield bridge
 
 
-async def test_follow_ups_never(never: RunningBridge, arena: Arena, stream: bool) -> None:
+async def test_every_turn_starts_a_new_evaluation_where_follow_ups_are_off(
+    never: RunningBridge, arena: Arena, stream: bool
+) -> None:
     chat = Chat(never, Witness(arena), stream=stream)
     assert [(await chat.say()).place for _ in range(3)] == [FIRST, ("new", "follow_ups"), ("new", "follow_ups")]
     assert kinds(arena) == ["create"] * 3
 
 
-async def test_the_same_request_is_regenerated_even_so(never: RunningBridge, arena: Arena, stream: bool) -> None:
+async def test_a_repeated_request_is_regenerated_where_follow_ups_are_off(
+    never: RunningBridge, arena: Arena, stream: bool
+) -> None:
     chat = Chat(never, Witness(arena), stream=stream)
     await chat.say()
     chat.messages.pop()

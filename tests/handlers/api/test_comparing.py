@@ -95,7 +95,7 @@ async def test_each_model_gives_a_choice(arena: Arena, bridge: RunningBridge, na
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("failing", [0, 1])
-async def test_where_one_fails_the_other_goes_on(
+async def test_a_model_that_fails_leaves_the_others_answer_complete(
     arena: Arena, bridge: RunningBridge, names: list[str], when: str, failing: int
 ) -> None:
     arena.script = plays = Plays()
@@ -118,7 +118,7 @@ async def test_where_one_fails_the_other_goes_on(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_where_all_fail_the_request_fails(
+async def test_a_request_fails_where_all_its_models_fail(
     arena: Arena, bridge: RunningBridge, names: list[str], stream: bool
 ) -> None:
     arena.script = plays = Plays()
@@ -132,7 +132,7 @@ async def test_where_all_fail_the_request_fails(
     assert orjson.loads(frames(body)[-1] if stream else body)["error"]["code"] == "upstream_error"
 
 
-async def test_the_name_of_a_model_may_have_a_plus(arena: Arena, tmp_path: Path, names: list[str]) -> None:
+async def test_a_models_name_may_contain_a_plus(arena: Arena, tmp_path: Path, names: list[str]) -> None:
     aliases = {f"{names[0]}+{names[1]}": names[2], "*": names[3]}
     arena.script = Plays()
     async with running_bridge(arena, tmp_path, {"models": {"aliases": aliases}}) as bridge:
@@ -142,7 +142,7 @@ async def test_the_name_of_a_model_may_have_a_plus(arena: Arena, tmp_path: Path,
         assert len(orjson.loads(body)["choices"]) == 2
 
 
-async def test_what_cannot_be_compared_is_refused(bridge: RunningBridge, names: list[str]) -> None:
+async def test_comparisons_that_cannot_be_made_are_refused(bridge: RunningBridge, names: list[str]) -> None:
     first = names[0]
     for model, more, status, param in (
         ("+".join(names), {}, 400, "model"),
@@ -162,7 +162,9 @@ async def test_what_cannot_be_compared_is_refused(bridge: RunningBridge, names: 
 
 
 @pytest.mark.parametrize("order", [1, -1])
-async def test_what_any_of_them_ignores_is_named(bridge: RunningBridge, order: int) -> None:
+async def test_parameters_that_any_compared_model_ignores_are_named_in_a_header(
+    bridge: RunningBridge, order: int
+) -> None:
     model = "+".join(["qwen4-max-preview", "gemini-4-pro"][::order])
     content = [{"type": "text", "text": "/say hello"}, picture_part(png())]
     body = bridge.chat(messages=[{"role": "user", "content": content}], model=model, temperature=1)

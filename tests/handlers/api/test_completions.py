@@ -34,26 +34,26 @@ async def ask(bridge: RunningBridge, stream: bool, **body: Any) -> tuple[list[st
 
 
 @streamed_and_not
-async def test_a_prompt(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_prompt_is_answered_by_a_new_evaluation(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     assert await ask(bridge, stream, prompt="/say wörld 👋") == (["wörld 👋"], ["stop"])
     assert arena.chats[-1].kind == "create"
 
 
 @streamed_and_not
-async def test_each_prompt_is_an_evaluation_of_its_own(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_each_prompt_gets_evaluations_of_its_own(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     texts, reasons = await ask(bridge, stream, prompt=["/say one", "/say two"], n=2)
     assert (texts, reasons) == (["one", "one", "two", "two"], ["stop"] * 4)
     assert len({call.evaluation_id for call in arena.chats}) == 4
 
 
 @streamed_and_not
-async def test_an_echo(stream: bool, bridge: RunningBridge) -> None:
+async def test_echo_puts_the_prompt_before_each_answer(stream: bool, bridge: RunningBridge) -> None:
     texts, _ = await ask(bridge, stream, prompt=["/say one", "/say two"], echo=True)
     assert texts == ["/say oneone", "/say twotwo"]
 
 
 @streamed_and_not
-async def test_the_end(stream: bool, bridge: RunningBridge) -> None:
+async def test_stop_strings_and_token_limits_end_a_completion(stream: bool, bridge: RunningBridge) -> None:
     assert await ask(bridge, stream, prompt="/say one two three", stop=" three") == (["one two"], ["stop"])
     (text,), reasons = await ask(bridge, stream, prompt="/say one two three four five six", max_tokens=2)
     assert reasons == ["length"]
@@ -66,7 +66,7 @@ async def test_a_suffix_is_asked_for_in_words(arena: Arena, bridge: RunningBridg
     assert prompt.index("def f():") < prompt.index("return x")
 
 
-async def test_usage(bridge: RunningBridge) -> None:
+async def test_usage_sums_all_prompts_streamed_and_whole(bridge: RunningBridge) -> None:
     create = bridge.sdk().completions.create
     whole = await create(model=bridge.model(), prompt=["/say one two", "/say three"])
     stream = await create(
@@ -85,7 +85,7 @@ async def test_usage(bridge: RunningBridge) -> None:
     )
 
 
-async def test_what_has_no_effect_is_named(bridge: RunningBridge) -> None:
+async def test_parameters_without_effect_are_named_in_a_header(bridge: RunningBridge) -> None:
     raw = await bridge.sdk().completions.with_raw_response.create(
         model=bridge.model(), prompt="/say hi", temperature=0, user="me"
     )
@@ -102,7 +102,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize(("more", "param"), REFUSED.values(), ids=REFUSED)
-async def test_what_is_refused(
+async def test_bad_parameters_are_refused_before_any_upstream_call(
     more: dict[str, Any], param: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
@@ -123,7 +123,7 @@ FAULTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "parameters", "status", "code"), FAULTS.values(), ids=FAULTS)
-async def test_before_the_answers_to_several_prompts(
+async def test_a_failure_before_the_answers_to_several_prompts_has_its_true_status(
     fault: str, parameters: dict[str, Any], status: int, code: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     await bridge.logins_checked()
@@ -134,7 +134,7 @@ async def test_before_the_answers_to_several_prompts(
     assert bridge.calls_held == 0
 
 
-async def test_a_chat_goes_on_from_a_completion(bridge: RunningBridge) -> None:
+async def test_a_chat_continues_the_evaluation_of_a_completion(bridge: RunningBridge) -> None:
     await ask(bridge, False, prompt="/say one")
     history = [{"role": "user", "content": "/say one"}, {"role": "assistant", "content": "one"}]
     answer = await bridge.post(bridge.chat(messages=[*history, {"role": "user", "content": "/say two"}]))

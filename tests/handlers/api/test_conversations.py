@@ -132,7 +132,7 @@ async def test_the_evaluation_is_named_with_its_page(arena: Arena, bridge: Runni
         assert response.headers["x-bridge-evaluation"] == f"{arena.origin}/c/{evaluation}"
 
 
-async def test_the_same_request_is_answered_anew(arena: Arena, chat: Chat) -> None:
+async def test_a_repeated_request_regenerates_the_answer(arena: Arena, chat: Chat) -> None:
     first = await chat.say()
     del chat.messages[-1]
     again = await chat.again()
@@ -146,7 +146,7 @@ async def test_the_same_request_is_answered_anew(arena: Arena, chat: Chat) -> No
     assert len(arena.evaluations) == 1
 
 
-async def test_an_answer_that_was_regenerated_is_not_gone_on_from(chat: Chat) -> None:
+async def test_an_answer_replaced_by_a_regeneration_is_not_continued(chat: Chat) -> None:
     first = await chat.say()
     del chat.messages[-1]
     await chat.again()
@@ -154,7 +154,7 @@ async def test_an_answer_that_was_regenerated_is_not_gone_on_from(chat: Chat) ->
     assert (await chat.say()).place == UNKNOWN
 
 
-async def test_a_later_turn_is_regenerated_too(chat: Chat) -> None:
+async def test_a_regenerated_later_turn_can_be_continued(chat: Chat) -> None:
     await chat.say()
     await chat.say()
     del chat.messages[-1]
@@ -165,7 +165,7 @@ async def test_a_later_turn_is_regenerated_too(chat: Chat) -> None:
 # Other messages
 
 
-async def test_an_edited_message_starts_anew(chat: Chat) -> None:
+async def test_an_edited_message_starts_a_new_evaluation(chat: Chat) -> None:
     for at in range(4):
         edited = chat.branch(0)
         await edited.say()
@@ -175,7 +175,7 @@ async def test_an_edited_message_starts_anew(chat: Chat) -> None:
         assert (await edited.say()).place == FOLLOW_UP
 
 
-async def test_an_edited_last_question_follows_nothing(chat: Chat) -> None:
+async def test_an_edited_last_question_starts_a_new_evaluation(chat: Chat) -> None:
     """The evaluation still holds the question that was edited away, and its model would see it."""
     await chat.say()
     await chat.say()
@@ -183,14 +183,14 @@ async def test_an_edited_last_question_follows_nothing(chat: Chat) -> None:
     assert (await chat.say()).place == UNKNOWN
 
 
-async def test_a_deleted_turn_starts_anew(chat: Chat) -> None:
+async def test_a_deleted_turn_starts_a_new_evaluation(chat: Chat) -> None:
     for _ in range(3):
         await chat.say()
     del chat.messages[2:4]
     assert (await chat.say()).place == UNKNOWN
 
 
-async def test_a_system_prompt_that_changes_starts_anew(chat: Chat) -> None:
+async def test_a_changed_system_prompt_starts_a_new_evaluation(chat: Chat) -> None:
     for place in (FIRST, UNKNOWN):
         chat.messages[:1] = [{"role": "system", "content": chat.witness.text()}, *chat.messages[:1]]
         assert (await chat.say()).place == place
@@ -198,7 +198,7 @@ async def test_a_system_prompt_that_changes_starts_anew(chat: Chat) -> None:
     assert (await chat.say()).place == UNKNOWN, "without any"
 
 
-async def test_a_switched_model_starts_anew(arena: Arena, chat: Chat) -> None:
+async def test_a_switched_model_starts_a_new_evaluation(arena: Arena, chat: Chat) -> None:
     await chat.say()
     other = chat.branch(2, model=chat.bridge.model(thinking=True))
     assert (await other.say()).place == UNKNOWN
@@ -207,7 +207,7 @@ async def test_a_switched_model_starts_anew(arena: Arena, chat: Chat) -> None:
     assert len(arena.evaluations) == 2
 
 
-async def test_a_model_by_its_other_names_is_the_same(arena: Arena, chat: Chat) -> None:
+async def test_a_conversation_continues_under_the_models_other_names(arena: Arena, chat: Chat) -> None:
     await chat.say()
     id_ = arena.model(chat.bridge.model()).id
     for name in (id_, f"{chat.bridge.model()}@{id_[-4:]}"):
@@ -244,7 +244,9 @@ CALLED: list[dict[str, object]] = [
 
 
 @pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
-async def test_what_is_more_than_a_next_question_starts_anew(chat: Chat, tail: list[dict[str, object]]) -> None:
+async def test_a_tail_that_is_no_single_question_starts_a_new_evaluation(
+    chat: Chat, tail: list[dict[str, object]]
+) -> None:
     await chat.say()
     chat.messages += [marked(chat.witness, message) for message in tail]
     reply = await chat.again()
@@ -260,7 +262,7 @@ def marked(witness: Witness, message: dict[str, object]) -> JsonMessage:
     return {**message, "content": None, **calls} if "tool_calls" in message else {**message, "content": witness.text()}
 
 
-async def test_tools_in_the_history_are_part_of_it(chat: Chat) -> None:
+async def test_tool_calls_and_results_are_part_of_the_compared_history(chat: Chat) -> None:
     chat.messages += [marked(chat.witness, message) for message in CALLED]
     reply = await chat.again()
     assert reply.place == UNKNOWN, "a result may follow up a call, but not one that no model of ours has made"
@@ -270,7 +272,7 @@ async def test_tools_in_the_history_are_part_of_it(chat: Chat) -> None:
     assert (await chat.say()).place == UNKNOWN
 
 
-async def test_an_answer_comes_back_with_other_white_space(chat: Chat) -> None:
+async def test_an_answer_sent_back_with_other_white_space_is_recognised(chat: Chat) -> None:
     await chat.say()
     for around in ("{}\n", "\n\n{}", "  {} "):
         chat.messages[-1] = assistant(around.format(chat.messages[-1]["content"]))
@@ -280,7 +282,7 @@ async def test_an_answer_comes_back_with_other_white_space(chat: Chat) -> None:
 # Long conversations
 
 
-async def test_a_long_history_is_told_once(arena: Arena, chat: Chat) -> None:
+async def test_a_long_history_is_sent_upstream_only_once(arena: Arena, chat: Chat) -> None:
     for _ in range(100):
         chat.messages += [user(chat.witness.text("Why?" * 50)), assistant(chat.witness.text("Because." * 25))]
     assert (await chat.say()).place == UNKNOWN
@@ -288,7 +290,7 @@ async def test_a_long_history_is_told_once(arena: Arena, chat: Chat) -> None:
     assert len(prompt(calls(arena)[-1])) < 20
 
 
-async def test_what_the_site_would_refuse_is_not_sent(arena: Arena, chat: Chat) -> None:
+async def test_a_history_longer_than_the_site_accepts_is_not_sent(arena: Arena, chat: Chat) -> None:
     await chat.say()
     before = len(calls(arena))
     chat.messages += [user(chat.witness.text("x" * 60_000)), assistant(chat.witness.text("y" * 60_000))]
@@ -310,7 +312,7 @@ async def test_a_known_conversation_may_grow_beyond_one_prompt(arena: Arena, cha
 # Concurrent requests
 
 
-async def test_conversations_with_the_same_first_message(arena: Arena, chat: Chat) -> None:
+async def test_conversations_with_the_same_first_message_stay_apart(arena: Arena, chat: Chat) -> None:
     chat.messages.append(user(chat.witness.text()))
     one, other = chat.branch(1), chat.branch(1)
     chat.witness.go_on = asyncio.Event()
@@ -327,7 +329,9 @@ async def test_conversations_with_the_same_first_message(arena: Arena, chat: Cha
     assert len(arena.evaluations) == 2
 
 
-async def test_the_same_request_five_times_at_once(arena: Arena, chat: Chat) -> None:
+async def test_one_of_five_equal_concurrent_requests_follows_up_and_the_others_start_anew(
+    arena: Arena, chat: Chat
+) -> None:
     first = await chat.say()
     await chat.witness.begun()
     chat.messages.append(user(chat.witness.text()))
@@ -502,7 +506,7 @@ def rested(account: Any) -> Any:
     return type(account)(account.label, account.session)
 
 
-async def test_a_rotated_cookie_changes_no_conversation(arena: Arena, chat: Chat) -> None:
+async def test_conversations_continue_after_the_cookie_is_rotated(arena: Arena, chat: Chat) -> None:
     await chat.say()
     for pieces in (False, True):
         arena.faults.arm("rotate_cookie", pieces=pieces)
@@ -510,7 +514,7 @@ async def test_a_rotated_cookie_changes_no_conversation(arena: Arena, chat: Chat
         assert (await chat.say()).place == FOLLOW_UP
 
 
-async def test_an_evaluation_that_vanished(arena: Arena, chat: Chat) -> None:
+async def test_a_vanished_evaluation_is_replaced_by_a_new_one(arena: Arena, chat: Chat) -> None:
     await chat.say()
     arena.evaluations.clear()
     branch = chat.branch(2)
@@ -561,7 +565,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("fault", "parameters"), REFUSED.values(), ids=REFUSED)
-async def test_a_follow_up_that_was_refused_is_repeated(
+async def test_a_refused_follow_up_is_repeated_in_its_evaluation(
     arena: Arena, chat: Chat, fault: str, parameters: dict[str, Any]
 ) -> None:
     first = await chat.say()
@@ -577,7 +581,7 @@ async def test_a_follow_up_that_was_refused_is_repeated(
 
 @pytest.mark.parametrize(("fault", "parameters"), POSSIBLY_ACCEPTED.values(), ids=POSSIBLY_ACCEPTED)
 @pytest.mark.parametrize("kind", ["follow-up", "regenerate"])
-async def test_a_turn_that_may_have_been_taken_is_not_repeated_there(
+async def test_a_turn_that_the_site_may_have_accepted_is_repeated_in_a_new_evaluation(
     arena: Arena, chat: Chat, kind: str, fault: str, parameters: dict[str, Any]
 ) -> None:
     first = await chat.say()
@@ -596,14 +600,16 @@ async def test_a_turn_that_may_have_been_taken_is_not_repeated_there(
 
 
 @pytest.mark.parametrize("fault", REJECTED.values(), ids=REJECTED)
-async def test_after_a_rejected_turn_the_history_is_told_anew(arena: Arena, chat: Chat, fault: str) -> None:
+async def test_a_conversation_starts_a_new_evaluation_after_a_rejected_turn(
+    arena: Arena, chat: Chat, fault: str
+) -> None:
     await chat.say()
     arena.faults.arm(fault, on="follow-up")
     assert (await chat.branch(2).say()).status >= 400
     assert (await chat.say()).place == UNKNOWN
 
 
-async def test_a_turn_that_was_never_sent_leaves_the_conversation_known(arena: Arena, chat: Chat) -> None:
+async def test_a_turn_that_was_never_sent_leaves_the_evaluation_usable(arena: Arena, chat: Chat) -> None:
     await chat.say()
     _, _, port = arena.origin.rpartition(":")
     arena._port = int(port)
@@ -614,7 +620,7 @@ async def test_a_turn_that_was_never_sent_leaves_the_conversation_known(arena: A
 
 
 @pytest.mark.parametrize("fault", BROKEN.values(), ids=BROKEN)
-async def test_an_answer_that_breaks_is_not_remembered(arena: Arena, chat: Chat, fault: str) -> None:
+async def test_a_broken_answer_is_neither_continued_nor_regenerated(arena: Arena, chat: Chat, fault: str) -> None:
     await chat.say()
     arena.faults.arm(fault, on="follow-up", after=2)
     broken = await chat.say()

@@ -31,7 +31,7 @@ async def ask(bridge: RunningBridge, **body: object) -> int:
     return answer.status
 
 
-async def test_a_call_that_fails_leaves_no_cycle(arena: Arena, tmp_path: Path) -> None:
+async def test_a_failed_call_leaves_no_reference_cycle(arena: Arena, tmp_path: Path) -> None:
     sessions = tuple(arena.sign_in(f"user{at}@example.org") for at in range(2))
     left_of = {}
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
@@ -49,7 +49,9 @@ async def test_a_call_that_fails_leaves_no_cycle(arena: Arena, tmp_path: Path) -
     assert left_of == {}
 
 
-async def test_several_answers_that_fail_leave_no_cycle(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_failed_request_for_several_answers_leaves_no_reference_cycle(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     drawings = {"model": bridge.model(output="image"), "prompt": "a cat", "n": 2}
 
     async def draw() -> int:
@@ -68,7 +70,7 @@ async def test_several_answers_that_fail_leave_no_cycle(arena: Arena, bridge: Ru
     assert not left.ours
 
 
-def test_cycles_are_found() -> None:
+def test_the_test_helper_finds_reference_cycles() -> None:
     held: list[object] = []
     with left_behind() as left:
         held.append(held)

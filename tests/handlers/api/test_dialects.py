@@ -173,7 +173,7 @@ async def test_a_dialect_of_ten_lines_is_served_streamed_and_whole(arena: Arena,
     assert (status, orjson.loads(body)) == (200, {"said": "Hello", "because": "stop", "counted": True})
 
 
-async def test_a_stream_that_breaks_ends_in_the_dialects_own_words(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_broken_stream_ends_with_the_dialects_own_error(arena: Arena, bridge: RunningBridge) -> None:
     async def script(_: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "Hel")
         yield Line("a3", "no more")
@@ -183,7 +183,7 @@ async def test_a_stream_that_breaks_ends_in_the_dialects_own_words(arena: Arena,
     assert body == b"(Hel! UPSTREAM_ERROR"
 
 
-async def test_a_stage_changes_what_the_caller_is_told(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_stage_changes_the_answer_that_the_caller_gets(arena: Arena, bridge: RunningBridge) -> None:
     arena.script = says("Hel", "lo \u00e9")
     status, body = await ask(bridge, "/upper", bridge.chat("hi"))
     assert status == 200
@@ -193,7 +193,7 @@ async def test_a_stage_changes_what_the_caller_is_told(arena: Arena, bridge: Run
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "HELLO \u00c9"
 
 
-async def test_deltas_pass_a_stage_one_by_one(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_stage_passes_each_delta_on_as_it_arrives(arena: Arena, bridge: RunningBridge) -> None:
     read = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -213,9 +213,7 @@ async def test_deltas_pass_a_stage_one_by_one(arena: Arena, bridge: RunningBridg
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_stage_that_needs_nothing_more_closes_upstream(
-    arena: Arena, bridge: RunningBridge, stream: bool
-) -> None:
+async def test_a_stage_that_is_done_closes_the_upstream_call(arena: Arena, bridge: RunningBridge, stream: bool) -> None:
     async def script(_: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "first ")
         yield Line("a0", "line\nsecond")
@@ -230,7 +228,7 @@ async def test_a_stage_that_needs_nothing_more_closes_upstream(
     assert b'"finish_reason":"length"' in body
 
 
-async def test_an_answer_that_was_changed_is_not_continued(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_changed_by_a_stage_is_not_continued(arena: Arena, bridge: RunningBridge) -> None:
     arena.script = says("one\n", "two")
     await ask(bridge, "/line", bridge.chat("hi"))
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "one"}]
@@ -242,7 +240,7 @@ async def test_an_answer_that_was_changed_is_not_continued(arena: Arena, bridge:
         assert answer.headers["x-bridge-conversation"].startswith("new; why=unknown")
 
 
-async def test_a_faithful_stage_lets_the_conversation_go_on(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_unchanged_by_a_stage_is_continued(arena: Arena, bridge: RunningBridge) -> None:
     arena.script = says("o", "ne")
     await ask(bridge, "/line", bridge.chat("hi"))
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "one"}]

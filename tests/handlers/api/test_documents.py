@@ -104,7 +104,7 @@ async def refusal(bridge: RunningBridge, messages: object, model: str, *, stream
 
 
 @streamed_and_not
-async def test_a_document_is_uploaded_under_a_name_of_our_own(
+async def test_a_document_is_uploaded_under_a_name_that_the_bridge_chooses(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     body = bridge.chat(messages=[user_reading("/say hello", A)], model=READS, stream=stream)
@@ -128,7 +128,7 @@ async def test_a_document_is_uploaded_under_a_name_of_our_own(
     assert seen(arena) == [A]
 
 
-async def test_the_real_sdks_file_part(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_file_part_of_the_openai_sdk_is_uploaded(arena: Arena, bridge: RunningBridge) -> None:
     file: File = {"type": "file", "file": {"filename": "a.pdf", "file_data": data_url(A, PDF)}}
     answer = await bridge.sdk().chat.completions.create(
         model=READS, messages=[{"role": "user", "content": [file, {"type": "text", "text": "/say hello"}]}]
@@ -148,7 +148,7 @@ async def test_the_real_sdks_file_part(arena: Arena, bridge: RunningBridge) -> N
     ],
     ids=["an input_file", "a file", "a file's bare base64", "an input_file's bare base64"],
 )
-async def test_every_spelling_arrives_whole(
+async def test_a_document_arrives_whole_in_every_form_of_file_part(
     part: Callable[[bytes], dict[str, Any]], size: int, arena: Arena, bridge: RunningBridge
 ) -> None:
     document = pdf(size=size)
@@ -190,14 +190,14 @@ async def test_a_follow_up_sends_only_its_own_document(arena: Arena, bridge: Run
     assert len(arena.evaluations) == 1
 
 
-async def test_a_document_without_a_word_can_follow_up(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_document_without_text_can_follow_up(arena: Arena, bridge: RunningBridge) -> None:
     chat = Chat(bridge)
     await chat.say("I shall send you a report")
     assert await chat.say("", A) == "follow-up"
     assert (seen(arena), sent(arena)["content"]) == ([A], "")
 
 
-async def test_another_document_is_another_conversation(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_history_with_another_document_starts_a_new_evaluation(arena: Arena, bridge: RunningBridge) -> None:
     chat = Chat(bridge)
     await chat.say("sum it up", A)
     answer = chat.messages[-1]
@@ -225,7 +225,7 @@ async def test_a_new_evaluation_gets_the_documents_of_the_whole_history(arena: A
 
 @streamed_and_not
 @pytest.mark.parametrize("model", [SEES, TALKS])
-async def test_a_model_that_reads_no_documents_is_a_400_that_names_the_part(
+async def test_a_document_for_a_model_that_reads_none_is_a_400_that_names_the_part(
     model: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     messages = [
@@ -241,7 +241,9 @@ async def test_a_model_that_reads_no_documents_is_a_400_that_names_the_part(
 
 
 @pytest.mark.parametrize("bad", BAD_FILES.values(), ids=BAD_FILES)
-async def test_a_bad_file_is_named_and_nothing_is_called(bad: BadFile, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_bad_file_is_named_in_the_error_before_any_upstream_call(
+    bad: BadFile, arena: Arena, bridge: RunningBridge
+) -> None:
     messages = [user_reading("fine", A), {"role": "user", "content": [{"type": "text", "text": "see"}, bad.part()]}]
     for model in (READS, TALKS):
         error = await refusal(bridge, messages, model)
@@ -261,14 +263,14 @@ async def test_the_configured_limits_hold_for_documents_and_pictures_together(ar
         assert (error["code"], error["param"]) == ("invalid_file", "messages[0].content[2].file.file_data")
 
 
-async def test_an_edit_takes_no_document(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_image_edit_refuses_a_document(arena: Arena, bridge: RunningBridge) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         await bridge.sdk().images.edit(model="any", prompt="a cat", image=("cat.png", A, "image/png"))
     assert (caught.value.code, caught.value.param) == ("invalid_image", "image[0]")
     assert not uploads(arena)
 
 
-async def test_an_upload_that_fails_speaks_of_the_document(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_failed_upload_of_a_document_is_reported_as_one(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("put_forged", None)
     async with await bridge.post(bridge.chat(messages=[user_reading("see", A)], model=READS)) as answer:
         error = (await answer.json())["error"]

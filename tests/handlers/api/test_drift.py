@@ -41,7 +41,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "kinds"), KINDS.items(), ids=KINDS)
-async def test_each_kind_is_counted_and_said_once(
+async def test_each_unknown_kind_is_counted_and_logged_once(
     fault: str,
     kinds: dict[str, int],
     stream: bool,
@@ -59,19 +59,21 @@ async def test_each_kind_is_counted_and_said_once(
     ]
 
 
-async def test_an_answer_that_failed_before_its_first_word_is_counted_too(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unknown_kinds_in_answers_that_failed_before_any_text_are_counted(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     arena.script = lambda _: [Line("zz", 1), Line("a3", "Tired")]
     assert (await ask(bridge, "hello")).status == 502
     assert bridge.app[DRIFT].counts == {"tag zz": 2}  # from both attempts
 
 
-async def test_an_answer_that_broke_off_is_counted_too(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unknown_kinds_in_answers_that_broke_off_are_counted(arena: Arena, bridge: RunningBridge) -> None:
     arena.script = lambda _: [Line("a0", "one"), Line("zz", 1), Line("a0", "two"), Eof()]
     assert (await ask(bridge, "hello")).status == 502
     assert bridge.app[DRIFT].counts == {"tag zz": 1}
 
 
-async def test_a_site_that_sends_ever_new_kinds_fills_no_memory(
+async def test_the_count_of_distinct_unknown_kinds_is_bounded(
     arena: Arena, bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
     for answers in range(5):

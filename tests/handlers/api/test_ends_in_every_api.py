@@ -49,7 +49,7 @@ async def script(_: Turn) -> AsyncIterator[Step]:
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
-async def test_an_answer_ends_and_upstream_is_closed(
+async def test_stop_strings_and_limits_end_the_answer_and_close_the_upstream_call(
     end: End, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.script = script

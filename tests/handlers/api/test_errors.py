@@ -60,7 +60,9 @@ def answers_asked(arena: Arena) -> int:
 
 @streamed_and_not
 @pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
-async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path: Path, request_log: RequestLog) -> None:
+async def test_a_failure_before_the_answer_has_its_true_status_and_reason(
+    row: Row, stream: bool, arena: Arena, tmp_path: Path, request_log: RequestLog
+) -> None:
     async with answered_by(arena, tmp_path, row) as bridge:
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
         await hold(answer)
@@ -87,7 +89,7 @@ LONG_WORDS = {
 
 
 @pytest.mark.parametrize(("fault", "parameter"), LONG_WORDS.values(), ids=LONG_WORDS)
-async def test_upstreams_words_are_quoted_up_to_300_characters(
+async def test_messages_of_the_site_are_quoted_up_to_300_characters(
     fault: str, parameter: str, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault, None, **{parameter: "§" * 2000})
@@ -109,7 +111,7 @@ RECOVERS = {
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "parameters"), RECOVERS.values(), ids=RECOVERS)
-async def test_what_fails_once_is_repeated_unseen_with_fresh_ids(
+async def test_a_call_that_fails_once_is_repeated_with_fresh_ids(
     fault: str, parameters: dict[str, Any], stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault, **parameters)
@@ -129,7 +131,9 @@ class TestInTheMiddle:
             arena.faults.arm(row.fault, None, **row.parameters)
             yield bridge
 
-    async def test_streamed(self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog) -> None:
+    async def test_a_failure_in_mid_answer_is_the_last_event_of_a_stream(
+        self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog
+    ) -> None:
         answer = await bridge.post(bridge.chat(PROMPT, stream=True))
         *chunks, last = [json.loads(data) for data in frames(await answer.read())]  # the body ended properly
         line = await request_log.line()
@@ -145,7 +149,9 @@ class TestInTheMiddle:
         assert (line["reason"], line["code"]) == (row.reason, row.code)
         await assert_state_behind(bridge, code=row.code, status=row.status)
 
-    async def test_whole(self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog) -> None:
+    async def test_a_failure_in_mid_answer_is_an_error_response_unless_streamed(
+        self, row: Break, arena: Arena, bridge: RunningBridge, request_log: RequestLog
+    ) -> None:
         answer = await bridge.post(bridge.chat(PROMPT))
         await hold(answer)
         error = (await answer.json())["error"]
@@ -160,7 +166,7 @@ class TestInTheMiddle:
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "parameters", "finish"), HARMLESS.values(), ids=HARMLESS)
-async def test_what_breaks_nothing(
+async def test_harmless_oddities_of_the_site_leave_the_answer_intact(
     fault: str, parameters: dict[str, Any], finish: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault, **parameters)
@@ -170,14 +176,16 @@ async def test_what_breaks_nothing(
 
 
 @streamed_and_not
-async def test_an_emoji_split_over_two_deltas_comes_whole(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_emoji_split_over_two_deltas_arrives_whole(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("split_emoji")
     answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
     assert await said(answer, stream) == f"{FIRST_DELTAS}🦦three four five"
 
 
 @streamed_and_not
-async def test_a_finish_error_counts_as_a3(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_finish_reason_of_error_is_reported_as_a_failure_of_the_model(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.faults.arm("finish_error", None)
     answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
     if stream:
@@ -190,7 +198,7 @@ async def test_a_finish_error_counts_as_a3(stream: bool, arena: Arena, bridge: R
 
 
 @streamed_and_not
-async def test_an_answer_withheld_from_its_first_word_is_no_failure(
+async def test_a_wholly_withheld_answer_finishes_with_content_filter(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.script = lambda _: [Line("ad", {"finishReason": "content-filter"})]
@@ -202,7 +210,7 @@ async def test_an_answer_withheld_from_its_first_word_is_no_failure(
 
 
 @streamed_and_not
-async def test_no_account(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_bridge_without_accounts_answers_503_no_account(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
         await hold(answer)
@@ -213,7 +221,7 @@ async def test_no_account(stream: bool, arena: Arena, tmp_path: Path) -> None:
         assert answers_asked(arena) == 0
 
 
-async def test_an_expired_account_is_marked_and_not_asked_again(arena: Arena, tmp_path: Path) -> None:
+async def test_an_expired_account_is_marked_and_not_used_again(arena: Arena, tmp_path: Path) -> None:
     ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
     async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
         arena.expire(ada)
@@ -224,7 +232,9 @@ async def test_an_expired_account_is_marked_and_not_asked_again(arena: Arena, tm
         assert sum(call.refusal is not None for call in arena.calls) == 1
 
 
-async def test_all_accounts_resting_name_the_first_to_wake(arena: Arena, tmp_path: Path) -> None:
+async def test_retry_after_is_the_shortest_cooldown_if_all_accounts_are_on_cooldown(
+    arena: Arena, tmp_path: Path
+) -> None:
     ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
     async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
         arena.faults.arm("rate_limited", account=ada.user_id, retry_after="90")
@@ -236,7 +246,7 @@ async def test_all_accounts_resting_name_the_first_to_wake(arena: Arena, tmp_pat
             assert answers_asked(arena) == asked
 
 
-async def test_one_account_resting_lets_another_answer(arena: Arena, tmp_path: Path) -> None:
+async def test_a_rate_limited_account_is_replaced_by_another(arena: Arena, tmp_path: Path) -> None:
     sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         arena.faults.arm("rate_limited")
@@ -271,7 +281,9 @@ PAGE_FAULTS = {
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "reason", "says"), PAGE_FAULTS.values(), ids=PAGE_FAULTS)
-async def test_no_catalog(fault: str, reason: str, says: str, stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_unreadable_model_lists_are_a_503_models_unavailable(
+    fault: str, reason: str, says: str, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     parameters = {"location": "https://elsewhere.example/"} if fault == "redirect" else {}
     for on in ("page", "catalog"):
         arena.faults.arm(fault, None, on=on, **parameters)
@@ -285,7 +297,7 @@ async def test_no_catalog(fault: str, reason: str, says: str, stream: bool, aren
         assert answers_asked(arena) == 0
 
 
-async def test_a_site_that_cannot_be_reached(tmp_path: Path) -> None:
+async def test_an_unreachable_site_is_reported_until_it_answers_again(tmp_path: Path) -> None:
     arena = Arena(port=unused_port())
     async with arena, running_bridge(arena, tmp_path / "state") as bridge:
         await (await bridge.post(bridge.chat(PROMPT))).read()
@@ -303,9 +315,7 @@ CHANGED = {name: row for name, row in BEFORE_THE_ANSWER.items() if row.reason ==
 
 
 @pytest.mark.parametrize("row", CHANGED.values(), ids=CHANGED)
-async def test_a_site_that_has_changed_is_said_to_have_and_opens_no_circuit(
-    row: Row, arena: Arena, tmp_path: Path
-) -> None:
+async def test_a_changed_site_is_reported_as_such_and_opens_no_circuit(row: Row, arena: Arena, tmp_path: Path) -> None:
     sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         arena.faults.arm(row.fault, None, **row.parameters)
@@ -321,7 +331,9 @@ async def test_a_site_that_has_changed_is_said_to_have_and_opens_no_circuit(
 
 
 @streamed_and_not
-async def test_the_circuit_opens_after_requests_in_a_row_that_fail(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_the_circuit_opens_after_several_failed_requests_in_a_row(
+    stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     async with running_bridge(arena, tmp_path / "state", {"upstream": {"max_attempts": 1}}) as bridge:
         arena.faults.arm("server_error", None)
         for _ in range(FAILURES_TO_OPEN):
@@ -334,7 +346,7 @@ async def test_the_circuit_opens_after_requests_in_a_row_that_fail(stream: bool,
         assert answers_asked(arena) == FAILURES_TO_OPEN
 
 
-async def test_what_upstream_says_clearly_opens_no_circuit(arena: Arena, tmp_path: Path) -> None:
+async def test_rejected_requests_open_no_circuit(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"upstream": {"max_attempts": 1}}) as bridge:
         arena.faults.arm("rejected", FAILURES_TO_OPEN + 1)
         for _ in range(FAILURES_TO_OPEN + 1):
@@ -343,7 +355,7 @@ async def test_what_upstream_says_clearly_opens_no_circuit(arena: Arena, tmp_pat
 
 
 @pytest.mark.parametrize("fault", ["challenge", "blocked", "recaptcha"])
-async def test_a_wall_marks_no_account_and_is_gone_with_the_next_answer(
+async def test_a_challenge_or_block_marks_no_account_and_ends_with_the_next_answer(
     fault: str, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault)
@@ -352,7 +364,7 @@ async def test_a_wall_marks_no_account_and_is_gone_with_the_next_answer(
     assert await said(await bridge.post(bridge.chat(PROMPT)), stream=False) == TEXT
 
 
-async def test_under_a_failing_upstream_attempts_stay_within_the_budget(arena: Arena, bridge: RunningBridge) -> None:
+async def test_retries_of_a_failing_upstream_stay_within_the_budget(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("model_failed_first", None)
     requests = 20
     answers = await asyncio.gather(*(bridge.post(bridge.chat(f"{PROMPT} {number}")) for number in range(requests)))
@@ -383,7 +395,7 @@ async def moved_to(arena: Arena, status: int) -> AsyncIterator[BaseTestServer]:
         yield server
 
 
-async def test_no_cookie_goes_outside_the_origins(arena: Arena, bridge: RunningBridge) -> None:
+async def test_cookies_are_not_sent_outside_the_allowed_origins(arena: Arena, bridge: RunningBridge) -> None:
     async with Arena() as elsewhere:
         arena.faults.arm("redirect", location=f"{elsewhere.origin}/nextjs-api/stream/create-evaluation")
         answer = await bridge.post(bridge.chat(PROMPT))

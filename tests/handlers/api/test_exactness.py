@@ -24,7 +24,7 @@ AWKWARD = (
 )
 
 
-async def test_parallel_streams_each_bring_their_own_text(arena: Arena, tmp_path: Path) -> None:
+async def test_parallel_streams_each_deliver_their_own_text(arena: Arena, tmp_path: Path) -> None:
     """All streams are open at once: none is answered before the last request has arrived."""
     answers = [some_deltas(random.Random(seed)) for seed in range(STREAMS)]
     lines = [lines_of(deltas, random.Random(seed)) for seed, deltas in enumerate(answers)]
@@ -120,7 +120,7 @@ def check_stream(body: bytes) -> list[dict[str, Any]]:
     return chunks
 
 
-async def test_each_delta_leaves_when_it_came(bridge: RunningBridge, arena: Arena) -> None:
+async def test_each_delta_is_sent_as_soon_as_it_arrives(bridge: RunningBridge, arena: Arena) -> None:
     """Upstream sends the next word only after the caller has read the previous one."""
     words = ["one ", "two ", "\ud83e", "\udda6 ", "four"]
     seen = [asyncio.Event() for _ in words]
@@ -141,7 +141,7 @@ async def test_each_delta_leaves_when_it_came(bridge: RunningBridge, arena: Aren
         assert frames(await response.read())[-1] == DONE
 
 
-async def test_the_same_text_unstreamed(bridge: RunningBridge, arena: Arena) -> None:
+async def test_an_unstreamed_answer_is_the_concatenation_of_all_deltas(bridge: RunningBridge, arena: Arena) -> None:
     deltas = some_deltas(random.Random("whole"))
     lines = lines_of(deltas, random.Random("lines"))
     arena.script = lambda _: speaking(lines, random.Random("cuts"))
@@ -150,7 +150,7 @@ async def test_the_same_text_unstreamed(bridge: RunningBridge, arena: Arena) -> 
     assert completion["choices"][0]["message"]["content"] == "".join(deltas)
 
 
-def test_the_text_is_as_awkward_as_it_should_be() -> None:
+def test_the_test_texts_cover_every_plane_and_every_awkward_character() -> None:
     """Every plane and every awkward character occurs; otherwise the tests above would prove little."""
     text = "".join("".join(some_deltas(random.Random(seed))) for seed in range(STREAMS))
     assert {ord(char) >> 16 for char in text} == set(range(17))

@@ -50,7 +50,7 @@ async def ask(bridge: RunningBridge, model: str, stream: bool) -> Any:
 
 
 @streamed_and_not
-async def test_the_first_that_is_there_answers(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_first_listed_model_of_an_alias_answers(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     for alias in ("first-of-all", "any"):
         answer = await ask(bridge, alias, stream)
         assert (answer.status, answer.headers["x-bridge-model"]) == (200, "first")
@@ -69,7 +69,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "parameters"), FAULTS.items(), ids=FAULTS)
-async def test_the_next_answers_where_one_fails_before_its_first_delta(
+async def test_the_next_model_answers_if_one_fails_before_its_first_delta(
     fault: str, parameters: dict[str, Any], stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault, 1 if fault == "rejected" else 2, **parameters)  # a rejected request is not repeated
@@ -81,7 +81,7 @@ async def test_the_next_answers_where_one_fails_before_its_first_delta(
 
 
 @streamed_and_not
-async def test_one_that_is_rate_limited_rests_for_its_kind_of_model(
+async def test_a_rate_limit_puts_an_account_on_cooldown_for_one_kind_of_model_only(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("rate_limited", retry_after="3600")
@@ -91,7 +91,7 @@ async def test_one_that_is_rate_limited_rests_for_its_kind_of_model(
     assert [str(call.model_id) for call in arena.chats] == [FIRST.id, SEARCH.id, SEARCH.id]
 
 
-async def test_the_last_ones_error_is_the_callers(arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_caller_gets_the_last_models_error_if_all_fail(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("model_failed_first", None, message="Out of capacity")
     answer = await ask(bridge, "first-of-all", False)
     assert (answer.status, asked(arena)) == (502, ["first", "first-2"])
@@ -99,7 +99,7 @@ async def test_the_last_ones_error_is_the_callers(arena: Arena, bridge: RunningB
 
 
 @streamed_and_not
-async def test_what_fails_behind_its_first_delta_is_not_asked_of_another(
+async def test_a_failure_after_the_first_delta_uses_no_fallback(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("model_failed_middle")
@@ -109,9 +109,7 @@ async def test_what_fails_behind_its_first_delta_is_not_asked_of_another(
 
 
 @pytest.mark.parametrize("fault", ["moderated"])
-async def test_what_the_request_is_to_blame_for_is_not_asked_of_another(
-    fault: str, arena: Arena, bridge: RunningBridge
-) -> None:
+async def test_a_moderated_request_uses_no_fallback(fault: str, arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm(fault, None)
     assert (await ask(bridge, "any", False)).status == 400
     assert asked(arena) == ["first"]
@@ -125,21 +123,21 @@ async def test_an_alias_of_one_model_has_no_fallback(arena: Arena, bridge: Runni
     assert asked(arena) == ["first"]
 
 
-async def test_a_key_is_bound_to_its_models_whatever_they_are_called(bridge: RunningBridge) -> None:
+async def test_an_alias_opens_no_model_that_the_key_may_not_use(bridge: RunningBridge) -> None:
     secret, key = keys.generate("other", now=0.0, models=("finder",))
     bridge.state.keys = KeyRing(keys.add(bridge.state.keys, key))
     bridge.key = secret
     assert (await ask(bridge, "any", False)).status == 403
 
 
-async def test_several_answers(arena: Arena, bridge: RunningBridge) -> None:
+async def test_several_answers_each_have_their_own_fallback(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("rejected")
     answer = await bridge.post(bridge.chat("/say hello", model="first-of-all", n=2))
     assert [choice["message"]["content"] for choice in (await answer.json())["choices"]] == ["hello"] * 2
     assert len(arena.chats) == 3
 
 
-async def test_what_only_a_model_that_did_not_answer_ignores_is_not_named(tmp_path: Path) -> None:
+async def test_parameters_ignored_only_by_a_model_that_failed_are_not_named(tmp_path: Path) -> None:
     sees = Model("6f1c1a52-0000-4000-8000-000000000009", "sees", {"text": True}, {"text": True, "image": True}, "acme")
     aliases = {"any": ["first", "sees"]}
     async with (

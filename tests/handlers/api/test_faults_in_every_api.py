@@ -98,7 +98,7 @@ def nothing_stays(bridge: RunningBridge) -> bool:
 
 
 @pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
-async def test_before_the_answer(row: Row, arena: Arena, tmp_path: Path) -> None:
+async def test_a_failure_before_the_answer_has_its_true_status(row: Row, arena: Arena, tmp_path: Path) -> None:
     """Each error has its true status, streamed and not."""
     async with answered_by(arena, tmp_path, row) as bridge:
         for name in ("messages", "completions"):
@@ -117,7 +117,7 @@ async def test_before_the_answer(row: Row, arena: Arena, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("row", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
-async def test_in_the_middle(row: Break, arena: Arena, tmp_path: Path) -> None:
+async def test_a_failure_in_mid_stream_is_the_last_event(row: Break, arena: Arena, tmp_path: Path) -> None:
     """The text so far is delivered, the last event is the error, and nothing says that the answer is complete."""
     async with running_bridge(arena, tmp_path, row.overrides) as bridge:
         arena.faults.arm(row.fault, None, **row.parameters)
@@ -197,7 +197,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
-async def test_what_is_wrong_with_a_request(mistake: Mistake, arena: Arena, tmp_path: Path) -> None:
+async def test_invalid_requests_are_reported_in_the_form_of_each_api(
+    mistake: Mistake, arena: Arena, tmp_path: Path
+) -> None:
     async with running_bridge(arena, tmp_path, mistake.overrides) as bridge:
         for name, api in APIS.items():
             sent = orjson.dumps(api.body(bridge, **mistake.more)) if mistake.sent is None else mistake.sent
@@ -216,7 +218,7 @@ async def test_what_is_wrong_with_a_request(mistake: Mistake, arena: Arena, tmp_
         assert nothing_stays(bridge)
 
 
-async def test_a_key_over_its_limit(arena: Arena, tmp_path: Path) -> None:
+async def test_a_key_over_its_rate_limit_gets_a_429_in_the_form_of_each_api(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path, key_options={"rpm": 1}) as bridge:
         async with await bridge.post(bridge.chat(PROMPT)) as answer:
             assert answer.status == 200
@@ -236,7 +238,7 @@ async def test_a_key_over_its_limit(arena: Arena, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", APIS)
-async def test_a_caller_that_leaves(name: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_caller_that_leaves_closes_the_upstream_call(name: str, arena: Arena, bridge: RunningBridge) -> None:
     """The upstream call is closed, and nothing is stored or remembered as an answer."""
     arena.faults.arm("silent_middle", None)
     async with (

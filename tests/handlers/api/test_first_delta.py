@@ -35,7 +35,7 @@ COUNTED: dict[str, Sequence[Step]] = {
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("steps", COUNTED.values(), ids=COUNTED)
-async def test_the_first_delta_is_counted(
+async def test_the_time_to_the_first_delta_is_recorded(
     steps: Sequence[Step], stream: bool, arena: Arena, bridge: RunningBridge, request_log: RequestLog
 ) -> None:
     arena.script = lambda _: list(steps)
@@ -52,7 +52,7 @@ UNCOUNTED: dict[str, Sequence[Step]] = {
 
 
 @pytest.mark.parametrize("steps", UNCOUNTED.values(), ids=UNCOUNTED)
-async def test_an_answer_without_a_delta_has_no_such_time(
+async def test_an_answer_without_a_delta_has_no_time_to_the_first_delta(
     steps: Sequence[Step], arena: Arena, bridge: RunningBridge, request_log: RequestLog
 ) -> None:
     arena.script = lambda _: list(steps)

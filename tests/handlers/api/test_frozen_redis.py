@@ -98,7 +98,9 @@ def is_normal(several: SeveralBridges) -> bool:
 
 
 @pytest.mark.parametrize("number", [16, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(180)])])
-async def test_streams_outlive_whatever_becomes_of_redis(number: int, arena: Arena, tmp_path: Path) -> None:
+async def test_streams_continue_while_redis_freezes_dies_and_restarts_empty(
+    number: int, arena: Arena, tmp_path: Path
+) -> None:
     arena.script = play = Play(pace=number / 400)
     several_with = several_bridges(arena, tmp_path, key_options={"concurrency": 1000}, timeout=TIMEOUT)
     connector = aiohttp.TCPConnector(limit=0)

@@ -59,7 +59,7 @@ SAYING: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
 
 
 @pytest.mark.parametrize(("said", "texts"), SAYING.values(), ids=SAYING)
-async def test_what_a_message_says_is_shown_and_told_apart(
+async def test_every_content_of_a_message_is_shown_and_tells_histories_apart(
     said: list[dict[str, Any]], texts: list[str], arena: Arena, bridge: RunningBridge
 ) -> None:
     assert await place(bridge, [USER, *said, NEXT]) == "new; why=unknown"
@@ -96,7 +96,7 @@ ENDS: dict[str, tuple[list[dict[str, Any]], str, str]] = {
 
 
 @pytest.mark.parametrize(("messages", "opening", "end"), ENDS.values(), ids=ENDS)
-async def test_what_is_asked_for_follows_who_speaks_last(
+async def test_the_closing_instruction_follows_the_role_of_the_last_message(
     messages: list[dict[str, Any]], opening: str, end: str, arena: Arena, bridge: RunningBridge
 ) -> None:
     await place(bridge, messages)
@@ -106,7 +106,7 @@ async def test_what_is_asked_for_follows_who_speaks_last(
     assert not any(other in shown(arena) for other in others)
 
 
-async def test_instructions_stand_once_in_an_evaluation(arena: Arena, bridge: RunningBridge) -> None:
+async def test_instructions_are_sent_once_for_each_evaluation(arena: Arena, bridge: RunningBridge) -> None:
     messages: list[Any] = [{"role": "system", "content": "Be kind."}, NEXT]
     assert await place(bridge, messages, tools=[TOOL]) == "new; why=first"
     assert shown(arena).startswith("# Tools\n")
@@ -127,14 +127,14 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("otherwise", OTHERWISE.values(), ids=OTHERWISE)
-async def test_other_tools_another_evaluation(otherwise: dict[str, Any], bridge: RunningBridge) -> None:
+async def test_changed_tools_start_a_new_evaluation(otherwise: dict[str, Any], bridge: RunningBridge) -> None:
     await place(bridge, [NEXT], tools=[TOOL])
     messages: list[Any] = [NEXT, {"role": "assistant", "content": "hello"}, NEXT]
     assert await place(bridge, messages, **otherwise) == "new; why=tools"
     assert await place(bridge, messages, tools=[TOOL]) == "follow-up; why=known"
 
 
-async def test_too_many_tools_for_the_site_are_too_long_a_prompt(bridge: RunningBridge) -> None:
+async def test_tools_described_too_long_for_the_site_are_context_length_exceeded(bridge: RunningBridge) -> None:
     described = TOOL | {"function": {"name": "look", "description": "x" * 120_000}}
     answer = await bridge.post(bridge.chat(messages=[NEXT], tools=[described]))
     error = (await answer.json())["error"]
@@ -142,14 +142,16 @@ async def test_too_many_tools_for_the_site_are_too_long_a_prompt(bridge: Running
     assert "describe tools" in error["message"]
 
 
-async def test_a_tool_whose_schema_is_invalid_is_named(bridge: RunningBridge) -> None:
+async def test_a_tool_with_an_invalid_schema_is_named_in_a_header(bridge: RunningBridge) -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "word"}}}
     answer = await bridge.post(bridge.chat("/say hello", tools=[tool]))
     assert (answer.status, answer.headers["x-bridge-ignored"]) == (200, "tools[0].function.parameters (look)")
 
 
 @pytest.mark.parametrize("label", ["", "application/octet-stream", "image/*", "IMAGE/TIFF", "text/plain"])
-async def test_a_pictures_bytes_decide(label: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_pictures_type_is_read_from_its_bytes_rather_than_its_label(
+    label: str, arena: Arena, bridge: RunningBridge
+) -> None:
     text = base64.encodebytes(png()).decode().rstrip("=\n")
     picture = {"type": "image_url", "image_url": {"url": f"data:{label};base64,\n{text}"}}
     messages = [{"role": "user", "content": [picture]}]
@@ -160,7 +162,9 @@ async def test_a_pictures_bytes_decide(label: str, arena: Arena, bridge: Running
 
 
 @pytest.mark.parametrize("mangled", ["openai/{}", "lmarena/{}", "{}:latest", " {}\n", "azure/{}:latest"])
-async def test_a_models_name_as_clients_mangle_it(mangled: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_models_name_is_recognised_as_clients_mangle_it(
+    mangled: str, arena: Arena, bridge: RunningBridge
+) -> None:
     name = bridge.model()
     for asked, kind in (
         (mangled.format(name), "new; why=first"),

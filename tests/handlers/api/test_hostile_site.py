@@ -57,7 +57,7 @@ async def cleared(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 @streamed_and_not
 @pytest.mark.parametrize("fault", PLACES.values(), ids=PLACES)
 @pytest.mark.parametrize("quote", QUOTED.values(), ids=QUOTED)
-async def test_no_caller_reads_what_the_site_was_shown(
+async def test_cookies_quoted_by_the_site_are_hidden_from_callers_and_logs(
     quote: Callable[[str], str],
     fault: str,
     stream: bool,
@@ -77,7 +77,7 @@ async def test_no_caller_reads_what_the_site_was_shown(
     assert secret.rpartition("=")[2][:12] not in told
 
 
-async def test_a_failure_in_the_middle_quotes_nothing_either(arena: Arena, cleared: RunningBridge) -> None:
+async def test_cookies_quoted_by_the_site_in_mid_stream_are_hidden(arena: Arena, cleared: RunningBridge) -> None:
     (account,) = cleared.state.pool
 
     async def script(_turn: Turn) -> AsyncIterator[Step]:
@@ -104,7 +104,7 @@ def on_and_on(line: Line) -> Callable[[Turn], AsyncIterator[Step]]:
 
 
 @pytest.mark.parametrize("tag", ["a0", "ag"])
-async def test_a_whole_answer_without_end_is_an_error(
+async def test_an_endless_unstreamed_answer_is_an_error(
     tag: str, arena: Arena, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat_answers, "MAX_WHOLE_CHARS", 300_000)
@@ -117,7 +117,9 @@ async def test_a_whole_answer_without_end_is_an_error(
     assert bridge.calls_held == 0
 
 
-async def test_whole_answers_have_a_bound_in_all_and_a_stream_has_none(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unstreamed_answers_share_a_memory_limit_that_streams_do_not_have(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     held = bridge.app[CLIENT]._memory_budget
     held.limit = 1_000_000
 
@@ -136,7 +138,7 @@ async def test_whole_answers_have_a_bound_in_all_and_a_stream_has_none(arena: Ar
 
 
 @streamed_and_not
-async def test_many_trailers_break_the_answer(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_an_answer_with_too_many_trailers_breaks_off(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async def script(_turn: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "one ")
         yield Unframed(b"0\r\n")
@@ -155,7 +157,7 @@ async def test_many_trailers_break_the_answer(stream: bool, arena: Arena, tmp_pa
 
 
 @pytest.mark.parametrize("status", [101, 201, 202, 204, 205, 206, 226])
-async def test_a_status_that_is_no_answer_is_no_fault_of_the_caller(
+async def test_an_unexpected_success_status_is_reported_as_a_changed_site(
     status: int, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("odd_status", status=status)
