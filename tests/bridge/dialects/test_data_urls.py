@@ -82,13 +82,13 @@ bodies = st.builds(
 
 @a_share(of=10)
 @given(bodies)
-def test_a_body_is_read_as_a_whole_or_in_parts(body: bytes) -> None:
+def test_a_body_reads_the_same_with_its_files_extracted(body: bytes) -> None:
     assert whole(*read(body)) == orjson.loads(body)
 
 
 @a_share(of=10)
 @given(bodies, st.data())
-def test_a_broken_body_is_refused_in_the_same_words(body: bytes, data: st.DataObject) -> None:
+def test_a_broken_body_gets_the_same_error_with_its_files_extracted(body: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(body) - 1))
     broken = body[:at] + data.draw(st.sampled_from((b"", b'"', b"\\", b"}", b"\x01", b"\xff"))) + body[at + 1 :]
     expected, _ = refusal(broken, least=len(broken))
@@ -108,7 +108,7 @@ def refusal(body: bytes, least: int = LEAST) -> tuple[str | None, Extracted]:
     return None, taken
 
 
-def test_only_long_ones_are_taken_out() -> None:
+def test_only_long_data_urls_are_extracted() -> None:
     short, long = ("data:" + "A" * (MIN_BYTES - 5 - less) for less in (1, 0))
     sent = {"a": {"url": short}, "b": {"url": long}, "c": {"image_url": long}}
     fields, taken = read(orjson.dumps(sent), MIN_BYTES)
@@ -118,7 +118,7 @@ def test_only_long_ones_are_taken_out() -> None:
     assert fields.any("c") == {"image_url": f"{MARK}1"}
 
 
-def test_a_file_is_taken_out_with_and_without_the_beginning_of_a_data_url() -> None:
+def test_file_data_is_extracted_as_bare_base64_or_as_a_data_url() -> None:
     bare, short = "JVBERi0" * LEAST, "J" * (LEAST - 1)
     whole_url = f"data:application/pdf;base64,{bare}"
     sent = {"a": {"file_data": bare}, "b": {"file_data": whole_url}, "c": {"file_data": short}, "d": {"url": bare}}
@@ -128,7 +128,7 @@ def test_a_file_is_taken_out_with_and_without_the_beginning_of_a_data_url() -> N
     assert (fields.any("c"), fields.any("d")) == (sent["c"], sent["d"])
 
 
-def test_many_names_cost_no_more_than_some() -> None:
+def test_data_urls_after_the_maximum_number_of_names_stay_in_the_body() -> None:
     url = {"url": "data:" + "A" * LEAST}
     body = orjson.dumps({"short": [{"url": ""}] * (MAX_NAMES - 1), "taken": url, "left": url})
     fields, taken = read(body)
@@ -162,7 +162,7 @@ HEAVY: dict[str, tuple[bytes, bytes, bytes]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("begin", "piece", "end"), HEAVY.values(), ids=HEAVY)
-def test_no_body_takes_long(begin: bytes, piece: bytes, end: bytes) -> None:
+def test_a_large_hostile_body_is_read_within_half_a_second(begin: bytes, piece: bytes, end: bytes) -> None:
     body = begin + piece * (30_000_000 // len(piece)) + end
     began = time.process_time()
     with suppress(ApiError):
@@ -171,7 +171,7 @@ def test_no_body_takes_long(begin: bytes, piece: bytes, end: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", ["a" * 5_000_000, "é" * 2_200_000, '"' * 2_200_000, "1" * 4_300_000], ids=len)
-def test_far_more_text_than_a_prompt_has_is_not_parsed(text: str) -> None:
+def test_a_body_with_text_far_over_the_prompt_limit_is_refused(text: str) -> None:
     body = orjson.dumps({"messages": [{"role": "user", "content": text}], "picture": {"url": "data:" + "A" * 100_000}})
     with pytest.raises(ApiError) as refused:
         read_without_data_urls(body, MARK, longest_prompt=113_000)
@@ -187,7 +187,7 @@ def test_far_more_text_than_a_prompt_has_is_not_parsed(text: str) -> None:
     ],
     ids=["no mark", "a mark"],
 )
-def test_what_is_no_utf8_is_named_however_long_it_is(text: str, said: str) -> None:
+def test_a_body_that_is_not_utf8_is_refused_as_such_at_any_length(text: str, said: str) -> None:
     with pytest.raises(ApiError, match=said):
         read_without_data_urls(text.encode("utf-16-le"), MARK, longest_prompt=113_000)
 
@@ -202,14 +202,14 @@ WRITTEN: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("name", ["url", "image_url", "file_data", "data"])
 @pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
-def test_files_are_no_text_however_they_are_written(write: Callable[[str], str], name: str) -> None:
+def test_escaped_file_data_does_not_count_as_prompt_text(write: Callable[[str], str], name: str) -> None:
     beginning = "/9j/" if name == "data" else "data:image/jpeg;base64,"
     body = f'{{"a": {{"{name}": "{write(beginning + "AAA/" * 1_500_000)}"}}}}'.encode()
     fields, taken = read_without_data_urls(body, MARK, longest_prompt=1000)
     assert whole(fields, taken) == orjson.loads(body)
 
 
-def test_many_small_files_are_no_text() -> None:
+def test_many_small_files_do_not_count_as_prompt_text() -> None:
     urls = [{"url": "data:image/png;base64," + "A" * MIN_BYTES}] * 300
     _, taken = read(orjson.dumps({"a": urls}), MIN_BYTES)
     assert len(taken) == 300

@@ -52,14 +52,14 @@ def link(url: str = LINK) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
-def test_the_four_formats_as_their_bytes_say(kind: str, data: bytes) -> None:
+def test_a_picture_gets_the_content_type_of_its_bytes(kind: str, data: bytes) -> None:
     for label in (*SMALL, "image/jpg", "IMAGE/PNG", "image/png;charset=utf-8"):
         (picture,) = read(picture_part(data, label))
         assert (picture.data, picture.content_type) == (data, kind)
 
 
 @pytest.mark.parametrize(("kind", "make"), SIZED.items(), ids=SIZED)
-def test_ten_mebibytes_and_no_byte_more(kind: str, make: Any) -> None:
+def test_a_picture_may_have_ten_mebibytes_and_no_more(kind: str, make: Any) -> None:
     (picture,) = read(picture_part(make(MAX_BYTES), kind))
     assert (len(picture.data), picture.content_type) == (MAX_BYTES, kind)
     for more in (1, 2, 3):
@@ -82,7 +82,7 @@ LABELS = (
 
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
-def test_a_label_does_not_matter(label: str, kind: str, data: bytes) -> None:
+def test_a_wrong_media_type_label_is_ignored(label: str, kind: str, data: bytes) -> None:
     for part in (picture_part(data, label), file_part(data, label)):
         (picture,) = read(part)
         assert (picture.data, picture.content_type) == (data, kind)
@@ -108,7 +108,7 @@ FORGIVEN: dict[str, Any] = {
 
 @pytest.mark.parametrize("change", FORGIVEN.values(), ids=FORGIVEN)
 @pytest.mark.parametrize("size", [0, 1, 2, 100_000])
-def test_base64_as_browsers_take_it(change: Any, size: int) -> None:
+def test_base64_variants_that_browsers_accept_are_decoded(change: Any, size: int) -> None:
     """This holds for short data with any padding, and for data that are extracted before the body is parsed."""
     data = png() + bytes(size)
     text = change(base64.b64encode(data).decode())
@@ -122,7 +122,7 @@ def test_base64_as_browsers_take_it(change: Any, size: int) -> None:
         assert picture.data == data
 
 
-def test_white_space_does_not_count_for_the_size() -> None:
+def test_white_space_in_base64_does_not_count_towards_the_size() -> None:
     text = lines(base64.b64encode(png(size=MAX_BYTES)).decode(), 60, "\r\n")
     (picture,) = read(link(f"data:image/png;base64,{text}"))
     assert len(picture.data) == MAX_BYTES
@@ -130,12 +130,12 @@ def test_white_space_does_not_count_for_the_size() -> None:
     assert refusal(link(f"data:image/png;base64,{text}")).code == "image_too_large"
 
 
-def test_data_in_upper_case() -> None:
+def test_an_upper_case_data_url_is_read() -> None:
     (picture,) = read(link(data_url(png()).replace("data:image/png;base64", "DATA:image/PNG;BASE64")))
     assert picture.data == png()
 
 
-def test_pictures_stay_in_order_and_texts_are_joined_without_them() -> None:
+def test_pictures_keep_their_order_and_text_parts_are_joined() -> None:
     parts = [picture_part(png(1)), {"type": "text", "text": "a"}, picture_part(png(2)), {"type": "text", "text": "b"}]
     message = CHAT_COMPLETIONS.read(body(*parts), FileReader(FileRules(1000, 3), {})).chat.messages[-1]
     assert message.text == "a\nb"
@@ -146,13 +146,13 @@ def test_pictures_stay_in_order_and_texts_are_joined_without_them() -> None:
 
 
 @pytest.mark.parametrize("bad", BAD_PARTS.values(), ids=BAD_PARTS)
-def test_a_bad_part_is_named(bad: BadPart) -> None:
+def test_the_error_for_an_invalid_picture_part_names_it(bad: BadPart) -> None:
     error = refusal({"type": "text", "text": "see"}, picture_part(png()), bad.part())
     assert (error.code, error.param) == (bad.code, f"messages[1].content[2].{bad.param}")
     assert len(error.message) < 300
 
 
-def test_too_many_pictures_name_the_first_too_many() -> None:
+def test_the_error_for_too_many_pictures_names_the_first_excess_one() -> None:
     assert len(read(*[picture_part(png())] * 3, max_per_request=3)) == 3
     error = refusal(*[picture_part(png())] * 5, max_per_request=3)
     assert (error.code, error.param) == ("invalid_image", "messages[1].content[3].image_url.url")
@@ -161,7 +161,7 @@ def test_too_many_pictures_name_the_first_too_many() -> None:
 
 @a_share(of=2)
 @given(data=st.binary(max_size=60), junk=st.sampled_from("!-_\0%é\v\u00a0"), at=st.integers(0, 80))
-def test_base64_is_read_strictly(data: bytes, junk: str, at: int) -> None:
+def test_base64_with_invalid_characters_is_refused(data: bytes, junk: str, at: int) -> None:
     """Characters that Python's lenient decoder would skip are refused, except those that browsers accept."""
     encoded = base64.b64encode(png() + data).decode()
     at = min(at, len(encoded))
@@ -170,14 +170,14 @@ def test_base64_is_read_strictly(data: bytes, junk: str, at: int) -> None:
 
 
 @given(st.text(max_size=40) | st.text("data:image/png;base64,A=", max_size=60))
-def test_no_text_is_taken_for_a_picture(url: str) -> None:
+def test_random_text_is_never_accepted_as_a_picture(url: str) -> None:
     assert refusal(link(url)).code in ("invalid_image", "missing_required_parameter")
 
 
 # Pictures by URL
 
 
-def test_links_are_found_before_the_request_is_read() -> None:
+def test_picture_links_are_found_before_the_request_is_read() -> None:
     other = "HTTP://EXAMPLE.org/dog"
     found = linked_pictures(body(link(), picture_part(png()), {"type": "text", "text": LINK}, link(other), link()))
     assert list(found) == [LINK, other, LINK]
@@ -188,11 +188,11 @@ def test_links_are_found_before_the_request_is_read() -> None:
     [{}, {"messages": 1}, {"messages": [1, {"content": "x"}, {"content": [1, {"image_url": 2}]}]}],
     ids=["nothing", "a number", "oddities"],
 )
-def test_whatever_is_wrong_is_passed_over_when_links_are_looked_for(fields: dict[str, object]) -> None:
+def test_malformed_fields_are_skipped_when_picture_links_are_collected(fields: dict[str, object]) -> None:
     assert list(linked_pictures(Fields(fields))) == []
 
 
-def test_a_link_is_the_picture_that_was_fetched() -> None:
+def test_a_picture_link_is_replaced_by_the_fetched_picture() -> None:
     (picture,) = read(link(), fetched={LINK: SMALL["image/gif"]})
     assert (picture.data, picture.content_type) == (SMALL["image/gif"], "image/gif")
 
@@ -206,7 +206,7 @@ FETCHED: dict[str, tuple[dict[str, bytes | str], str, str]] = {
 
 
 @pytest.mark.parametrize(("fetched", "code", "said"), FETCHED.values(), ids=FETCHED)
-def test_a_link_that_is_no_picture(fetched: dict[str, bytes | str], code: str, said: str) -> None:
+def test_a_link_without_a_usable_picture_is_refused(fetched: dict[str, bytes | str], code: str, said: str) -> None:
     error = refusal(link(), fetched=fetched)
     assert (error.code, error.param) == (code, "messages[1].content[0].image_url.url")
     assert said in error.message
@@ -234,12 +234,12 @@ DOCUMENT_PARTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("part", DOCUMENT_PARTS.values(), ids=DOCUMENT_PARTS)
-def test_a_document_however_it_is_sent(part: dict[str, Any]) -> None:
+def test_a_pdf_is_read_from_every_accepted_form_of_part(part: dict[str, Any]) -> None:
     (document,) = read(part)
     assert (document.data, document.content_type, document.kind) == (pdf(), "application/pdf", "document")
 
 
-def test_bytes_before_the_header_are_sent_as_they_are() -> None:
+def test_bytes_before_the_pdf_header_are_kept() -> None:
     (document,) = read(file_part(b"\r\n" + pdf()))
     assert (document.data, document.kind) == (b"\r\n" + pdf(), "document")
 
@@ -252,12 +252,12 @@ def test_a_picture_sent_as_a_file_is_a_picture(kind: str, data: bytes) -> None:
     assert request.first_document is None
 
 
-def test_the_callers_file_name_goes_nowhere() -> None:
+def test_a_document_is_not_named_after_the_callers_file_name() -> None:
     (document,) = read({"type": "file", "file": {"filename": "../secret plans.pdf", "file_data": bare(pdf())}})
     assert document.name == f"document-{document.digest[:8]}.pdf"
 
 
-def test_the_request_names_the_first_part_that_brings_a_document() -> None:
+def test_the_request_records_the_first_part_that_holds_a_document() -> None:
     parts = (
         {"type": "text", "text": "see"},
         picture_part(png()),
@@ -271,19 +271,19 @@ def test_the_request_names_the_first_part_that_brings_a_document() -> None:
 
 
 @pytest.mark.parametrize("bad", BAD_FILES.values(), ids=BAD_FILES)
-def test_a_bad_file_is_named(bad: BadFile) -> None:
+def test_the_error_for_an_invalid_file_part_names_it(bad: BadFile) -> None:
     error = refusal({"type": "text", "text": "see"}, file_part(pdf()), bad.part())
     assert (error.code, error.param) == (bad.code, f"messages[1].content[2].{bad.param}")
     assert len(error.message) < 300
 
 
-def test_a_document_may_be_as_large_as_a_picture() -> None:
+def test_documents_have_the_size_limit_of_pictures() -> None:
     (document,) = read(file_part(pdf(size=MAX_BYTES)))
     assert len(document.data) == MAX_BYTES
     assert "images.max_bytes" in refusal(file_part(pdf(size=MAX_BYTES + 1))).message
 
 
-def test_pictures_and_documents_are_counted_together() -> None:
+def test_pictures_and_documents_share_one_limit_per_request() -> None:
     parts = [picture_part(png()), file_part(pdf()), picture_part(png())]
     assert len(read(*parts, max_per_request=3)) == 3
     error = refusal(*parts, input_file(pdf()), max_per_request=3)
@@ -293,5 +293,5 @@ def test_pictures_and_documents_are_counted_together() -> None:
 
 
 @given(st.text(max_size=40) | st.text("data:application/pdf;base64,A=", max_size=60))
-def test_no_text_is_taken_for_a_document(data: str) -> None:
+def test_random_text_is_never_accepted_as_a_document(data: str) -> None:
     assert refusal(file_of(data)).code in ("invalid_file", "missing_required_parameter")

@@ -51,7 +51,7 @@ READ: dict[str, tuple[bytes, Form]] = {
 
 
 @pytest.mark.parametrize(("body", "form"), READ.values(), ids=READ)
-def test_what_is_read(body: bytes, form: Form) -> None:
+def test_a_valid_form_is_read_exactly(body: bytes, form: Form) -> None:
     assert read_form(body, b"x") == form
 
 
@@ -75,12 +75,12 @@ BAD: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
-def test_what_is_no_form(body: bytes) -> None:
+def test_a_malformed_form_raises_bad_form(body: bytes) -> None:
     with pytest.raises(BadForm):
         read_form(body, b"x")
 
 
-def test_as_many_parts_as_may_be() -> None:
+def test_a_form_with_the_maximum_number_of_parts_is_read() -> None:
     assert read_form(b"".join(part(b"%d" % n, b"") for n in range(MAX_PARTS)) + b"--x--", b"x").texts.keys() == {
         f"{n}" for n in range(MAX_PARTS)
     }
@@ -98,7 +98,7 @@ def test_as_many_parts_as_may_be() -> None:
         ('multipart/form-data; boundary="a\rb"', None),
     ],
 )
-def test_boundaries(content_type: str, boundary: bytes | None) -> None:
+def test_the_boundary_is_read_from_the_content_type(content_type: str, boundary: bytes | None) -> None:
     assert boundary_of(content_type) == boundary
 
 
@@ -126,7 +126,7 @@ _lines = st.sampled_from(
 
 @a_share(of=4)
 @given(st.lists(_lines | st.binary(max_size=5), max_size=60).map(b"".join))
-def test_nothing_else_is_raised(body: bytes) -> None:
+def test_reading_any_bytes_raises_only_bad_form(body: bytes) -> None:
     try:
         form = read_form(body, b"x")
     except BadForm:
@@ -139,7 +139,7 @@ _names = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1
 
 @a_share(of=20)
 @given(st.dictionaries(_names, st.text(max_size=20), max_size=40), st.lists(st.binary(max_size=50), max_size=5))
-async def test_what_aiohttp_writes_is_read(texts: dict[str, str], files: list[bytes]) -> None:
+async def test_forms_written_by_aiohttp_are_read(texts: dict[str, str], files: list[bytes]) -> None:
     with MultipartWriter("form-data") as writer:
         for name, text in texts.items():
             writer.append(text.encode()).set_content_disposition("form-data", name=name)
@@ -168,7 +168,7 @@ HEAVY: dict[str, tuple[bytes, bytes]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("begin", "piece"), HEAVY.values(), ids=HEAVY)
-def test_no_body_takes_long(begin: bytes, piece: bytes) -> None:
+def test_a_large_hostile_form_is_refused_within_a_second(begin: bytes, piece: bytes) -> None:
     body = begin + piece * (30_000_000 // len(piece))
     began = time.process_time()
     with pytest.raises(BadForm):

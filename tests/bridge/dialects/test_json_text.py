@@ -41,24 +41,24 @@ HALVES = {
 
 
 @pytest.mark.parametrize(("text", "read"), HALVES.values(), ids=HALVES)
-def test_half_a_character_is_replaced(text: str, read: str) -> None:
+def test_a_lone_surrogate_is_replaced(text: str, read: str) -> None:
     assert read_object(written(text)).string("content") == read
 
 
-def test_half_a_character_in_a_name_and_beside_a_mark() -> None:
+def test_a_lone_surrogate_in_a_name_after_a_byte_order_mark_is_replaced() -> None:
     assert list(read_object(b"\xef\xbb\xbf" + rb'{"a\ud83d": 1}').names) == [f"a{REPLACED}"]
 
 
 @a_share(of=5)
 @given(st.text(st.characters(categories=["L", "Cs", "Po"]) | st.sampled_from('\\"ud8e')))
-def test_whatever_python_writes_is_read(text: str) -> None:
+def test_any_string_escaped_by_python_is_read(text: str) -> None:
     read = read_object(json.dumps({"content": text}).encode()).string("content")
     assert read == text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @a_share(of=5)
 @given(st.binary())
-def test_mending_keeps_the_length(body: bytes) -> None:
+def test_replacing_lone_surrogates_keeps_the_length_of_a_body(body: bytes) -> None:
     mended = replace_lone_surrogates(body)
     assert mended is None or len(mended) == len(body)
 
@@ -92,7 +92,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize(("body", "said"), NAMED.values(), ids=NAMED)
-def test_what_is_no_text_is_named_by_its_bytes(body: bytes, said: str) -> None:
+def test_the_error_for_an_undecodable_body_shows_the_wrong_bytes(body: bytes, said: str) -> None:
     with pytest.raises(ApiError) as raised:
         read_object(body)
     assert (raised.value.status, raised.value.code) == (400, "invalid_json")
@@ -100,13 +100,13 @@ def test_what_is_no_text_is_named_by_its_bytes(body: bytes, said: str) -> None:
     assert len(raised.value.message) < 200
 
 
-def test_the_place_of_an_error_is_the_place_in_what_was_sent() -> None:
+def test_a_json_error_gives_its_line_and_column_in_the_body_as_sent() -> None:
     with pytest.raises(ApiError, match=r"line 2, column 10\)"):
         read_object(b'{"a":"\\ud83d",\n "b": 123x}')
 
 
 @a_share(of=5)
 @given(st.text(min_size=1))
-def test_text_is_never_taken_for_something_else(text: str) -> None:
+def test_valid_utf8_text_is_never_reported_as_another_encoding(text: str) -> None:
     wide = "\0" in text[:4]
     assert utf8_error(f'{{"{text}'.encode("utf-8", "replace")) is None or wide

@@ -80,13 +80,13 @@ CASES: dict[str, tuple[list[AnswerEvent], str]] = {
 
 
 @pytest.mark.parametrize(("batch", "whole"), CASES.values(), ids=CASES)
-def test_streamed_and_whole(batch: list[AnswerEvent], whole: str) -> None:
+def test_a_streamed_completion_has_the_text_of_the_whole_one(batch: list[AnswerEvent], whole: str) -> None:
     (choice,) = collected([(0, batch)])["choices"]
     assert choice == {"index": 0, "text": whole, "logprobs": None, "finish_reason": "stop"}
     assert joined(streamed([(0, batch)]), 0) == whole
 
 
-def test_the_objects() -> None:
+def test_completions_and_chunks_have_the_documented_fields() -> None:
     about = {
         "id": "cmpl-1",
         "object": "text_completion",
@@ -102,32 +102,32 @@ def test_the_objects() -> None:
     assert last == about | {"choices": [{"index": 0, "text": "", "logprobs": None, "finish_reason": "stop"}]}
 
 
-def test_usage_comes_last() -> None:
+def test_the_usage_chunk_ends_a_stream() -> None:
     *chunks, last = streamed([(0, [text("a")])], include_usage=True)
     assert {chunk["usage"] for chunk in chunks} == {None}
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 5)
 
 
-def test_an_echo_comes_first_and_once() -> None:
+def test_an_echoed_prompt_starts_each_choice_once() -> None:
     batches: Batches = [(0, [text("a")]), (1, []), (0, [text("b")])]
     assert [choice["text"] for choice in collected(batches, ("x", "y"))["choices"]] == ["xab", "y"]
     chunks = streamed(batches, ("x", "y"))
     assert [joined(chunks, index) for index in (0, 1)] == ["xab", "y"]
 
 
-def test_an_error_is_the_last_event() -> None:
+def test_an_error_during_a_stream_is_sent_as_an_event() -> None:
     (event,) = frames(TextCompletionEncoder(HEADER, ("",), include_usage=False).error(overloaded("Full.")))
     error = orjson.loads(event)["error"]
     assert (error["message"], error["code"], error["reason"]) == ("Full.", "overloaded", "rate_limited")
 
 
-def test_the_words_of_a_failure_say_that_it_may_pass() -> None:
+def test_the_message_of_a_temporary_failure_suggests_a_retry() -> None:
     failed = ApiError(502, "upstream_error", "It broke off.")
     (event,) = frames(TextCompletionEncoder(HEADER, ("",), include_usage=False).error(failed))
     assert orjson.loads(event)["error"]["message"] == "It broke off. You can retry your request."
 
 
-def test_more_than_is_kept_of_a_whole_answer() -> None:
+def test_a_whole_answer_longer_than_the_limit_is_refused() -> None:
     collector = TextCompletionCollector(HEADER, ("",))
     collector.add([text("a" * MAX_WHOLE_CHARS)])
     assert collector.size == MAX_WHOLE_CHARS
@@ -146,7 +146,7 @@ events = st.lists(words, min_size=1, max_size=3).map(lambda deltas: text(*deltas
     st.lists(words, min_size=3, max_size=3),
     st.booleans(),
 )
-def test_every_stream_says_what_the_whole_answer_says(
+def test_every_stream_carries_the_text_of_the_whole_answer(
     batches: list[tuple[int, list[AnswerEvent]]], echoed: list[str], include_usage: bool
 ) -> None:
     chunks = streamed(batches, echoed, include_usage=include_usage)

@@ -34,7 +34,7 @@ def prompts(read: CompletionFields) -> list[str]:
     return [message.text for chat in read.chats for message in chat.messages]
 
 
-def test_a_prompt() -> None:
+def test_a_prompt_becomes_a_single_user_message() -> None:
     found = read(stream=True, stop=["END"], max_tokens=16)
     (chat,) = found.chats
     assert [(message.role, message.text) for message in chat.messages] == [("user", "Once")]
@@ -42,31 +42,31 @@ def test_a_prompt() -> None:
     assert (found.echoed, found.include_usage) == (("",), False)
 
 
-def test_prompts_and_choices() -> None:
+def test_each_prompt_is_sent_once_per_choice() -> None:
     found = read(prompt=["a", "b"], n=2, best_of=2, echo=True)
     assert prompts(found) == ["a", "a", "b", "b"]
     assert found.echoed == ("a", "a", "b", "b")
     assert {chat.choices for chat in found.chats} == {4}
 
 
-def test_a_suffix_is_asked_for_in_words() -> None:
+def test_a_suffix_is_described_in_the_prompt() -> None:
     (shown,) = prompts(read(prompt="def f():", suffix="return x"))
     assert "<before>\ndef f():\n</before>\n<after>\nreturn x\n</after>" in shown
     assert prompts(read(suffix="")) == ["Once"]
     assert len(prompts(read(prompt="", suffix="return x"))) == 1
 
 
-def test_usage_in_a_stream() -> None:
+def test_stream_options_can_request_usage() -> None:
     assert read(stream=True, stream_options={"include_usage": True}).include_usage
 
 
 @pytest.mark.parametrize(("name", "value"), IGNORED.items(), ids=IGNORED)
-def test_what_has_no_effect_is_named(name: str, value: object) -> None:
+def test_fields_without_effect_are_reported_as_ignored(name: str, value: object) -> None:
     assert read(**{name: value}).chats[0].ignored == (name,)
     assert read(**{name: None}) == read()
 
 
-def test_every_field_of_the_sdk_is_known() -> None:
+def test_every_field_of_the_sdk_is_read_ignored_or_refused() -> None:
     names = set(get_type_hints(completion_create_params.CompletionCreateParamsStreaming))
     assert names == READ | IGNORED.keys() | REFUSED.keys()
 
@@ -91,7 +91,7 @@ REFUSALS: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize(("body", "param"), REFUSALS.values(), ids=REFUSALS)
-def test_refusals_name_the_field(body: dict[str, object], param: str) -> None:
+def test_the_error_for_an_invalid_field_names_it(body: dict[str, object], param: str) -> None:
     with pytest.raises(ApiError) as raised:
         read(**body)
     assert (raised.value.status, raised.value.param) == (400, param)

@@ -199,7 +199,7 @@ def as_shown(content: list[dict[str, Any]]) -> list[dict[str, Any] | str]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_streamed_and_whole(case: Case) -> None:
+def test_a_stream_adds_up_to_the_whole_message(case: Case) -> None:
     whole = collected(case.batches, case.reason)
     events = streamed(case.batches, case.reason)
     list(blocks_of(events))
@@ -209,43 +209,43 @@ def test_streamed_and_whole(case: Case) -> None:
     assert accumulated(events) == whole
 
 
-def test_thoughts_are_left_out_unless_asked_for() -> None:
+def test_thinking_is_left_out_unless_requested() -> None:
     batches: list[list[AnswerEvent]] = [[reasoning("hm"), text("a")], [reasoning("hm"), text("b")]]
     assert collected(batches, thinking=False)["content"] == [said("ab")]
     assert accumulated(streamed(batches, thinking=False))["content"] == [said("ab")]
 
 
-def test_each_delta_is_an_event() -> None:
+def test_each_text_delta_is_its_own_event() -> None:
     (deltas,) = blocks_of(streamed([[text("a", "b")], [text("c")]]))
     assert deltas == [{"type": "text_delta", "text": each} for each in "abc"]
 
 
-def test_the_end_of_a_thought_is_its_signature() -> None:
+def test_a_signature_delta_ends_each_thinking_block() -> None:
     (deltas,) = blocks_of(streamed([[reasoning("a", "b")]]))
     *thoughts, signature = deltas
     assert thoughts == [{"type": "thinking_delta", "thinking": each} for each in "ab"]
     assert signature["type"] == "signature_delta"
 
 
-def test_a_call_is_told_whole() -> None:
+def test_a_tool_call_is_streamed_with_its_arguments_in_one_delta() -> None:
     events = streamed([[ToolCalls((CALL,))]], "tool_calls")
     assert events[1]["content_block"] == {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {}}
     assert list(blocks_of(events)) == [[{"type": "input_json_delta", "partial_json": CALL.arguments}]]
 
 
-def test_arguments_keep_the_spelling_of_their_numbers() -> None:
+def test_tool_call_arguments_keep_the_spelling_of_their_numbers() -> None:
     collector = MessageCollector(HEAD, thinking=False)
     collector.add([ToolCalls((CALL._replace(arguments='{"id":123456789012345678901234567890,"price":1.50}'),))])
     assert b'"input":{"id":123456789012345678901234567890,"price":1.50}' in collector.finish("tool_calls", USAGE)
 
 
-def test_a_stream_begins_with_what_the_model_has_before_it() -> None:
+def test_message_start_reports_the_input_tokens() -> None:
     (start,) = events_of(MessageEncoder(HEAD, thinking=False).start())
     assert start["message"]["usage"] == {"input_tokens": 12, "output_tokens": 0}
     assert (start["message"]["content"], start["message"]["stop_reason"]) == ([], None)
 
 
-def test_the_keep_alive_is_a_ping() -> None:
+def test_keep_alives_are_ping_events() -> None:
     encoder = MessageEncoder(HEAD, thinking=False)
     assert encoder.idle() == encoder.keepalive == b'event: ping\ndata: {"type":"ping"}\n\n'
 
@@ -260,11 +260,11 @@ ERRORS = {
 
 
 @pytest.mark.parametrize(("error", "told"), ERRORS.values(), ids=ERRORS)
-def test_an_error_is_the_last_event(error: ApiError, told: dict[str, str]) -> None:
+def test_an_error_during_a_stream_is_sent_as_an_error_event(error: ApiError, told: dict[str, str]) -> None:
     assert events_of(MessageEncoder(HEAD, thinking=False).error(error)) == [{"type": "error", "error": told}]
 
 
-def test_more_than_is_kept_of_a_whole_message() -> None:
+def test_a_whole_message_longer_than_the_limit_is_refused() -> None:
     collector = MessageCollector(HEAD, thinking=True)
     half = "a" * (MAX_WHOLE_CHARS // 2)
     collector.add([text(half)])
@@ -296,7 +296,7 @@ answers = st.tuples(
 
 @a_share(of=20)
 @given(answers, st.sampled_from(["stop", "length", "tool_calls", "content-filter", "new", None]), st.booleans())
-def test_every_stream_is_legal_and_says_what_the_whole_message_says(
+def test_every_stream_is_legal_and_adds_up_to_the_whole_message(
     answer: tuple[list[list[AnswerEvent]], list[AnswerEvent], Stopped | None], reason: str | None, thinking: bool
 ) -> None:
     batches, last, stopped = answer

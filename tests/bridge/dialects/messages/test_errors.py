@@ -30,26 +30,26 @@ STATUSES = {
 
 
 @pytest.mark.parametrize(("status", "expected"), STATUSES.items(), ids=map(str, STATUSES))
-def test_by_status(status: int, expected: tuple[int, str]) -> None:
+def test_the_error_type_follows_from_the_status(status: int, expected: tuple[int, str]) -> None:
     answer = ANTHROPIC.error(ApiError(status, "a_code", "Why."), "req_1")
     error = {"type": expected[1], "message": "Why."}
     assert answer.status == expected[0]
     assert orjson.loads(answer.body) == {"type": "error", "error": error, "request_id": "req_1"}
 
 
-def test_headers_are_those_of_every_api() -> None:
+def test_errors_carry_the_headers_common_to_all_apis() -> None:
     assert ANTHROPIC.error(overloaded("Full.", 2.5), "req_1").headers["Retry-After"] == "3"
     assert ANTHROPIC.error(invalid_api_key(), "req_1").headers["WWW-Authenticate"] == "Bearer"
 
 
-def test_too_long_in_the_words_that_agents_look_for() -> None:
+def test_a_prompt_over_the_limit_gets_the_error_text_that_agents_recognise() -> None:
     answer = ANTHROPIC.error(context_exceeded("Drop some.", 30_000, 28_250), "req_1")
     error = orjson.loads(answer.body)["error"]
     assert (answer.status, error["type"]) == (400, "invalid_request_error")
     assert error["message"] == "prompt is too long: 30000 tokens > 28250 maximum"
 
 
-def test_a_thread_is_refused_in_the_word_upon_which_the_sdk_sends_the_whole_history() -> None:
+def test_a_thread_is_refused_with_the_code_that_makes_the_sdk_resend_the_history() -> None:
     fields = Fields({"thread": {"type": "create"}, "model": "claude"})
     with pytest.raises(ApiError) as raised:
         read_request(fields, FileReader(FileRules(1, 1), {}))

@@ -41,7 +41,7 @@ def page(query: dict[str, str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("query", "names", "more"), PAGES.values(), ids=PAGES)
-def test_pages(query: dict[str, str], names: list[str], more: bool) -> None:
+def test_the_list_of_models_is_paged_by_limit_and_ids(query: dict[str, str], names: list[str], more: bool) -> None:
     found = page(query)
     assert ([model["id"] for model in found["data"]], found["has_more"]) == (names, more)
     assert (found["first_id"], found["last_id"]) == ((names[0], names[-1]) if names else (None, None))
@@ -62,7 +62,7 @@ def test_refusals(query: dict[str, str], param: str) -> None:
     assert (raised.value.status, raised.value.param) == (400, param)
 
 
-def test_one() -> None:
+def test_a_single_model_is_encoded_as_in_the_sdk() -> None:
     name, model = MODELS[0]
     body = encode_one(name, model, 28_000)
     found = orjson.loads(body)

@@ -155,7 +155,7 @@ def test_messages(sent: list[object], expected: tuple[Message, ...]) -> None:
     assert messages_of(*sent) == expected
 
 
-def test_system() -> None:
+def test_the_system_prompt_becomes_leading_system_messages() -> None:
     assert chat_of(system="Be brief.").messages == (Message("system", "Be brief."), HI)
     blocks = [text("One.") | {"cache_control": {"type": "ephemeral"}}, text("Two.")]
     assert chat_of(system=blocks).messages == (Message("system", "One."), Message("system", "Two."), HI)
@@ -174,7 +174,7 @@ BILLING = "x-anthropic-billing-header: cc_version=2.1.177.01c; cc_entrypoint=cli
         [text(f"{BILLING}\nBe brief.")],
     ],
 )
-def test_a_line_for_the_vendors_billing_is_no_instruction(system: object) -> None:
+def test_the_billing_header_line_is_removed_from_the_system_prompt(system: object) -> None:
     """The line changes with each request; if it counted, no conversation would be recognised again."""
     chat = chat_of(system=system)
     assert chat.messages == (Message("system", "Be brief."), HI)
@@ -182,13 +182,13 @@ def test_a_line_for_the_vendors_billing_is_no_instruction(system: object) -> Non
 
 
 @pytest.mark.parametrize("system", [f"Be brief.\n{BILLING}", "x-anthropic-billing-header", f" {BILLING}"])
-def test_what_only_looks_like_a_line_for_billing_is_an_instruction(system: str) -> None:
+def test_text_that_only_resembles_the_billing_header_stays_in_the_system_prompt(system: str) -> None:
     chat = chat_of(system=system)
     assert chat.messages == (Message("system", system), HI)
     assert chat.ignored == ()
 
 
-def test_limits_and_stops() -> None:
+def test_max_tokens_stop_sequences_and_stream_are_read() -> None:
     chat = chat_of(max_tokens=64_000, stop_sequences=["END", "", "END"], stream=True)
     assert (chat.max_tokens, chat.stops, chat.stream) == (64_000, ("END",), True)
 
@@ -205,7 +205,7 @@ THINKING = {
 
 
 @pytest.mark.parametrize(("body", "shown"), THINKING.values(), ids=THINKING)
-def test_thinking(body: dict[str, object], shown: bool) -> None:
+def test_thinking_is_shown_only_if_enabled_and_not_omitted(body: dict[str, object], shown: bool) -> None:
     assert read(**body).thinking == shown
 
 
@@ -215,12 +215,12 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
 @pytest.mark.parametrize(
     "body", [{"output_config": {"format": None}}, {"output_format": None}, {"output_config": None}]
 )
-def test_no_format(body: dict[str, object]) -> None:
+def test_a_null_output_format_requests_no_json(body: dict[str, object]) -> None:
     assert chat_of(**body).json_format is None
 
 
 @pytest.mark.parametrize("place", ["output_config", "output_format"])
-def test_a_format(place: str) -> None:
+def test_an_output_format_is_read_from_both_fields(place: str) -> None:
     form = {"type": "json_schema", "schema": SCHEMA}
     chat = chat_of(**{place: {"format": form, "effort": "high"} if place == "output_config" else form})
     assert chat.json_format is not None
@@ -252,20 +252,20 @@ HEADERS = {"workspace_id"}
 
 
 @pytest.mark.parametrize(("name", "value"), IGNORED.items(), ids=IGNORED)
-def test_what_has_no_effect_is_named(name: str, value: object) -> None:
+def test_fields_without_effect_are_reported_as_ignored(name: str, value: object) -> None:
     assert chat_of(**{name: value}) == chat_of()._replace(ignored=(name,))
     assert chat_of(**{name: None}) == chat_of()
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED.items(), ids=REFUSED)
-def test_what_cannot_be_done_is_refused(name: str, value: object) -> None:
+def test_unsupported_fields_are_refused_by_name(name: str, value: object) -> None:
     error = refused(**{name: value})
     assert (error.status, error.param) == (400, name)
     assert chat_of(**{name: None}) == chat_of()
 
 
 @pytest.mark.parametrize("params", [message_create_params, beta_message_create_params], ids=["stable", "beta"])
-def test_every_field_of_the_sdk_is_known(params: Any) -> None:
+def test_every_field_of_the_sdk_is_read_ignored_or_refused(params: Any) -> None:
     names = set(get_type_hints(params.MessageCreateParamsStreaming))
     assert names <= READ | IGNORED.keys() | REFUSED.keys() | HEADERS | {"output_config"}
 
@@ -339,17 +339,17 @@ REFUSALS: dict[str, tuple[dict[str, object], str]] = {
 
 
 @pytest.mark.parametrize(("body", "param"), REFUSALS.values(), ids=REFUSALS)
-def test_refusals_name_the_field(body: dict[str, object], param: str) -> None:
+def test_the_error_for_an_invalid_field_names_it(body: dict[str, object], param: str) -> None:
     error = refused(**body)
     assert (error.status, error.param) == (400, param)
 
 
-def test_counting_needs_no_limit() -> None:
+def test_counting_tokens_does_not_require_max_tokens() -> None:
     request = {name: value for name, value in BASE.items() if name != "max_tokens"}
     assert count_request(fields_of(request), FileReader(RULES, {}), "owner").messages == (HI,)
 
 
-def test_links_are_those_of_pictures() -> None:
+def test_only_picture_links_are_collected_for_fetching() -> None:
     linked = {"type": "image", "source": {"type": "url", "url": "https://a.example/a.png"}}
     fields = fields_of(
         {
@@ -363,7 +363,7 @@ def test_links_are_those_of_pictures() -> None:
     assert list(links(fields)) == ["https://a.example/a.png"] * 2
 
 
-def test_files_of_a_large_body_are_taken_out_of_it_and_nothing_else_is() -> None:
+def test_extracting_files_from_a_large_body_leaves_its_messages_unchanged() -> None:
     picture, paper = png(1), pdf()
     argument = "iVBORw0KGgo" + "A" * 100
     messages = [

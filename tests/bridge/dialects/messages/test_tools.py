@@ -23,7 +23,7 @@ def tools_of(*tools: object, **more: object) -> ChatRequest:
     return read_request(fields, FileReader(FileRules(1, 1), {})).chat
 
 
-def test_tools() -> None:
+def test_custom_tools_are_shown_with_name_description_and_schema() -> None:
     without_effect = {
         "strict": True,
         "input_examples": [{}],
@@ -52,7 +52,7 @@ CALLERS_OWN = {
 
 
 @pytest.mark.parametrize(("kind", "name"), CALLERS_OWN.items(), ids=CALLERS_OWN)
-def test_what_the_caller_runs_is_shown_with_its_schema(kind: str, name: str) -> None:
+def test_vendor_tools_that_the_caller_runs_are_shown_with_their_schema(kind: str, name: str) -> None:
     chat = tools_of({"type": kind, "name": name, "display_width_px": 1024, "display_height_px": 768})
     assert chat.tools is not None
     (tool,) = chat.tools.tools
@@ -63,7 +63,7 @@ def test_what_the_caller_runs_is_shown_with_its_schema(kind: str, name: str) -> 
     assert chat.ignored == ()
 
 
-def test_only_older_editors_can_undo() -> None:
+def test_only_older_text_editor_tools_offer_undo_edit() -> None:
     for kind, can in (("text_editor_20250124", True), ("text_editor_20250728", False)):
         tools = tools_of({"type": kind, "name": "edit"}).tools
         assert tools is not None
@@ -79,7 +79,7 @@ VENDORS_OWN = [
 
 
 @pytest.mark.parametrize("kind", VENDORS_OWN)
-def test_what_the_vendor_runs_is_left_out_and_named(kind: str) -> None:
+def test_tools_that_the_vendor_runs_are_left_out_and_reported_as_ignored(kind: str) -> None:
     chat = tools_of(WEATHER, {"type": kind, "name": "vendors"})
     assert chat.tools is not None
     assert [tool.name for tool in chat.tools.tools] == ["get_weather"]
@@ -97,14 +97,16 @@ CHOICES = {
 
 
 @pytest.mark.parametrize(("choice", "expected"), CHOICES.values(), ids=CHOICES)
-def test_choices(choice: dict[str, object], expected: tuple[bool, bool]) -> None:
+def test_tool_choice_sets_required_parallel_and_allowed_tools(
+    choice: dict[str, object], expected: tuple[bool, bool]
+) -> None:
     tools = tools_of(WEATHER, {**WEATHER, "name": "other"}, tool_choice=choice).tools
     assert tools is not None
     assert (tools.required, tools.parallel) == expected
     assert tools.allowed == ({"other"} if "name" in choice else {"get_weather", "other"})
 
 
-def test_names_may_be_twice_as_long_as_at_openai() -> None:
+def test_tool_names_may_have_128_characters() -> None:
     tools = tools_of({**WEATHER, "name": "m" * 128}).tools
     assert tools is not None
     assert tools.tools[0].name == "m" * 128
@@ -113,5 +115,5 @@ def test_names_may_be_twice_as_long_as_at_openai() -> None:
     assert (refused.value.code, refused.value.param) == ("invalid_value", "tools[0].name")
 
 
-def test_no_tool_may_be_called() -> None:
+def test_tool_choice_none_hides_all_tools() -> None:
     assert tools_of(WEATHER, tool_choice={"type": "none"}).tools is None

@@ -57,19 +57,19 @@ LIMITS: dict[str, tuple[object, int | None]] = {
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize(("given", "limit"), LIMITS.values(), ids=LIMITS)
-def test_a_limit_in_tokens(name: str, given: object, limit: int | None) -> None:
+def test_a_token_limit_is_read_and_nonpositive_values_mean_none(name: str, given: object, limit: int | None) -> None:
     request = read(**{name: given})
     assert (request.max_tokens, request.ignored) == (limit, ())
 
 
-def test_of_two_limits_the_lower_counts() -> None:
+def test_the_lower_of_two_token_limits_applies() -> None:
     assert read(max_tokens=5, max_completion_tokens=7).max_tokens == 5
     assert read(max_tokens=9, max_completion_tokens=7).max_tokens == 7
     assert read(max_tokens=0, max_completion_tokens=7).max_tokens == 7
 
 
 @pytest.mark.parametrize(("given", "choices"), [(None, 1), (1, 1), (1.0, 1), (2, 2), (8, 8), (8.0, 8)])
-def test_choices(given: object, choices: int) -> None:
+def test_the_number_of_choices_is_read_from_n(given: object, choices: int) -> None:
     assert read(n=given).choices == choices
 
 
@@ -101,7 +101,7 @@ FORMATS: dict[str, tuple[object, JsonFormat | None]] = {
 
 
 @pytest.mark.parametrize(("given", "form"), FORMATS.values(), ids=FORMATS)
-def test_a_format(given: object, form: JsonFormat | None) -> None:
+def test_response_format_sets_the_json_format(given: object, form: JsonFormat | None) -> None:
     request = read(response_format=given)
     assert (request.json_format, request.ignored) == (form, ())
 
@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("fields", "code", "param"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_named_by_its_path(fields: dict[str, Any], code: str, param: str) -> None:
+def test_the_error_for_an_invalid_field_gives_its_path(fields: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(ApiError) as caught:
         read(**fields)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, param)

@@ -146,7 +146,7 @@ def message(case: Case) -> dict[str, object]:
 
 
 @everywhere
-def test_a_completion_holds_the_message(case: Case) -> None:
+def test_a_whole_completion_contains_the_message(case: Case) -> None:
     assert completion(case.batches) == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -189,7 +189,7 @@ def test_every_chunk_has_the_same_head_and_only_the_last_a_finish_reason(case: C
 
 
 @everywhere
-def test_usage_comes_behind_the_finish_only_where_asked_for(case: Case) -> None:
+def test_a_usage_chunk_follows_the_finish_only_if_requested(case: Case) -> None:
     *before, last = chunks(stream(case.batches, include_usage=True))
     assert last["choices"] == []
     assert last["usage"] == USAGE_OBJECT
@@ -198,13 +198,13 @@ def test_usage_comes_behind_the_finish_only_where_asked_for(case: Case) -> None:
 
 
 @everywhere
-def test_no_client_finds_a_line_end_inside_a_frame(case: Case) -> None:
+def test_stream_frames_contain_no_line_end_of_any_kind(case: Case) -> None:
     data = stream(case.batches).decode()
     assert not set(data) & set(LINE_ENDS)
     assert "\n" not in data.replace("\n\n", "")
 
 
-def test_every_delta_is_a_chunk_of_its_own_in_order() -> None:
+def test_every_delta_is_its_own_chunk_in_order() -> None:
     deltas = [
         chunk["choices"][0]["delta"] for chunk in chunks(stream([[text("a", "", "b"), reasoning("c")], [text("d")]]))
     ]
@@ -212,13 +212,13 @@ def test_every_delta_is_a_chunk_of_its_own_in_order() -> None:
     assert deltas[1:-1] == said
 
 
-def test_the_strings_of_upstream_go_out_as_they_came() -> None:
+def test_json_strings_from_upstream_are_passed_on_byte_for_byte() -> None:
     event = TextDeltas("é/é", rb'"\u00e9\/\u00e9"')
     assert rb'"content":"\u00e9\/\u00e9"' in ChunkEncoder(HEADER, include_usage=False).encode([event])
 
 
 @pytest.mark.parametrize("include_usage", [False, True])
-def test_a_keep_alive_chunk_is_an_empty_delta(include_usage: bool) -> None:
+def test_a_keep_alive_chunk_has_an_empty_delta(include_usage: bool) -> None:
     encoder = ChunkEncoder(HEADER, include_usage=include_usage)
     chunk = orjson.loads(encoder.idle().removeprefix(b"data: "))
     assert chunk["choices"] == [{"index": 0, "delta": {"content": ""}, "finish_reason": None}]
@@ -237,19 +237,19 @@ FINISH_REASONS = {
 
 
 @pytest.mark.parametrize(("upstream", "ours"), FINISH_REASONS.items())
-def test_finish_reasons(upstream: str | None, ours: str) -> None:
+def test_finish_reasons_of_the_site_are_translated(upstream: str | None, ours: str) -> None:
     assert chunks(stream([[text("x")]], upstream))[-1]["choices"][0]["finish_reason"] == ours
     assert completion([[text("x")]], upstream)["choices"][0]["finish_reason"] == ours
 
 
 @pytest.mark.parametrize("name", ['quote"d', "back\\slash", "naïve 模型", f"lines{LINE_ENDS}"])
-def test_a_model_name_of_any_characters(name: str) -> None:
+def test_a_model_name_may_contain_any_characters(name: str) -> None:
     header = Header("chatcmpl-1", 1, name)
     assert {chunk["model"] for chunk in chunks(stream([[text("x")]], header=header, include_usage=True))} == {name}
     assert completion([[text("x")]], header=header)["model"] == name
 
 
-def test_an_error_in_a_stream_is_one_event_with_its_reason() -> None:
+def test_an_error_in_a_stream_is_a_single_event_with_its_reason() -> None:
     data = ChunkEncoder.error(invalid_request("invalid_value", f"It{LINE_ENDS} broke.", "messages[0]"))
     assert data.startswith(b"data: ")
     assert data.endswith(b"}\n\n")
@@ -273,7 +273,7 @@ any_event = st.one_of(
 
 @a_share(of=4)
 @given(st.lists(st.lists(any_event, max_size=3), max_size=4))
-def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) -> None:
+def test_every_stream_carries_the_text_of_the_whole_completion(batches: list[list[Event]]) -> None:
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks(stream(batches))]
     whole = completion(batches)["choices"][0]["message"]
     assert "".join(delta.get("content", "") for delta in deltas) == whole["content"]
@@ -295,7 +295,7 @@ def test_any_stream_says_what_its_completion_says(batches: list[list[Event]]) ->
         [draw(*["https://x/" + "y" * 1000] * 100)],
     ],
 )
-def test_an_answer_that_is_kept_as_a_whole_has_a_bound(batch: list[Event]) -> None:
+def test_a_whole_completion_over_the_size_limit_fails(batch: list[Event]) -> None:
     completion = CompletionCollector(HEADER)
 
     def add_without_end() -> None:
@@ -311,7 +311,7 @@ def test_an_answer_that_is_kept_as_a_whole_has_a_bound(batch: list[Event]) -> No
     assert '"stream": true' in error.message
 
 
-def test_a_long_answer_is_whole() -> None:
+def test_a_completion_of_the_maximum_length_is_complete() -> None:
     completion = CompletionCollector(HEADER)
     for _ in range(16):
         completion.add([text("x" * (MAX_WHOLE_CHARS // 16))])
@@ -333,7 +333,7 @@ def test_a_long_answer_is_whole() -> None:
         ),
     ],
 )
-def test_annotations_are_few(batches: list[list[Event]]) -> None:
+def test_the_number_of_annotations_is_limited(batches: list[list[Event]]) -> None:
     """Each annotation repeats its source: 200 sources with 100 places each would make 20,000."""
     completion, encoder = CompletionCollector(HEADER), ChunkEncoder(HEADER, include_usage=False)
     for batch in batches:
@@ -362,7 +362,7 @@ def calls_streamed(*batches: list[AnswerEvent], older_form: bool = False) -> lis
     return [*[choice["delta"] for choice in choices], {"finish": choices[-1]["finish_reason"]}]
 
 
-def test_each_call_is_one_delta_with_all_of_it() -> None:
+def test_each_tool_call_is_streamed_in_one_complete_delta() -> None:
     assert calls_streamed([CALLS]) == [
         {"role": "assistant", "content": None},
         {
@@ -385,7 +385,7 @@ def test_each_call_is_one_delta_with_all_of_it() -> None:
     ]
 
 
-def test_content_is_not_null_where_text_comes_before_calls() -> None:
+def test_content_is_not_null_if_text_precedes_the_tool_calls() -> None:
     first, *_ = calls_streamed([text("Let me see.")], [CALLS])
     assert first == {"role": "assistant", "content": ""}
     first, *_ = calls_streamed([text("Let me see."), CALLS])
@@ -394,7 +394,7 @@ def test_content_is_not_null_where_text_comes_before_calls() -> None:
     assert first == {"role": "assistant", "content": None}
 
 
-def test_the_older_form_has_one_call_without_an_id() -> None:
+def test_the_older_form_streams_a_single_function_call_without_an_id() -> None:
     assert calls_streamed([CALLS], older_form=True) == [
         {"role": "assistant", "content": None},
         {"function_call": {"name": "look", "arguments": '{"at":"\u2028it"}'}},
@@ -412,7 +412,7 @@ def calls_completed(*batches: list[AnswerEvent], older_form: bool = False) -> di
     return found
 
 
-def test_a_completion_holds_the_calls() -> None:
+def test_a_whole_completion_contains_the_tool_calls() -> None:
     message = calls_completed([CALLS])
     assert message["content"] is None
     assert message["finish"] == "tool_calls"
@@ -423,14 +423,14 @@ def test_a_completion_holds_the_calls() -> None:
     assert calls_completed([text("Let me see.")], [CALLS])["content"] == "Let me see."
 
 
-def test_a_completion_in_the_older_form_holds_one_call() -> None:
+def test_a_whole_completion_in_the_older_form_contains_one_function_call() -> None:
     message = calls_completed([CALLS], older_form=True)
     assert message["finish"] == "function_call"
     assert message["function_call"] == {"name": "look", "arguments": '{"at":"\u2028it"}'}
     assert "tool_calls" not in message
 
 
-def test_several_choices_are_told_by_their_index() -> None:
+def test_streamed_choices_are_distinguished_by_their_index() -> None:
     choices = ChoicesEncoder([HEADER] * 2, include_usage=True, older_form=False)
     data = choices.start() + choices.encode(1, [text("two")]) + choices.encode(0, [text("one")])
     data += choices.finish_one(1, "stop") + choices.finish_one(0, "length") + choices.finish(lambda: USAGE)
@@ -452,7 +452,7 @@ def test_several_choices_are_told_by_their_index() -> None:
     assert b"usage" not in silent.finish_one(0, "stop", lambda: USAGE)
 
 
-def test_a_completion_holds_several_choices() -> None:
+def test_a_whole_completion_contains_several_choices_in_order() -> None:
     completions = ChoicesCollector([HEADER] * 2, older_form=False)
     completions.add(1, [text("two")])
     completions.add(0, [text("one")])

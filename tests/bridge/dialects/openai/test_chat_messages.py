@@ -95,7 +95,7 @@ SHOWN: dict[str, tuple[dict[str, Any], Message]] = {
 
 
 @pytest.mark.parametrize(("given", "message"), SHOWN.values(), ids=SHOWN)
-def test_what_is_shown(given: dict[str, Any], message: Message) -> None:
+def test_message_fields_are_read_into_the_message(given: dict[str, Any], message: Message) -> None:
     request = read(given)
     assert (request.messages, request.ignored) == ((message,), ())
 
@@ -114,7 +114,7 @@ IGNORED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("part", "name"), IGNORED.values(), ids=IGNORED)
-def test_what_has_no_effect_is_named_once(part: dict[str, Any], name: str) -> None:
+def test_a_repeated_field_without_effect_is_reported_once(part: dict[str, Any], name: str) -> None:
     assert read({"role": "user", "content": [part, part]}).ignored == (name,)
 
 
@@ -167,7 +167,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("given", "code", "param"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_by_name(given: dict[str, Any], code: str, param: str) -> None:
+def test_the_error_for_an_invalid_message_field_gives_its_path(given: dict[str, Any], code: str, param: str) -> None:
     with pytest.raises(ApiError) as caught:
         read(given)
     assert (caught.value.status, caught.value.code, caught.value.param) == (400, code, f"messages[0].{param}")

@@ -60,7 +60,7 @@ def file(**fields: object) -> dict[str, object]:
 # What is read
 
 
-def test_a_plain_request() -> None:
+def test_a_request_with_one_message_is_read() -> None:
     assert read(body()) == ChatCompletionRequest(ChatRequest("m", (Message("user", "hi"),), stream=False), False)
 
 
@@ -96,7 +96,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], Message]] = {
 
 
 @pytest.mark.parametrize(("given", "read"), MESSAGES.values(), ids=MESSAGES)
-def test_a_message(given: dict[str, Any], read: Message) -> None:
+def test_messages_are_read_from_every_kind_of_content(given: dict[str, Any], read: Message) -> None:
     assert read_request(body(messages=[given])).messages == (read,)
 
 
@@ -112,7 +112,7 @@ STREAMS: dict[str, tuple[dict[str, object], tuple[bool, bool]]] = {
 
 
 @pytest.mark.parametrize(("fields", "expected"), STREAMS.values(), ids=STREAMS)
-def test_stream_and_usage(fields: dict[str, object], expected: tuple[bool, bool]) -> None:
+def test_stream_and_include_usage_are_read(fields: dict[str, object], expected: tuple[bool, bool]) -> None:
     request = read(body(**fields))
     assert (request.chat.stream, request.include_usage) == expected
 
@@ -151,7 +151,9 @@ ACCEPTED: dict[str, tuple[dict[str, object], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("fields", "ignored"), ACCEPTED.values(), ids=ACCEPTED)
-def test_what_has_no_effect_is_accepted_and_named(fields: dict[str, object], ignored: tuple[str, ...]) -> None:
+def test_fields_without_effect_are_accepted_and_reported_as_ignored(
+    fields: dict[str, object], ignored: tuple[str, ...]
+) -> None:
     assert read_request(body(**fields)).ignored == ignored
 
 
@@ -294,14 +296,14 @@ def refusal(data: bytes) -> ApiError:
 
 
 @pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_named_by_its_path(row: Refusal) -> None:
+def test_the_error_for_an_invalid_field_gives_its_path(row: Refusal) -> None:
     error = refusal(body(**row.fields))
     assert (error.code, error.param) == (row.code, row.param)
     assert row.param in error.message or row.code == "unsupported_parameter"
 
 
 @pytest.mark.parametrize("kind", ["input_audio", "refusal", "video_url"])
-def test_the_error_names_the_kind_of_part(kind: str) -> None:
+def test_the_error_for_an_unsupported_part_names_its_type(kind: str) -> None:
     assert kind in refusal(body(**part({"type": kind}))).message
 
 
@@ -327,24 +329,24 @@ NOT_JSON = {
 
 
 @pytest.mark.parametrize("data", NOT_JSON.values(), ids=NOT_JSON)
-def test_what_is_no_json(data: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(data: bytes) -> None:
     error = refusal(data)
     assert (error.code, error.param) == ("invalid_json", None)
     assert "line 1" in error.message or not data.strip()
 
 
 @pytest.mark.parametrize("data", [b"[]", b"null", b'"{}"', b"1", b"1.5", b"true", b"[{}]"])
-def test_a_body_that_is_no_object(data: bytes) -> None:
+def test_a_json_body_that_is_not_an_object_is_refused(data: bytes) -> None:
     error = refusal(data)
     assert (error.code, error.param) == ("invalid_type", None)
 
 
 @pytest.mark.parametrize("name", ["seed", "max_tokens", "n"])
-def test_an_integer_over_64_bits_is_none(name: str) -> None:
+def test_an_integer_over_64_bits_is_refused(name: str) -> None:
     assert refusal(body(**{name: 1}).replace(b'":1}', b'":1%s}' % (b"0" * 30))).param == name
 
 
-def test_a_long_word_is_quoted_in_part() -> None:
+def test_error_messages_quote_long_values_only_in_part() -> None:
     assert len(refusal(body(**message(role="x" * 10_000))).message) < 300
     assert len(refusal(body(**part({"type": "x" * 10_000}))).message) < 300
 
@@ -359,11 +361,11 @@ fields_we_know = st.sampled_from([name for row in (*REFUSED.values(), *ACCEPTED.
 
 @a_share(of=5)
 @given(st.dictionaries(fields_we_know, json_values, max_size=4))
-def test_any_object_is_read_or_refused(fields: dict[str, object]) -> None:
+def test_any_object_is_read_or_refused_without_another_exception(fields: dict[str, object]) -> None:
     with suppress(ApiError):  # and no other exception
         assert read_request(body(**fields)).messages
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+def test_any_bytes_are_refused_without_another_exception(data: bytes) -> None:
     refusal(data)  # so few random bytes are never a valid request

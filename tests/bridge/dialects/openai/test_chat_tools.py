@@ -63,25 +63,25 @@ TOOLS: dict[str, tuple[dict[str, Any], Tool]] = {
 
 
 @pytest.mark.parametrize(("given", "tool"), TOOLS.values(), ids=TOOLS)
-def test_a_tool(given: dict[str, Any], tool: Tool) -> None:
+def test_function_and_custom_tools_are_read(given: dict[str, Any], tool: Tool) -> None:
     request = read(tools=[given])
     assert request.chat.tools == Tools((tool,), frozenset({tool.name}))
     assert not request.older_form
 
 
-def test_the_parameters_are_shown_in_their_own_order() -> None:
+def test_tool_parameters_keep_the_order_of_their_keys() -> None:
     given = {"type": "object", "z": 1, "properties": {"b": {}, "a": {}}, "é": "ü"}
     tools = read(tools=[function(parameters=given)]).chat.tools
     assert tools is not None
     assert orjson.dumps(tools.tools[0].parameters) == orjson.dumps(given)
 
 
-def test_a_tool_whose_schema_is_invalid_is_named() -> None:
+def test_a_tool_with_an_invalid_schema_is_reported_as_ignored() -> None:
     tools = [function("good", parameters=CITY), function("bad", parameters=INVALID), function("none")]
     assert read(tools=tools, temperature=1).chat.ignored == ("temperature", "tools[1].function.parameters (bad)")
 
 
-def test_functions_are_the_older_form_with_one_call_at_most() -> None:
+def test_the_functions_field_uses_the_older_form_and_allows_one_call() -> None:
     request = read(functions=[{"name": "look", "description": "Looks.", "parameters": CITY}, {"name": "go"}])
     assert request.chat.tools == Tools(
         (Tool("look", "Looks.", CITY), Tool("go")), frozenset({"look", "go"}), parallel=False
@@ -123,7 +123,7 @@ CHOICES: dict[str, tuple[dict[str, Any], Tools | None]] = {
 
 
 @pytest.mark.parametrize(("fields", "tools"), CHOICES.values(), ids=CHOICES)
-def test_a_choice(fields: dict[str, Any], tools: Tools | None) -> None:
+def test_tool_choice_sets_required_parallel_and_allowed_tools(fields: dict[str, Any], tools: Tools | None) -> None:
     request = read(tools=TWO, **fields).chat
     assert (request.tools, request.ignored) == (tools, ())
 
@@ -139,11 +139,11 @@ FUNCTION_CALLS: dict[str, tuple[dict[str, Any], Tools | None]] = {
 
 
 @pytest.mark.parametrize(("fields", "tools"), FUNCTION_CALLS.values(), ids=FUNCTION_CALLS)
-def test_a_function_call(fields: dict[str, Any], tools: Tools | None) -> None:
+def test_the_function_call_field_chooses_among_functions(fields: dict[str, Any], tools: Tools | None) -> None:
     assert read(functions=[{"name": "look"}], **fields).chat.tools == tools
 
 
-def test_choices_without_tools_that_ask_for_nothing() -> None:
+def test_tool_choices_auto_and_none_are_accepted_without_tools() -> None:
     choices: list[dict[str, Any]] = [{"tool_choice": "auto"}, {"tool_choice": "none"}, {"function_call": "none"}]
     for fields in [*choices, {"tools": []}]:
         assert read(**fields).chat.tools is None
@@ -259,13 +259,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize(("fields", "code", "param"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_named_by_its_path(fields: dict[str, Any], code: str, param: str) -> None:
+def test_the_error_for_an_invalid_tool_field_gives_its_path(fields: dict[str, Any], code: str, param: str) -> None:
     error = refusal(**fields)
     assert (error.code, error.param) == (code, param)
     assert len(error.message) < 300
 
 
-def test_the_limits_themselves_are_allowed() -> None:
+def test_the_maximum_number_and_size_of_tools_is_accepted() -> None:
     schemas = [function(f"f{at}", parameters={"description": "x" * 2000}) for at in range(MAX_TOOLS)]
     given = read(tools=schemas).chat.tools
     assert given is not None

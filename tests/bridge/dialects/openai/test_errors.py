@@ -14,7 +14,7 @@ from bridge.errors import ApiError, ended_by_owner, internal_error, invalid_api_
     ("seconds", "text"),
     [(0.0, "0s"), (1.2, "1.2s"), (0.0001, "0.001s"), (12.3456, "12.346s"), (59.9999, "1m0s"), (63.0, "1m3s")],
 )
-def test_headers(seconds: float, text: str) -> None:
+def test_rate_limit_headers_are_formatted_as_openais(seconds: float, text: str) -> None:
     assert OPENAI.limit_headers(Admission(True, 60, 59, seconds, 0.0)) == {
         "x-ratelimit-limit-requests": "60",
         "x-ratelimit-remaining-requests": "59",
@@ -39,7 +39,7 @@ def test_headers(seconds: float, text: str) -> None:
         pytest.param(ApiError(504, "upstream_timeout", "No."), "upstream_error", id="504"),
     ],
 )
-def test_the_type_follows_from_status_and_code(error: ApiError, type_: str) -> None:
+def test_the_error_type_follows_from_status_and_code(error: ApiError, type_: str) -> None:
     answer = OPENAI.error(error, "req_1")
     spelt = orjson.loads(answer.body)["error"]
     assert answer.status == error.status

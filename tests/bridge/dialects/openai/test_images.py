@@ -71,12 +71,12 @@ GENERATIONS = {
 
 
 @pytest.mark.parametrize("asked", GENERATIONS.values(), ids=GENERATIONS)
-def test_a_generation(asked: PreparedChat) -> None:
+def test_an_image_generation_request_is_read(asked: PreparedChat) -> None:
     assert generation(**asked.fields) == ImageRequest("m", "a cat", asked.count, asked.inline, (), asked.ignored)
 
 
 @pytest.mark.parametrize("asked", [asked for asked in GENERATIONS.values() if None not in asked.fields.values()])
-def test_a_form_says_the_same_in_texts(asked: PreparedChat) -> None:
+def test_an_image_edit_form_is_read_like_a_generation_request(asked: PreparedChat) -> None:
     texts = {name: orjson.dumps(value).decode().strip('"') for name, value in asked.fields.items()}
     wanted = ImageRequest("m", "a cat", asked.count, asked.inline, (File.from_bytes(A),), asked.ignored)
     assert edit(("image", A), **texts) == wanted
@@ -110,7 +110,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
-def test_a_generation_that_is_refused(row: Refused) -> None:
+def test_an_invalid_generation_request_is_refused_by_name(row: Refused) -> None:
     with pytest.raises(ApiError) as raised:
         generation(**row.fields)
     assert (raised.value.status, raised.value.code, raised.value.param) == (400, row.code, row.param)
@@ -128,18 +128,18 @@ FORMS = {
 
 
 @pytest.mark.parametrize("row", FORMS.values(), ids=FORMS)
-def test_a_form_that_is_refused(row: Refused) -> None:
+def test_an_invalid_edit_form_is_refused_by_name(row: Refused) -> None:
     with pytest.raises(ApiError) as raised:
         edit(("image", A), **row.fields)
     assert (raised.value.status, raised.value.code, raised.value.param) == (400, row.code, row.param)
 
 
-def test_an_edits_pictures_stay_in_order() -> None:
+def test_the_pictures_of_an_edit_keep_their_order() -> None:
     files = [("image[]", A), ("image[]", B), ("image", SMALL["image/webp"])]
     assert [picture.data for picture in edit(*files).pictures] == [A, B, SMALL["image/webp"]]
 
 
-def test_a_mask_is_named_among_what_has_no_effect() -> None:
+def test_a_mask_is_reported_as_ignored() -> None:
     request = edit(("image", A), ("mask", B), size="auto")
     assert (request.ignored, len(request.pictures)) == (("size", "mask"), 1)
 
@@ -156,13 +156,15 @@ FILES = {
 
 
 @pytest.mark.parametrize(("files", "param", "code"), FILES.values(), ids=FILES)
-def test_files_that_are_refused(files: tuple[tuple[str, bytes], ...], param: str, code: str) -> None:
+def test_invalid_files_of_an_edit_are_refused_by_name(
+    files: tuple[tuple[str, bytes], ...], param: str, code: str
+) -> None:
     with pytest.raises(ApiError) as raised:
         edit(*files)
     assert (raised.value.status, raised.value.code, raised.value.param) == (400, code, param)
 
 
-def test_the_answer() -> None:
+def test_an_image_answer_holds_urls_or_base64() -> None:
     answer = orjson.loads(encode_answer(1_700_000_000, ["https://r2/1?a=b&c", A]))
     assert answer == {
         "created": 1_700_000_000,
@@ -170,7 +172,7 @@ def test_the_answer() -> None:
     }
 
 
-def test_words_in_place_of_a_picture() -> None:
+def test_a_text_answer_instead_of_a_picture_is_an_upstream_error() -> None:
     error = no_picture("gpt-image-3", "I cannot draw that. " * 100)
     assert (error.status, error_type(error), error.code) == (502, "upstream_error", "upstream_error")
     assert error_headers(error)["x-should-retry"] == "false"

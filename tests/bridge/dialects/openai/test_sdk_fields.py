@@ -177,7 +177,7 @@ def read(request: dict[str, Any]) -> ChatCompletionRequest:
 STEPS = {f"{number} {step.kind}.{step.name}": step for number, step in enumerate(steps(REQUEST))}
 
 
-def test_the_types_are_walked_to_their_leaves() -> None:
+def test_the_walk_of_the_sdk_types_reaches_nested_fields() -> None:
     names = {(step.kind, step.name) for step in STEPS.values()}
     assert {
         ("ChatCompletionAssistantMessageParam", "refusal"),
@@ -191,7 +191,7 @@ def test_the_types_are_walked_to_their_leaves() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
-def test_no_field_is_dropped_in_silence(step: Step) -> None:
+def test_every_sdk_field_changes_the_request_or_is_reported(step: Step) -> None:
     otherwise = outcome(step.otherwise)
     assert (step.kind, step.name) in EXCEPTIONS or any(
         is_noticed(step.path, outcome(request), otherwise) for request in step.requests
@@ -210,7 +210,7 @@ MESSAGE_STEPS = {name: step for name, step in STEPS.items() if step.path.startsw
 
 
 @pytest.mark.parametrize("step", MESSAGE_STEPS.values(), ids=MESSAGE_STEPS)
-def test_a_message_is_shown_differently_exactly_if_it_counts_as_another(step: Step) -> None:
+def test_a_message_is_shown_differently_exactly_if_it_counts_as_a_different_message(step: Step) -> None:
     """So histories with different prompts never share an evaluation, and a prompt shows only what counts."""
     otherwise = outcome(step.otherwise)
     for found in map(outcome, step.requests):

@@ -14,7 +14,7 @@ numbers = st.integers(0, 3000) | st.integers(0, 10**9) | st.sampled_from([998, 9
 
 @a_share(of=50)
 @given(first=numbers, count=st.integers(1, 40) | st.sampled_from([1001, 2500]), delta=st.binary(max_size=5))
-def test_a_run_is_its_events_one_by_one(first: int, count: int, delta: bytes) -> None:
+def test_a_run_of_events_is_encoded_like_its_events_one_by_one(first: int, count: int, delta: bytes) -> None:
     deltas = [b"%b%d" % (delta, place) for place in range(count)]
     alone = [b"event: a\ndata: {1%d,2%b}\n\n" % (first + place, each) for place, each in enumerate(deltas)]
     assert EVENT.run(first, deltas) == b"".join(alone)

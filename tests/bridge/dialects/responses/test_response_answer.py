@@ -135,7 +135,7 @@ failures = st.none() | st.sampled_from(
 
 @a_share(of=20)
 @given(answers, reasons, failures)
-def test_every_stream_is_a_legal_one(
+def test_every_stream_is_legal_and_carries_the_whole_answer(
     batches: list[list[AnswerEvent]], reason: str | None, failure: ApiError | None
 ) -> None:
     told = read(*batches, reason=reason, error=failure)
@@ -153,7 +153,7 @@ def test_every_stream_is_a_legal_one(
 
 @a_share(of=20)
 @given(answers, reasons, failures)
-def test_every_event_is_as_the_specification_has_it(
+def test_every_stream_event_matches_the_specification(
     batches: list[list[AnswerEvent]], reason: str | None, failure: ApiError | None
 ) -> None:
     for event in streamed(*batches, reason=reason, error=failure):
@@ -161,23 +161,23 @@ def test_every_event_is_as_the_specification_has_it(
 
 
 @pytest.mark.parametrize("batches", ANSWERS.values(), ids=ANSWERS)
-def test_a_stream_comes_to_the_whole_answer(batches: list[list[AnswerEvent]]) -> None:
+def test_a_stream_ends_with_the_whole_answer(batches: list[list[AnswerEvent]]) -> None:
     told = read(*batches)
     assert told.response == whole(*batches)
     check_sdk_response(told.response)
 
 
 @pytest.mark.parametrize("batches", ANSWERS.values(), ids=ANSWERS)
-def test_a_whole_answer_is_as_the_specification_has_it(batches: list[list[AnswerEvent]]) -> None:
+def test_a_whole_answer_matches_the_specification(batches: list[list[AnswerEvent]]) -> None:
     check_object("ResponseResource", whole(*batches))
 
 
-def test_each_delta_is_an_event_of_its_own() -> None:
+def test_each_text_delta_is_its_own_event() -> None:
     told = read([deltas("one ", "two "), deltas("three")], [deltas(" four")])
     assert told.deltas == ["one ", "two ", "three", " four"]
 
 
-def test_a_delta_is_encoded_before_the_next_one_comes() -> None:
+def test_a_delta_is_encoded_without_waiting_for_the_next_one() -> None:
     encoder = ResponseEncoder(head())
     encoder.start()
     assert b'"delta":"one"' in encoder.encode([deltas("one")])
@@ -193,7 +193,7 @@ def test_a_delta_is_encoded_before_the_next_one_comes() -> None:
     }
 
 
-def test_reasoning_stands_before_the_message_and_calls_behind_it() -> None:
+def test_reasoning_precedes_the_message_and_calls_follow_it() -> None:
     told = read([thoughts("Hm")], [deltas("I look.")], [ToolCalls((LOOK, PATCH))])
     assert [item["type"] for item in told.items] == ["reasoning", "message", "function_call", "custom_tool_call"]
     assert told.items[0]["summary"] == []
@@ -201,7 +201,7 @@ def test_reasoning_stands_before_the_message_and_calls_behind_it() -> None:
     assert len({item["id"] for item in told.items}) == 4
 
 
-def test_calls_are_told_by_the_names_that_the_caller_gave() -> None:
+def test_calls_carry_the_names_and_namespaces_that_the_caller_gave() -> None:
     look, find, patch = read([ToolCalls((LOOK, FIND, PATCH))]).items
     assert (look["name"], "namespace" in look, look["arguments"]) == ("look", False, LOOK.arguments)
     assert (find["name"], find["namespace"], find["call_id"]) == ("find", "crm", "call_2")
@@ -217,13 +217,13 @@ def test_citations_are_annotations_of_the_message() -> None:
         assert message["content"][0]["annotations"] == expected
 
 
-def test_a_source_without_a_title_has_its_address_for_one() -> None:
+def test_a_source_without_a_title_is_titled_by_its_url() -> None:
     annotations = read(*ANSWERS["citations"]).items[0]["content"][0]["annotations"]
     assert annotations[-1]["title"] == annotations[-1]["url"] == "https://b.example/"
 
 
 @pytest.mark.parametrize(("reason", "why"), [("length", "max_output_tokens"), ("content-filter", "content_filter")])
-def test_an_answer_that_was_cut_is_incomplete(reason: str, why: str) -> None:
+def test_a_truncated_answer_has_the_status_incomplete(reason: str, why: str) -> None:
     told = read([deltas("one")], reason=reason)
     assert told.end == "response.incomplete"
     assert told.response["incomplete_details"] == {"reason": why}
@@ -231,7 +231,7 @@ def test_an_answer_that_was_cut_is_incomplete(reason: str, why: str) -> None:
     assert told.response == whole([deltas("one")], reason=reason)
 
 
-def test_usage_is_told_at_the_end() -> None:
+def test_the_final_response_reports_usage() -> None:
     assert read([deltas("one")]).response["usage"] == {
         "input_tokens": 12,
         "input_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 0},
@@ -252,7 +252,7 @@ FAILURES: Final = {
 
 @pytest.mark.parametrize(("error", "code"), FAILURES.values(), ids=FAILURES)
 @pytest.mark.parametrize("started", [True, False])
-def test_a_failure_ends_the_stream_in_a_code_of_openais(error: ApiError, code: str, started: bool) -> None:
+def test_a_failure_ends_the_stream_with_an_error_code_of_openai(error: ApiError, code: str, started: bool) -> None:
     encoder = ResponseEncoder(head())
     body = encoder.start() + encoder.encode([deltas("one")]) if started else b""
     told = read_events(events_of(body + encoder.error(error)))
@@ -263,17 +263,17 @@ def test_a_failure_ends_the_stream_in_a_code_of_openais(error: ApiError, code: s
     assert (told.broken_off, told.items) == (started, [])
 
 
-def test_a_rate_limit_says_in_words_when_to_try_again() -> None:
+def test_the_message_of_a_rate_limit_says_when_to_try_again() -> None:
     failed = read(error=FAILURES["rate limited"][0]).response
     assert "Try again in 7s." in failed["error"]["message"]
 
 
-def test_only_a_prompt_that_is_too_long_is_told_in_the_stream_before_anything_else() -> None:
+def test_only_a_prompt_over_the_limit_is_reported_in_the_stream_before_it_starts() -> None:
     told = {name: ResponseEncoder(head()).reports(error) for name, (error, _) in FAILURES.items()}
     assert told == {name: name == "too long" for name in FAILURES}
 
 
-def test_what_ended_is_kept_and_what_failed_is_not() -> None:
+def test_finished_responses_are_stored_and_failed_ones_are_not() -> None:
     kept: list[bytes] = []
     encoder = ResponseEncoder(head(kept))
     last = events_of(encoder.start() + encoder.finish("stop", lambda: USAGE))[-1]
@@ -284,7 +284,7 @@ def test_what_ended_is_kept_and_what_failed_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", [deltas, thoughts])
-def test_an_answer_without_end_is_not_kept_without_end(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_over_the_size_limit_fails(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "MAX_CHARS", 10)
     collector, encoder = ResponseCollector(head()), ResponseEncoder(head())
     collector.add([kind("0123456789")])
@@ -296,7 +296,7 @@ def test_an_answer_without_end_is_not_kept_without_end(kind: Any, monkeypatch: p
         encoder.encode([kind("x")])
 
 
-def test_the_size_counts_what_is_kept() -> None:
+def test_the_size_of_a_collected_answer_counts_its_text_and_reasoning() -> None:
     collector = ResponseCollector(head())
     collector.add([deltas("abc"), thoughts("éé")])
     assert collector.size == 3 + 8

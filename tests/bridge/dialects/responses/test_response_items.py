@@ -143,7 +143,7 @@ READ: Final[dict[str, tuple[Any, list[Message]]]] = {
 
 
 @pytest.mark.parametrize(("given", "expected"), READ.values(), ids=READ)
-def test_items_are_read(given: Any, expected: list[Message]) -> None:
+def test_every_kind_of_input_item_is_read(given: Any, expected: list[Message]) -> None:
     assert list(read({"input": given}).chat.messages) == expected
 
 
@@ -222,15 +222,15 @@ REFUSED: Final[dict[str, tuple[Any, str, str]]] = {
 
 
 @pytest.mark.parametrize(("given", "code", "param"), REFUSED.values(), ids=REFUSED)
-def test_items_are_refused_by_name(given: Any, code: str, param: str) -> None:
+def test_the_error_for_an_invalid_input_item_names_it(given: Any, code: str, param: str) -> None:
     assert refused({"input": given}) == (code, param)
 
 
-def test_a_pictures_detail_has_no_effect() -> None:
+def test_the_detail_of_a_picture_is_reported_as_ignored() -> None:
     pictures = [{"type": "input_image", "image_url": data_url(PNG), "detail": detail} for detail in ("auto", "high")]
     assert read({"input": [user(*pictures)]}).chat.ignored == ("input_image.detail",)
 
 
-def test_the_first_document_is_named() -> None:
+def test_the_request_records_the_item_part_with_the_first_document() -> None:
     chat = read({"input": [user(text("read"), input_file(pdf()))]}).chat
     assert chat.first_document == "input[0].content[1]"

@@ -36,7 +36,7 @@ def response_of(asked: ResponsesFields) -> dict[str, Any]:
     return found
 
 
-def test_every_documented_field_stands_in_a_response() -> None:
+def test_a_response_contains_every_documented_field() -> None:
     assert response_of(read({})) == {
         "id": "resp_" + "ab" * 16,
         "object": "response",
@@ -119,18 +119,18 @@ ECHOED: Final[dict[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("given", ECHOED.values(), ids=ECHOED)
-def test_what_was_asked_comes_back(given: dict[str, Any]) -> None:
+def test_a_response_echoes_the_fields_of_its_request(given: dict[str, Any]) -> None:
     response = response_of(read(given))
     assert {name: response[name] for name in given} == given
     check_sdk_response(response)
 
 
 @pytest.mark.parametrize("given", ECHOED.values(), ids=ECHOED)
-def test_what_comes_back_is_as_the_specification_has_it(given: dict[str, Any]) -> None:
+def test_the_echoed_fields_match_the_specification(given: dict[str, Any]) -> None:
     check_object("ResponseResource", response_of(read(given)))
 
 
-def test_what_comes_back_has_all_of_its_fields() -> None:
+def test_echoed_tools_choices_and_formats_have_all_their_fields() -> None:
     function = {"type": "function", "name": "f"}
     choice = {"type": "allowed_tools", "tools": [function]}
     response = response_of(read({"tools": [function], "tool_choice": choice, "text": {"format": FORMAT}}))
@@ -140,12 +140,12 @@ def test_what_comes_back_has_all_of_its_fields() -> None:
     check_sdk_response(response)
 
 
-def test_instructions_stand_before_everything() -> None:
+def test_instructions_become_the_first_message() -> None:
     messages = read({"instructions": "Be brief."}).chat.messages
     assert messages == (Message("system", "Be brief."), Message("user", "hi"))
 
 
-def test_what_is_asked_of_the_answer() -> None:
+def test_stream_limit_truncation_and_format_are_read() -> None:
     chat = read({"stream": True, "max_output_tokens": 5, "truncation": "auto", "text": {"format": FORMAT}}).chat
     assert (chat.stream, chat.max_tokens, chat.truncate) == (True, 5, True)
     assert chat.json_format == JsonFormat(SCHEMA, "thing")
@@ -154,7 +154,7 @@ def test_what_is_asked_of_the_answer() -> None:
     assert (plain.stream, plain.max_tokens, plain.truncate, plain.json_format) == (False, None, False, None)
 
 
-def test_what_has_no_effect_is_named() -> None:
+def test_fields_without_effect_are_reported_as_ignored() -> None:
     given = {
         "temperature": 0,
         "top_p": 1,
@@ -212,11 +212,11 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], str, str | None]]] = {
 
 
 @pytest.mark.parametrize(("given", "code", "param"), REFUSED.values(), ids=REFUSED)
-def test_fields_are_refused_by_name(given: dict[str, Any], code: str, param: str | None) -> None:
+def test_the_error_for_an_invalid_field_names_it(given: dict[str, Any], code: str, param: str | None) -> None:
     assert refused(given) == (code, param)
 
 
-def test_what_could_not_be_written_again_is_refused() -> None:
+def test_input_nested_too_deeply_to_be_encoded_again_is_refused() -> None:
     deep: Any = []
     for _ in range(300):
         deep = [deep]
@@ -240,7 +240,7 @@ def stored_first(**more: Any) -> StoredResponses:
     return stored
 
 
-def test_a_stored_response_is_continued() -> None:
+def test_a_stored_response_is_continued_with_new_input() -> None:
     asked = read({"previous_response_id": FIRST, "input": "go on", "instructions": "Be brief."}, stored_first())
     assert asked.chat.messages == (
         Message("system", "Be brief."),
@@ -253,12 +253,12 @@ def test_a_stored_response_is_continued() -> None:
     assert (asked.previous, asked.echo["previous_response_id"]) == (FIRST, FIRST)
 
 
-def test_a_stored_response_is_continued_without_more() -> None:
+def test_a_stored_response_is_continued_with_empty_input() -> None:
     asked = read({"previous_response_id": FIRST, "input": []}, stored_first())
     assert asked.chat.messages[-1] == Message("assistant", "hello")
 
 
-def test_errors_name_a_requests_own_items_and_those_before_apart() -> None:
+def test_errors_distinguish_a_requests_own_items_from_continued_ones() -> None:
     given = {"previous_response_id": FIRST, "input": [{"type": "shell_call"}]}
     assert refused(given, stored_first())[1] == "input[0].type"
     given = {"previous_response_id": FIRST, "input": "go on"}
@@ -266,7 +266,7 @@ def test_errors_name_a_requests_own_items_and_those_before_apart() -> None:
 
 
 @pytest.mark.parametrize("kind", [{"type": "item_reference"}, {"type": None}, {}])
-def test_references_are_put_in_the_place_of_items_and_stored_as_these(kind: dict[str, Any]) -> None:
+def test_item_references_are_replaced_and_stored_as_the_items_themselves(kind: dict[str, Any]) -> None:
     stored = stored_first(id="mine")
     reference = {**kind, "id": "msg_" + "0" * 36}
     asked = read({"input": [reference, {"role": "user", "content": "and?"}]}, stored)
@@ -274,7 +274,7 @@ def test_references_are_put_in_the_place_of_items_and_stored_as_these(kind: dict
     assert orjson.loads(asked.stored_input or b"")[0]["type"] == "message"
 
 
-def test_an_input_item_can_be_referred_to() -> None:
+def test_a_stored_input_item_can_be_referenced() -> None:
     asked = read({"input": [{"type": "item_reference", "id": "item_" + "0" * 36}]}, stored_first())
     assert asked.chat.messages == (Message("user", "hi"),)
 
@@ -309,7 +309,7 @@ def test_files_of_a_large_request_are_stored_with_it(part: dict[str, Any]) -> No
     assert again.chat.messages == asked.chat.messages
 
 
-def test_a_large_text_file_is_a_text() -> None:
+def test_a_large_text_file_is_read_as_text() -> None:
     data = data_url(b"one " * 30_000, "text/plain")
     asked = read_large([{"type": "input_file", "file_data": data}], store=False)
     assert asked.chat.messages == (Message("user", "one " * 30_000),)

@@ -61,7 +61,7 @@ def test_tools_in_a_namespace_are_shown_by_their_bare_names() -> None:
     assert (names.of_call("find"), names.of_call("now")) == (("find", "crm"), ("now", None))
 
 
-def test_of_two_that_are_alike_the_namespace_is_shown() -> None:
+def test_tools_of_the_same_name_are_shown_with_their_namespaces() -> None:
     tools = [namespace("crm", function("find")), namespace("shop", function("find")), function("find")]
     assert names_of(*tools) == ["crm.find", "shop.find", "find"]
     names = read({"tools": tools}).names
@@ -70,7 +70,7 @@ def test_of_two_that_are_alike_the_namespace_is_shown() -> None:
     assert [names.shown(*each) for each in given] == ["crm.find", "shop.find", "find"]
 
 
-def test_tools_among_the_items_are_shown_and_the_last_of_two_counts() -> None:
+def test_tools_among_the_input_items_are_shown_and_later_ones_replace_earlier_ones() -> None:
     items = [
         {"type": "additional_tools", "role": "developer", "tools": [function("find"), custom("patch")]},
         {"role": "user", "content": "hi"},
@@ -82,7 +82,7 @@ def test_tools_among_the_items_are_shown_and_the_last_of_two_counts() -> None:
     assert read_.echo["tools"] == []
 
 
-def test_calls_of_a_history_have_the_names_that_are_shown() -> None:
+def test_calls_in_the_history_carry_the_names_shown_to_the_model() -> None:
     tools = [namespace("crm", function("find")), namespace("shop", function("find"))]
     called = {"type": "function_call", "call_id": "1", "name": "find", "namespace": "shop", "arguments": "{}"}
     (message,) = read({"input": [called], "tools": tools}).chat.messages
@@ -95,7 +95,7 @@ LEFT_OUT: Final = [
 ]
 
 
-def test_what_only_the_vendor_could_run_is_left_out_named_and_returned() -> None:
+def test_tools_that_only_the_vendor_could_run_are_left_out_reported_and_echoed() -> None:
     read_ = read({"tools": [*LEFT_OUT, function("now"), namespace("x", {"type": "file_search"}), LEFT_OUT[0]]})
     assert read_.chat.tools is not None
     assert [tool.name for tool in read_.chat.tools.tools] == ["now"]
@@ -103,13 +103,13 @@ def test_what_only_the_vendor_could_run_is_left_out_named_and_returned() -> None
     assert read_.echo["tools"][: len(LEFT_OUT)] == LEFT_OUT  # type: ignore[index]  # a list
 
 
-def test_without_a_tool_that_can_be_shown_there_are_none() -> None:
+def test_a_request_without_a_showable_tool_has_no_tools() -> None:
     assert read({"tools": LEFT_OUT}).chat.tools is None
     assert read({"tools": []}).chat.tools is None
     assert read({"tools": [function("now")], "tool_choice": "none"}).chat.tools is None
 
 
-def test_an_invalid_schema_is_named_and_does_not_matter() -> None:
+def test_an_invalid_tool_schema_is_reported_as_ignored() -> None:
     chat = read({"tools": [function("now", parameters={"type": 7})]}).chat
     assert chat.ignored == ("tools[0].parameters (now)",)
 
@@ -141,19 +141,19 @@ GIVEN: Final = [function("a"), namespace("n", function("b")), custom("p"), {"typ
 
 
 @pytest.mark.parametrize(("choice", "required", "allowed"), CHOICES.values(), ids=CHOICES)
-def test_choices(choice: Any, required: bool, allowed: set[str]) -> None:
+def test_tool_choice_sets_required_and_allowed_tools(choice: Any, required: bool, allowed: set[str]) -> None:
     tools = tools_of(*GIVEN, tool_choice=choice)
     assert tools.required == required
     assert set(tools.allowed) == allowed
     assert len(tools.tools) == 3
 
 
-def test_nothing_may_be_called_where_nothing_is_allowed_that_can_be_shown() -> None:
+def test_allowing_only_vendor_tools_hides_all_tools() -> None:
     choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}]}
     assert read({"tools": GIVEN, "tool_choice": choice}).chat.tools is None
 
 
-def test_one_call_at_a_time() -> None:
+def test_parallel_tool_calls_false_allows_one_call_at_a_time() -> None:
     assert tools_of(*GIVEN).parallel
     assert not tools_of(*GIVEN, parallel_tool_calls=False).parallel
 
@@ -204,5 +204,5 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], str, str]]] = {
 
 
 @pytest.mark.parametrize(("body", "code", "param"), REFUSED.values(), ids=REFUSED)
-def test_tools_are_refused_by_name(body: dict[str, Any], code: str, param: str) -> None:
+def test_the_error_for_an_invalid_tool_names_its_field(body: dict[str, Any], code: str, param: str) -> None:
     assert refused(body) == (code, param)

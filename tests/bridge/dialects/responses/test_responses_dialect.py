@@ -42,7 +42,7 @@ def picture(url: object) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]
 
 
-def test_it_is_a_dialect_that_remembers(dialect: Responses) -> None:
+def test_the_responses_api_is_a_stateful_dialect(dialect: Responses) -> None:
     as_dialect: Dialect = dialect
     assert isinstance(as_dialect, StatefulDialect)
     request = dialect.read(asking(), files(), OWNER)
@@ -50,7 +50,7 @@ def test_it_is_a_dialect_that_remembers(dialect: Responses) -> None:
     assert isinstance(request.encoder(STAMP), ReportsErrorsInStream)
 
 
-def test_a_response_is_stored_for_its_key_when_it_has_its_answer(dialect: Responses) -> None:
+def test_a_response_is_stored_for_its_key_once_it_is_answered(dialect: Responses) -> None:
     request = dialect.read(asking(), files(), OWNER)
     assert request.input_bytes == len(b'[{"type":"message","role":"user","content":"hi"}]')
     assert len(dialect.stored) == 0
@@ -60,13 +60,13 @@ def test_a_response_is_stored_for_its_key_when_it_has_its_answer(dialect: Respon
     assert (stored.response, len(stored.input), stored.previous) == (body, request.input_bytes, None)
 
 
-def test_what_is_not_to_be_stored_keeps_nothing(dialect: Responses) -> None:
+def test_a_request_with_store_false_stores_nothing(dialect: Responses) -> None:
     assert dialect.read(asking(store=False), files(), OWNER).input_bytes == 0
     answer(dialect, store=False)
     assert len(dialect.stored) == 0
 
 
-def test_what_a_request_continues_is_counted(dialect: Responses) -> None:
+def test_stored_bytes_count_what_a_request_continues(dialect: Responses) -> None:
     answer(dialect)
     size = dialect.stored.size
     reference = {"type": "item_reference", "id": f"item_{STAMP.id}0000"}
@@ -77,7 +77,7 @@ def test_what_a_request_continues_is_counted(dialect: Responses) -> None:
     assert dialect.stored_bytes(asking(previous_response_id=7, input=7), OWNER) == 0
 
 
-def test_links_are_found_in_a_request(dialect: Responses) -> None:
+def test_picture_links_are_found_in_the_input_of_a_request(dialect: Responses) -> None:
     assert list(dialect.links(asking(input=picture(CAT)), OWNER)) == [CAT]
     assert list(dialect.links(asking(input=picture({"url": CAT})), OWNER)) == [CAT]
     output = [{"type": "function_call_output", "call_id": "1", "output": picture(CAT)[0]["content"]}]
@@ -87,7 +87,7 @@ def test_links_are_found_in_a_request(dialect: Responses) -> None:
         assert list(dialect.links(asking(input=wrong), OWNER)) == []
 
 
-def test_links_are_found_in_what_is_continued(dialect: Responses) -> None:
+def test_picture_links_are_found_in_the_response_that_a_request_continues(dialect: Responses) -> None:
     given = picture(CAT)
     reader = FileReader(FileRules(1000, 2), {CAT: None})  # not yet fetched
     dialect.read(asking(input=given), reader, OWNER).collector(STAMP).finish("stop", Usage(1, 1, 0))
@@ -97,7 +97,7 @@ def test_links_are_found_in_what_is_continued(dialect: Responses) -> None:
     assert list(dialect.links(asking(previous_response_id=id_), "another")) == []
 
 
-def test_what_is_said_of_messages_is_said_of_the_input(dialect: Responses) -> None:
+def test_errors_about_the_messages_name_the_input_field(dialect: Responses) -> None:
     def param(error: ApiError) -> object:
         return orjson.loads(dialect.error(error, "r").body)["error"]["param"]
 
@@ -106,6 +106,6 @@ def test_what_is_said_of_messages_is_said_of_the_input(dialect: Responses) -> No
     assert param(invalid_request("invalid_value", "No.")) is None
 
 
-def test_a_request_is_read_to_be_counted() -> None:
+def test_a_request_can_be_read_for_counting_its_tokens() -> None:
     chat = count_responses(StoredResponses())(asking(instructions="Be brief."), files(), OWNER)
     assert [message.text for message in chat.messages] == ["Be brief.", "hi"]

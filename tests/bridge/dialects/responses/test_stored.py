@@ -35,11 +35,11 @@ def said(items: list[object]) -> list[object]:
     return [item["content"] for item in items if isinstance(item, dict)]
 
 
-def test_the_bounds_are_the_contracts() -> None:
+def test_the_limits_of_stored_responses_are_as_documented() -> None:
     assert (MAX_RESPONSES, MAX_BYTES) == (10_000, 64 * 1024 * 1024)
 
 
-def test_the_oldest_go_first() -> None:
+def test_the_oldest_stored_responses_are_dropped_first() -> None:
     kept = StoredResponses(max_responses=3)
     for number in range(5):
         kept.put(id_of(number), stored(number))
@@ -47,7 +47,7 @@ def test_the_oldest_go_first() -> None:
     assert kept.size == sum(each.size for _, each in kept)
 
 
-def test_all_together_stay_within_their_bytes() -> None:
+def test_stored_responses_together_stay_within_the_byte_limit() -> None:
     size = stored(0, text="x" * 1000).size
     kept = StoredResponses(max_bytes=3 * size)
     for number in range(9):
@@ -71,7 +71,7 @@ def test_the_key_with_the_most_responses_loses_its_oldest(bounds: dict[str, int]
 
 
 @pytest.mark.parametrize(("chars", "fit"), [(100, MAX_RESPONSES), (3_000, MAX_RESPONSES), (10_000, 5_000)])
-def test_ten_thousand_stay_within_64_mib(chars: int, fit: int) -> None:
+def test_ten_thousand_stored_responses_use_at_most_64_mib(chars: int, fit: int) -> None:
     """This holds for measured memory too: the counted size is never less than the memory that is used."""
     kept = StoredResponses()
     tracemalloc.start()
@@ -86,14 +86,14 @@ def test_ten_thousand_stay_within_64_mib(chars: int, fit: int) -> None:
     assert len(kept) >= fit
 
 
-def test_one_that_is_too_large_by_itself_is_not_kept_and_drives_none_out() -> None:
+def test_a_response_over_the_byte_limit_is_not_stored_and_drops_no_other() -> None:
     kept = StoredResponses(max_bytes=2000)
     kept.put(id_of(0), stored(0))
     kept.put(id_of(1), stored(1, text="x" * 3000))
     assert [id_ for id_, _ in kept] == [id_of(0)]
 
 
-def test_one_is_put_over_itself_and_removed() -> None:
+def test_a_stored_response_can_be_replaced_and_removed() -> None:
     kept = StoredResponses()
     kept.put(id_of(0), stored(0, text="longer"))
     kept.put(id_of(0), stored(0))
@@ -103,7 +103,7 @@ def test_one_is_put_over_itself_and_removed() -> None:
     assert (len(kept), kept.size) == (0, 0)
 
 
-def test_only_its_own_key_sees_a_response() -> None:
+def test_a_stored_response_is_visible_only_to_its_own_key() -> None:
     kept = StoredResponses()
     kept.put(id_of(0), stored(0))
     assert kept.find(MINE, id_of(0)) == stored(0)
@@ -113,7 +113,7 @@ def test_only_its_own_key_sees_a_response() -> None:
         kept.history("another", id_of(0))
 
 
-def test_a_chain_is_one_history() -> None:
+def test_a_chain_of_responses_is_read_as_one_history() -> None:
     kept = StoredResponses()
     kept.put(id_of(0), stored(0))
     kept.put(id_of(1), stored(1, previous=0))
@@ -127,7 +127,7 @@ def test_a_chain_is_one_history() -> None:
 
 
 @pytest.mark.parametrize("gone", [0, 1, 2])
-def test_a_chain_with_a_gap_is_not_found(gone: int) -> None:
+def test_a_chain_with_a_missing_response_is_refused_as_not_found(gone: int) -> None:
     kept = StoredResponses()
     for number in range(3):
         kept.put(id_of(number), stored(number, previous=number - 1 if number else None))
@@ -139,7 +139,7 @@ def test_a_chain_with_a_gap_is_not_found(gone: int) -> None:
     assert id_of(2) in error.message
 
 
-def test_another_keys_response_is_a_gap() -> None:
+def test_a_chain_through_another_keys_response_is_refused() -> None:
     kept = StoredResponses()
     kept.put(id_of(0), stored(0, owner="another"))
     kept.put(id_of(1), stored(1, previous=0))
@@ -147,7 +147,7 @@ def test_another_keys_response_is_a_gap() -> None:
         kept.history(MINE, id_of(1))
 
 
-def test_items_are_found_by_their_ids() -> None:
+def test_stored_items_are_found_by_their_ids() -> None:
     kept = StoredResponses()
     kept.put(id_of(7), stored(7))
     answer, given = item_id("msg", f"{7:032x}", 0), input_item_id(id_of(7), 0)
@@ -158,7 +158,7 @@ def test_items_are_found_by_their_ids() -> None:
     assert finder.find("msg_1") is None
 
 
-def test_an_item_is_referred_to_once() -> None:
+def test_a_second_reference_to_the_same_item_is_refused() -> None:
     kept = StoredResponses()
     kept.put(id_of(7), stored(7))
     reference = {"type": "item_reference", "id": item_id("msg", f"{7:032x}", 0)}
@@ -169,7 +169,7 @@ def test_an_item_is_referred_to_once() -> None:
 
 
 @pytest.mark.parametrize("index", [0, 9, 0xFFFF, 0x12345])
-def test_an_items_id_names_its_response(index: int) -> None:
+def test_the_id_of_an_item_contains_the_id_of_its_response(index: int) -> None:
     assert response_id_of(item_id("fc", "ab" * 16, index)) == response_id("ab" * 16)
     assert response_id_of(input_item_id(response_id("ab" * 16), index)) == response_id("ab" * 16)
 
@@ -215,11 +215,11 @@ def test_input_items_are_listed_with_their_ids_and_parts() -> None:
 
 
 @pytest.mark.parametrize("at", range(len(LISTED)))
-def test_a_listed_item_is_as_the_specification_has_it(at: int) -> None:
+def test_listed_input_items_match_the_specification(at: int) -> None:
     check_object("ItemField", page(order="asc")["data"][at])
 
 
-def test_pages_of_input_items() -> None:
+def test_input_items_are_paged_by_order_limit_and_id() -> None:
     ids = [item["id"] for item in page(order="asc")["data"]]
     assert [item["id"] for item in page()["data"]] == ids[::-1]
     first = page(order="asc", limit="4")
@@ -230,7 +230,7 @@ def test_pages_of_input_items() -> None:
     assert (nothing["data"], nothing["first_id"], nothing["last_id"]) == ([], None, None)
 
 
-def test_a_page_has_twenty_items_unless_another_number_is_asked_for() -> None:
+def test_a_page_of_input_items_has_twenty_unless_limit_is_given() -> None:
     items = listed_items(id_of(1), [{"role": "user", "content": str(at)} for at in range(120)])
     assert len(page_of(items, {})["data"]) == 20  # type: ignore[arg-type]  # a list
     assert len(page_of(items, {"limit": "100"})["data"]) == 100  # type: ignore[arg-type]  # a list
@@ -239,7 +239,7 @@ def test_a_page_has_twenty_items_unless_another_number_is_asked_for() -> None:
 @pytest.mark.parametrize(
     "query", [{"limit": "0"}, {"limit": "101"}, {"limit": "-1"}, {"limit": "x"}, {"order": "up"}, {"after": "zzz"}]
 )
-def test_a_bad_page_is_refused_by_name(query: dict[str, str]) -> None:
+def test_an_invalid_page_query_for_input_items_is_refused_by_name(query: dict[str, str]) -> None:
     with pytest.raises(ApiError) as caught:
         page(**query)
     assert (caught.value.status, caught.value.param) == (400, *query)
