@@ -24,12 +24,12 @@ def report(status: str = "ok", *reasons: str, answering: int = 0, **unknown: int
     }
 
 
-def test_one_that_knows_of_no_others_speaks_for_itself() -> None:
+def test_a_worker_without_others_reports_its_own_health() -> None:
     own = report("degraded", "expired", answering=2)
     assert combined_health(own, ()) == {**own, "workers": []}
 
 
-def test_the_worst_counts_and_nothing_is_said_twice() -> None:
+def test_the_combined_health_is_the_worst_and_names_each_trouble_once() -> None:
     roster = (
         WorkerRow(1, ME, "ready", report()),
         WorkerRow(2, 7, "ready", report("down", "blocked", "expired", answering=3, tag=2)),
@@ -42,7 +42,7 @@ def test_the_worst_counts_and_nothing_is_said_twice() -> None:
     assert [row["state"] for row in health["workers"]] == ["ready", "ready", "reloading"]
 
 
-def test_a_missing_worker_is_said_and_its_last_words_do_not_count() -> None:
+def test_a_missing_worker_is_named_and_its_last_report_does_not_count() -> None:
     roster = (
         WorkerRow(1, ME, "ready", {}),
         WorkerRow(2, 7, "starting", {}),
@@ -54,7 +54,7 @@ def test_a_missing_worker_is_said_and_its_last_words_do_not_count() -> None:
     assert [trouble["part"] for trouble in health["degraded"]] == ["worker 2", "worker 3"]
 
 
-def test_a_restart_one_after_the_other_is_no_trouble() -> None:
+def test_a_rolling_restart_of_the_workers_is_not_a_trouble() -> None:
     roster = (
         WorkerRow(1, 6, "draining", report(answering=4)),
         WorkerRow(1, ME, "ready", report()),

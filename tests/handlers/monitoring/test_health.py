@@ -54,7 +54,7 @@ async def settled(bridge: RunningBridge) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/v1/health", "/api/v1/health"])
-async def test_all_is_well(path: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_health_is_ok_when_all_is_well(path: str, arena: Arena, bridge: RunningBridge) -> None:
     await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)  # waits for the first reading
     assert await health(bridge, path) == (
         200,
@@ -70,7 +70,7 @@ async def test_all_is_well(path: str, arena: Arena, bridge: RunningBridge) -> No
     )
 
 
-async def test_no_account(arena: Arena, tmp_path: Path) -> None:
+async def test_health_is_down_without_an_account(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
         status, body = await health(bridge)
@@ -78,7 +78,7 @@ async def test_no_account(arena: Arena, tmp_path: Path) -> None:
         assert troubles(body) == [("accounts", "no_account")]
 
 
-async def test_no_list_of_models(arena: Arena, tmp_path: Path) -> None:
+async def test_health_is_down_without_a_list_of_models(arena: Arena, tmp_path: Path) -> None:
     arena.clearance = "what the browser has"
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await settled(bridge)
@@ -102,7 +102,7 @@ FAULTS: dict[str, tuple[int, str, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_what_a_call_has_met_is_told(fault: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_health_reports_the_failure_that_a_call_met(fault: str, arena: Arena, bridge: RunningBridge) -> None:
     status, word, expected = FAULTS[fault]
     arena.faults.arm(fault)
     await (await bridge.post(bridge.chat("hi"))).read()
@@ -110,7 +110,7 @@ async def test_what_a_call_has_met_is_told(fault: str, arena: Arena, bridge: Run
     assert (found, body["status"], troubles(body)) == (status, word, expected)
 
 
-async def test_what_helps_a_guest_is_said(arena: Arena, bridge: RunningBridge) -> None:
+async def test_health_tells_the_operator_of_a_guest_account_to_sign_in(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("login_gate")
     await (await bridge.post(bridge.chat("hi"))).read()
     _, body = await health(bridge)
@@ -118,7 +118,7 @@ async def test_what_helps_a_guest_is_said(arena: Arena, bridge: RunningBridge) -
     assert body["accounts"] == {"total": 1, "usable": 0}
 
 
-async def test_a_doubted_account_rests_and_says_for_how_long(arena: Arena, bridge: RunningBridge) -> None:
+async def test_health_says_how_long_a_flagged_account_is_on_cooldown(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("prompt_failed", retry_after="1200")
     await (await bridge.post(bridge.chat("hi"))).read()
     said = message((await health(bridge))[1])
@@ -126,7 +126,7 @@ async def test_a_doubted_account_rests_and_says_for_how_long(arena: Arena, bridg
     assert re.fullmatch(f"LMArena doubts that a human uses this account: {rest}", said)
 
 
-async def test_an_account_without_consent_is_known_before_it_chats(arena: Arena, tmp_path: Path) -> None:
+async def test_health_reports_an_account_without_consent_before_its_first_chat(arena: Arena, tmp_path: Path) -> None:
     session = arena.sign_in(consented=False)
     async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
         await settled(bridge)
@@ -137,7 +137,7 @@ async def test_an_account_without_consent_is_known_before_it_chats(arena: Arena,
         assert (await health(bridge))[0] == 200
 
 
-async def test_one_of_two_accounts_expired_is_degraded(arena: Arena, tmp_path: Path) -> None:
+async def test_health_is_degraded_when_one_of_two_accounts_has_expired(arena: Arena, tmp_path: Path) -> None:
     ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
     async with running_bridge(arena, tmp_path / "state", sessions=(ada, bob)) as bridge:
         arena.expire(ada)
@@ -149,7 +149,7 @@ async def test_one_of_two_accounts_expired_is_degraded(arena: Arena, tmp_path: P
         assert body["accounts"] == {"total": 2, "usable": 1}
 
 
-async def test_a_token_that_ends_is_no_trouble_while_its_login_renews_itself(arena: Arena, tmp_path: Path) -> None:
+async def test_an_expired_token_is_no_trouble_if_its_login_is_renewed(arena: Arena, tmp_path: Path) -> None:
     session = arena.sign_in(expires_in=-300)
     async with running_bridge(arena, tmp_path / "state", sessions=(session,)) as bridge:
         await settled(bridge)
@@ -196,7 +196,7 @@ async def test_the_end_of_a_session_is_reported_a_day_before(arena: Arena, tmp_p
         )
 
 
-async def test_unknown_content_is_counted_and_not_a_trouble(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unknown_content_is_counted_but_is_not_a_trouble(arena: Arena, bridge: RunningBridge) -> None:
     for fault in ("unknown_tags", "no_tag_line"):
         arena.faults.arm(fault)
         assert (await bridge.post(bridge.chat("hi"))).status == 200
@@ -217,7 +217,7 @@ async def test_a_wrong_clock_is_reported(arena: Arena, tmp_path: Path) -> None:
         assert (await bridge.post(bridge.chat("hi"))).status == 200  # the times in its ids are corrected
 
 
-async def test_an_outage(arena: Arena, tmp_path: Path) -> None:
+async def test_health_reports_an_outage_of_the_site(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"upstream": {"max_attempts": 1}}) as bridge:
         arena.faults.arm("server_error", FAILURES_TO_OPEN)
         for _ in range(FAILURES_TO_OPEN):
@@ -226,7 +226,7 @@ async def test_an_outage(arena: Arena, tmp_path: Path) -> None:
         assert troubles(body) == [("site", "upstream_error")]
 
 
-async def test_a_wall_is_forgotten_with_the_next_answer(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_challenge_is_no_longer_reported_after_the_next_answer(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("challenge")
     for status in (503, 200):
         await (await bridge.post(bridge.chat("hi"))).read()
@@ -250,7 +250,7 @@ async def page(bridge: RunningBridge) -> tuple[int, str]:
     return answer.status, text
 
 
-async def test_a_browser_gets_a_page(bridge: RunningBridge) -> None:
+async def test_a_browser_gets_health_as_a_page(bridge: RunningBridge) -> None:
     await settled(bridge)
     models = (await health(bridge))[1]["models"]
     status, text = await page(bridge)
@@ -265,7 +265,7 @@ async def test_a_browser_gets_a_page(bridge: RunningBridge) -> None:
 
 
 @pytest.mark.parametrize("accepted", ["*/*", "application/json", "application/json, text/html;q=0.5", ""])
-async def test_programs_get_json(accepted: str, bridge: RunningBridge) -> None:
+async def test_programs_get_health_as_json(accepted: str, bridge: RunningBridge) -> None:
     answer = await bridge.http.get(f"{bridge.origin}/health", headers={"Accept": accepted})
     assert answer.content_type == "application/json"
     assert "Accept" in answer.headers.getall("Vary")

@@ -70,7 +70,7 @@ async def scraped(bridge: RunningBridge) -> Samples:
 # --- access ---
 
 
-async def test_a_key_without_the_right_is_refused_and_no_key_is_asked_for_one(arena: Arena, tmp_path: Path) -> None:
+async def test_metrics_are_403_for_a_key_without_the_right_and_401_without_a_key(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state") as bridge:
         for headers, status, kind, code in (
             ({}, 401, "invalid_request_error", "invalid_api_key"),
@@ -85,7 +85,7 @@ async def test_a_key_without_the_right_is_refused_and_no_key_is_asked_for_one(ar
                         assert (error["type"], error["code"]) == (kind, code)
 
 
-async def test_the_right_opens_it(bridge: RunningBridge) -> None:
+async def test_a_key_with_the_right_can_read_the_metrics(bridge: RunningBridge) -> None:
     async with bridge.http.head(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
         assert (answer.status, await answer.read()) == (200, b"")
     assert (await scraped(bridge))["build_info"] == {(python_version(), package.__version__): 1}
@@ -100,7 +100,7 @@ async def test_open_metrics_need_no_key(arena: Arena, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
-async def test_it_is_at_the_root_only(prefix: str, bridge: RunningBridge) -> None:
+async def test_the_metrics_are_at_the_root_only(prefix: str, bridge: RunningBridge) -> None:
     async with bridge.http.get(f"{bridge.origin}{prefix}/metrics", headers=bridge.headers) as answer:
         assert answer.status == 404
 
@@ -120,7 +120,7 @@ def record(stats: Stats) -> None:
     stats.record_upload(ok=False)
 
 
-async def test_counters(bridge: RunningBridge) -> None:
+async def test_each_counter_counts_the_recorded_requests(bridge: RunningBridge) -> None:
     record(bridge.app[STATS].stats)
     found = await scraped(bridge)
     assert found["requests_total"] == {("200",): 1, ("502",): 1, ("499",): 1}
@@ -139,7 +139,7 @@ async def test_counters(bridge: RunningBridge) -> None:
     assert found["model_errors_total"] == {("m",): 0, ('"m"\\?{}',): 1}
 
 
-async def test_what_became_of_tools_by_model(bridge: RunningBridge) -> None:
+async def test_tool_calls_are_counted_by_model_and_outcome(bridge: RunningBridge) -> None:
     stats = bridge.app[STATS].stats
     stats.record(Outcome(200, Reason.OK, 2.0, model="m", tools=ToolUse(3, 1, 1, 1, 70)))
     stats.record(Outcome(200, Reason.OK, 2.0, model="other"))
@@ -149,7 +149,7 @@ async def test_what_became_of_tools_by_model(bridge: RunningBridge) -> None:
     assert found["model_tools_dropped_chars_total"] == {("m",): 70}
 
 
-async def test_histograms(bridge: RunningBridge) -> None:
+async def test_the_histograms_have_the_recorded_durations(bridge: RunningBridge) -> None:
     record(bridge.app[STATS].stats)
     found = await scraped(bridge)
     ttft, duration = found["ttft_seconds_bucket"], found["duration_seconds_bucket"]
@@ -176,7 +176,7 @@ def test_counters_begin_at_zero_with_each_process() -> None:
 # --- the current state ---
 
 
-async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_gauges_show_no_trouble_when_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
     found = await scraped(bridge)
     assert found["serving"] == {(): 1}
     assert not any(found["troubles"].values())
@@ -192,7 +192,7 @@ async def test_all_is_well(arena: Arena, bridge: RunningBridge) -> None:
     assert 0 <= found["event_loop_lag_seconds"][()] < 10
 
 
-async def test_what_an_account_has_left(bridge: RunningBridge) -> None:
+async def test_the_requests_left_of_an_account_are_exposed(bridge: RunningBridge) -> None:
     assert (await bridge.post(bridge.chat("hi"))).status == 200
     assert (await scraped(bridge))["requests_left"] == {("1", "chat"): 2999}
 
@@ -212,7 +212,7 @@ async def test_what_an_account_has_left(bridge: RunningBridge) -> None:
         pytest.param("server_error", FAILURES_TO_OPEN, "circuit_open", (), id="an outage"),
     ],
 )
-async def test_what_is_wrong(
+async def test_each_fault_upstream_sets_its_gauge(
     fault: str, requests: int, name: str, labels: tuple[str, ...], arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault, None)
@@ -222,7 +222,7 @@ async def test_what_is_wrong(
     assert found[name][labels] == 1
 
 
-async def test_each_account_is_in_one_state(arena: Arena, tmp_path: Path) -> None:
+async def test_each_account_is_counted_in_exactly_one_state(arena: Arena, tmp_path: Path) -> None:
     usable, guest, terms = (arena.sign_in(f"{name}@example.org") for name in ("ada", "bob", "carol"))
     dead, guest.guest, terms.consented = arena.sign_in("dan@example.org"), True, False
     arena.expire(dead)
@@ -236,7 +236,7 @@ async def test_each_account_is_in_one_state(arena: Arena, tmp_path: Path) -> Non
         assert found["renewals_failing"] == {(): 0}  # the expired account does not count
 
 
-async def test_the_end_of_the_first_session_is_exposed(arena: Arena, tmp_path: Path) -> None:
+async def test_the_end_of_the_session_that_ends_first_is_exposed(arena: Arena, tmp_path: Path) -> None:
     week, day = (
         arena.sign_in(f"{name}@example.org", expires_in=days * 86_400, renewable=False)
         for name, days in {"ada": 7, "bob": 1}.items()
@@ -249,7 +249,7 @@ async def test_the_end_of_the_first_session_is_exposed(arena: Arena, tmp_path: P
         assert (await scraped(bridge))["session_expiry_timestamp_seconds"] == {(): week.expires_at}
 
 
-async def test_a_renewal_that_fails_is_counted_until_it_succeeds(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_failing_renewal_is_counted_until_it_succeeds(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("server_error", None, on="me")
     for failing in (1, 0):
         await bridge.login_checked_again()
@@ -266,7 +266,7 @@ async def test_unknown_content_is_counted_by_kind(arena: Arena, bridge: RunningB
     assert (await scraped(bridge))["unknown_total"] == {("no tag",): 2}
 
 
-async def test_a_clock_that_is_wrong(arena: Arena, tmp_path: Path) -> None:
+async def test_a_wrong_clock_is_exposed(arena: Arena, tmp_path: Path) -> None:
     arena.clock = lambda: time.time() - 900
     async with measured(arena, tmp_path, arena.sign_in()) as bridge:
         found = await scraped(bridge)
@@ -274,14 +274,14 @@ async def test_a_clock_that_is_wrong(arena: Arena, tmp_path: Path) -> None:
         assert found["troubles"]["rejected",] == 1
 
 
-async def test_without_an_account_there_is_no_expiry(arena: Arena, tmp_path: Path) -> None:
+async def test_without_an_account_no_session_expiry_is_exposed(arena: Arena, tmp_path: Path) -> None:
     async with measured(arena, tmp_path) as bridge:
         found = await scraped(bridge)
         assert found["serving"] == {(): 0}
         assert "session_expiry_timestamp_seconds" not in found
 
 
-async def test_no_name_and_no_secret_is_shown(bridge: RunningBridge) -> None:
+async def test_the_metrics_contain_no_name_and_no_secret(bridge: RunningBridge) -> None:
     record(bridge.app[STATS].stats)
     async with bridge.http.get(f"{bridge.origin}/metrics", headers=bridge.headers) as answer:
         text = await answer.text()
@@ -290,7 +290,7 @@ async def test_no_name_and_no_secret_is_shown(bridge: RunningBridge) -> None:
         assert secret not in text
 
 
-def test_the_process_is_seen_where_proc_shows_processes_alone(tmp_path: Path) -> None:
+def test_the_metrics_of_the_process_are_exposed_when_proc_shows_only_processes(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("/proc/self")
     registry = CollectorRegistry(auto_describe=False)
     registry.register(OwnProcessCollector(tmp_path))
@@ -303,7 +303,7 @@ def test_the_process_is_seen_where_proc_shows_processes_alone(tmp_path: Path) ->
 # --- cost and consumers ---
 
 
-async def test_a_scrape_is_cheap_with_every_model_and_as_large_with_a_thousand_keys(bridge: RunningBridge) -> None:
+async def test_a_scrape_is_cheap_and_does_not_grow_with_the_number_of_keys(bridge: RunningBridge) -> None:
     stats = bridge.app[STATS].stats
 
     def use(key: str, *models: str) -> None:
@@ -327,7 +327,9 @@ async def test_a_scrape_is_cheap_with_every_model_and_as_large_with_a_thousand_k
 
 
 @pytest.mark.parametrize("file", ["grafana-dashboard.json", "alerts.yml"])
-async def test_dashboard_and_alerts_ask_for_what_there_is(file: str, arena: Arena, tmp_path: Path) -> None:
+async def test_the_grafana_dashboard_and_the_alerts_use_only_exposed_metrics(
+    file: str, arena: Arena, tmp_path: Path
+) -> None:
     async with measured(arena, tmp_path, arena.sign_in(renewable=False)) as bridge:
         record(bridge.app[STATS].stats)
         bridge.app[DRIFT].note({"no tag": 1})
@@ -338,7 +340,7 @@ async def test_dashboard_and_alerts_ask_for_what_there_is(file: str, arena: Aren
     assert asked <= exposed.keys()
 
 
-def test_the_dashboard_can_be_imported() -> None:
+def test_grafana_can_import_the_dashboard() -> None:
     dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text())
     assert dashboard["title"]
     panels = dashboard["panels"]

@@ -27,13 +27,13 @@ async def listed(bridge: RunningBridge) -> None:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-async def test_all_is_well(path: str, bridge: RunningBridge) -> None:
+async def test_both_probes_are_ok_when_all_is_well(path: str, bridge: RunningBridge) -> None:
     await listed(bridge)
     assert await probe(bridge, path) == OK
     assert await probe(bridge, path, "HEAD") == (200, "")
 
 
-async def test_without_an_account_it_lives_and_is_not_ready(arena: Arena, tmp_path: Path) -> None:
+async def test_the_daemon_is_live_but_not_ready_without_an_account(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         await listed(bridge)
         assert await probe(bridge, "/livez") == OK
@@ -41,7 +41,7 @@ async def test_without_an_account_it_lives_and_is_not_ready(arena: Arena, tmp_pa
         assert await probe(bridge, "/readyz", "HEAD") == (503, "")
 
 
-async def test_ready_is_what_health_calls_serving(arena: Arena, bridge: RunningBridge) -> None:
+async def test_readyz_has_the_status_code_of_health(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("challenge")
     for expected in (NOT_OK, OK):
         await (await bridge.post(bridge.chat("hi"))).read()
@@ -50,7 +50,7 @@ async def test_ready_is_what_health_calls_serving(arena: Arena, bridge: RunningB
             assert health.status == expected[0]
 
 
-async def test_during_a_drain_it_lives_and_is_not_ready(bridge: RunningBridge) -> None:
+async def test_the_daemon_is_live_but_not_ready_during_a_drain(bridge: RunningBridge) -> None:
     await listed(bridge)
     bridge.app[DRAIN].begin()
     assert await probe(bridge, "/livez") == OK
@@ -61,7 +61,7 @@ async def test_during_a_drain_it_lives_and_is_not_ready(bridge: RunningBridge) -
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
-async def test_only_get_and_head(path: str, bridge: RunningBridge) -> None:
+async def test_the_probes_accept_get_and_head_only(path: str, bridge: RunningBridge) -> None:
     async with bridge.http.post(bridge.origin + path) as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
 

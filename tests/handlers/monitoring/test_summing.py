@@ -30,7 +30,7 @@ WORKERS = st.lists(COUNTS, min_size=1, max_size=4)
 
 @a_share(of=10)
 @given(WORKERS, st.lists(COUNTS, max_size=3))
-def test_counts_are_those_of_all_the_living_and_the_ended(
+def test_summed_counts_include_running_and_ended_workers(
     living: list[dict[str, int]], ended: list[dict[str, int]]
 ) -> None:
     retired: list[Any] = []
@@ -46,7 +46,7 @@ def test_counts_are_those_of_all_the_living_and_the_ended(
 
 @a_share(of=10)
 @given(WORKERS, st.data())
-def test_a_count_does_not_go_back_when_a_worker_ends(living: list[dict[str, int]], data: st.DataObject) -> None:
+def test_a_count_does_not_decrease_when_a_worker_ends(living: list[dict[str, int]], data: st.DataObject) -> None:
     told = [[family("requests", "counter", **each)] for each in living]
     before = values(summed(GatheredMetrics(told[0], told[1:], [])))
     ended = told.pop(data.draw(st.integers(0, len(told) - 1)))
@@ -64,11 +64,11 @@ def test_a_count_does_not_go_back_when_a_worker_ends(living: list[dict[str, int]
         ("lmarena_bridge_event_loop_lag_seconds", 5),  # the highest, as for any other gauge
     ],
 )
-def test_a_gauge_follows_its_rule(name: str, expected: float) -> None:
+def test_each_gauge_is_combined_by_its_rule(name: str, expected: float) -> None:
     found = summed(GatheredMetrics([family(name, "gauge", x=5)], [[family(name, "gauge", x=2)]], []))
     assert values(found) == {(name, "x"): expected}
 
 
-def test_a_gauge_that_another_alone_has_is_shown() -> None:
+def test_a_gauge_that_only_another_worker_has_is_included() -> None:
     own, other = [family("wall", "gauge", a=0)], [family("wall", "gauge", b=1), family("models", "gauge", c=3)]
     assert values(summed(GatheredMetrics(own, [other], []))) == {("wall", "a"): 0, ("wall", "b"): 1, ("models", "c"): 3}

@@ -23,7 +23,7 @@ PRODUCT = ("bridge", "handlers", "upstream")
 # The check
 
 
-async def test_the_installed_version_has_everything() -> None:
+async def test_the_installed_aiohttp_has_every_internal_that_is_used() -> None:
     check_aiohttp()
 
 
@@ -31,7 +31,7 @@ CONNECTION = ("_messages", "_request_in_progress", "_task_handler", "_waiter", "
 
 
 @pytest.mark.parametrize("name", CONNECTION)
-async def test_an_attribute_that_is_gone_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_attribute_of_a_connection_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     left = SimpleNamespace(**dict.fromkeys(set(CONNECTION) - {name}))
     monkeypatch.setattr(web.Server, "__call__", lambda _: left)
     with pytest.raises(IncompatibleAiohttp, match=rf"aiohttp {aiohttp.__version__} .* RequestHandler\.{name};"):
@@ -54,13 +54,13 @@ async def test_a_missing_attribute_of_aiohttp_is_named(kind: type, name: str, mo
         check_aiohttp()
 
 
-async def test_a_parameter_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_parameter_of_an_aiohttp_method_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web.RequestHandler, "finish_response", lambda _self, request, response: (request, response))
     with pytest.raises(IncompatibleAiohttp, match=r"finish_response\(resp\), RequestHandler\.finish_response\(start_"):
         check_aiohttp()
 
 
-def test_the_daemon_says_so_and_does_not_start(tmp_path: Path) -> None:
+def test_the_daemon_refuses_to_start_with_an_incompatible_aiohttp(tmp_path: Path) -> None:
     program = (
         "from aiohttp import web; del web.RequestHandler.finish_response;"
         "from handlers.commands.main import main; main()"
@@ -124,7 +124,7 @@ def foreign(source: str) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("folder", PRODUCT)
-def test_no_private_name_of_a_library_is_used_outside_one_file(folder: str) -> None:
+def test_private_names_of_libraries_are_used_in_aiohttp_internals_only(folder: str) -> None:
     found: list[str] = []
     for path in sorted((ROOT / folder).rglob("*.py")):
         file = path.relative_to(ROOT).as_posix()
@@ -135,12 +135,12 @@ def test_no_private_name_of_a_library_is_used_outside_one_file(folder: str) -> N
     assert not found
 
 
-def test_private_names_are_found_however_they_are_used() -> None:
+def test_the_search_for_private_names_finds_every_kind_of_use() -> None:
     source = "x._a\ngetattr(x, '_b')\nfrom a._c import _d\nself._e.f\nself._g = 1\nself._g"
     assert {name for _, name in foreign(source)} == {"_a", "_b", "_c", "_d", "_e"}
 
 
-def test_the_one_file_uses_only_what_is_looked_for() -> None:
+def test_aiohttp_internals_uses_only_the_names_that_the_startup_check_covers() -> None:
     path = ROOT / "handlers" / "request" / "aiohttp_internals.py"
     looked_for = {name for names in aiohttp_internals._ATTRIBUTES.values() for name in names}
     source = path.read_text()

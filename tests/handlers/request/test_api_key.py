@@ -42,18 +42,18 @@ NOT_FOUND: dict[str, list[tuple[str, str]]] = {
 
 
 @pytest.mark.parametrize("headers", FOUND.values(), ids=FOUND)
-def test_a_key_is_found(headers: list[tuple[str, str]]) -> None:
+def test_a_key_is_found_in_each_supported_header(headers: list[tuple[str, str]]) -> None:
     assert sent_key(CIMultiDict(headers)) == KEY
 
 
 @pytest.mark.parametrize("headers", NOT_FOUND.values(), ids=NOT_FOUND)
-def test_no_key_is_found(headers: list[tuple[str, str]]) -> None:
+def test_no_key_is_found_in_missing_malformed_or_repeated_headers(headers: list[tuple[str, str]]) -> None:
     assert sent_key(CIMultiDict(headers)) is None
 
 
 @a_share(of=5)
 @given(st.lists(st.tuples(st.sampled_from(["Authorization", "x-api-key", "api-key"]), st.text())))
-def test_a_secret_found_in_any_bytes_is_one_word(headers: list[tuple[str, str]]) -> None:
+def test_a_key_found_in_arbitrary_headers_has_no_surrounding_blanks(headers: list[tuple[str, str]]) -> None:
     key = sent_key(CIMultiDict(headers))
     assert key is None or (key == key.strip() != "")
 
@@ -69,7 +69,9 @@ SENT = {
 
 
 @pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
-async def test_every_call_takes_a_key_from_each_header(sent: dict[str, str], bridge: RunningBridge) -> None:
+async def test_chats_and_the_list_of_models_accept_a_key_in_each_header(
+    sent: dict[str, str], bridge: RunningBridge
+) -> None:
     headers = {name: value.format(key=bridge.key) for name, value in sent.items()}
     url = f"{bridge.base_url}/chat/completions"
     assert (await bridge.http.post(url, json=bridge.chat("/say hi"), headers=headers)).status == 200
@@ -84,7 +86,7 @@ async def test_a_wrong_key_is_refused_in_every_header(bridge: RunningBridge, cap
     assert secret not in caplog.text
 
 
-async def test_a_key_in_the_url_opens_nothing(bridge: RunningBridge) -> None:
+async def test_a_key_in_the_url_is_not_accepted(bridge: RunningBridge) -> None:
     for name in ("key", "api-key", "api_key", "x-api-key"):
         answer = await bridge.http.get(f"{bridge.base_url}/models", params={name: bridge.key})
         assert answer.status == 401

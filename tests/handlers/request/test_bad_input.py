@@ -86,7 +86,9 @@ BAD_BODIES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize(("body", "code"), BAD_BODIES.values(), ids=BAD_BODIES)
-async def test_a_bad_body(body: bytes, code: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_malformed_body_is_rejected_with_400_before_any_upstream_request(
+    body: bytes, code: str, arena: Arena, bridge: RunningBridge
+) -> None:
     answer = await send(bridge, body)
     error = await error_of(answer)
     assert (answer.status, error["type"], error["code"]) == (400, "invalid_request_error", code)
@@ -95,7 +97,7 @@ async def test_a_bad_body(body: bytes, code: str, arena: Arena, bridge: RunningB
     assert not any(call.kind == "create" for call in arena.calls)
 
 
-async def test_the_content_type_does_not_matter(bridge: RunningBridge) -> None:
+async def test_a_chat_is_accepted_with_any_content_type(bridge: RunningBridge) -> None:
     body = json.dumps(bridge.chat("/say hello")).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded", "nonsense"):
         assert (await bridge.post(body, headers={"Content-Type": kind})).status == 200
@@ -106,7 +108,7 @@ async def test_a_gzipped_body_is_read(bridge: RunningBridge) -> None:
     assert (await bridge.post(body, headers={"Content-Encoding": "gzip"})).status == 200
 
 
-async def test_decoding_takes_no_thread_that_logins_and_files_need(bridge: RunningBridge) -> None:
+async def test_decoding_a_body_does_not_use_the_default_thread_pool(bridge: RunningBridge) -> None:
     """Compressed bodies are also decoded one at a time, since each may take 32 MiB or more."""
     assert (await bridge.post(bridge.chat("/say hello"))).status == 200  # reads the list of models
     busy = ThreadPoolExecutor(1)
@@ -119,7 +121,7 @@ async def test_decoding_takes_no_thread_that_logins_and_files_need(bridge: Runni
     done.set()
 
 
-async def test_a_json_bomb_within_a_gzip_is_not_parsed(bridge: RunningBridge) -> None:
+async def test_a_gzipped_json_bomb_is_rejected_with_400(bridge: RunningBridge) -> None:
     bomb = gzip.compress(b'{"model": "m", "messages": [' + b"[]," * 500_000 + b"[]]}")
     assert len(bomb) < 10_000
     answer = await bridge.post(bomb, headers={"Content-Encoding": "gzip"})
@@ -134,7 +136,7 @@ BROKEN_GZIP = {
 
 
 @pytest.mark.parametrize("body", BROKEN_GZIP.values(), ids=BROKEN_GZIP)
-async def test_a_broken_gzip_is_the_callers_fault(
+async def test_a_broken_gzip_body_is_rejected_with_400(
     body: bytes, bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = await bridge.post(body, headers={"Content-Encoding": "gzip"})
@@ -163,28 +165,28 @@ class TestTooLarge:
         assert str(BODY_LIMIT) in error["message"]
         assert answer.headers["Connection"] == "close"
 
-    async def test_declared(self, bridge: RunningBridge) -> None:
+    async def test_a_body_that_declares_a_length_above_the_limit_is_413(self, bridge: RunningBridge) -> None:
         await self.check(await send(bridge, b" " * (BODY_LIMIT + 1)))
 
-    async def test_chunked(self, bridge: RunningBridge) -> None:
+    async def test_a_chunked_body_above_the_limit_is_413(self, bridge: RunningBridge) -> None:
         await self.check(
             await bridge.http.post(
                 f"{bridge.base_url}/chat/completions", data=in_chunks(2 * BODY_LIMIT), headers=bridge.headers
             )
         )
 
-    async def test_a_gzip_bomb(self, bridge: RunningBridge) -> None:
+    async def test_a_gzip_bomb_above_the_limit_is_413(self, bridge: RunningBridge) -> None:
         bomb = gzip.compress(b" " * (50 * BODY_LIMIT))
         assert len(bomb) < BODY_LIMIT // 16
         await self.check(await bridge.post(bomb, headers={"Content-Encoding": "gzip"}))
 
-    async def test_one_byte_less_is_read(self, bridge: RunningBridge) -> None:
+    async def test_a_body_of_exactly_the_limit_is_accepted(self, bridge: RunningBridge) -> None:
         body = json.dumps(bridge.chat("/say hello")).encode()
         assert (await send(bridge, body.ljust(BODY_LIMIT))).status == 200
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
-async def test_a_body_that_trickles_is_408(declared: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_body_that_arrives_too_slowly_is_408(declared: bool, arena: Arena, tmp_path: Path) -> None:
     framing = b"Content-Length: 1000\r\n\r\n{" if declared else b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
     async with running_bridge(arena, tmp_path / "state", {"server": {"body_timeout": 0.2}}) as bridge:
         raw = await exchange(bridge, CHAT + authorization(bridge) + framing)
@@ -209,7 +211,7 @@ ROUTES = {
 
 
 @pytest.mark.parametrize(("method", "path", "status", "code", "allow"), ROUTES.values(), ids=ROUTES)
-async def test_an_unknown_route_or_method(
+async def test_an_unknown_route_is_404_and_a_wrong_method_is_405(
     method: str, path: str, status: int, code: str, allow: str | None, bridge: RunningBridge
 ) -> None:
     answer = await bridge.http.request(method, bridge.origin + path)
@@ -219,7 +221,7 @@ async def test_an_unknown_route_or_method(
     assert ("under /v1" in error["message"]) == (status == 404 and not path.startswith("/v1/"))
 
 
-async def test_head_has_no_body(bridge: RunningBridge) -> None:
+async def test_the_answer_to_a_head_request_has_no_body(bridge: RunningBridge) -> None:
     answer = await bridge.http.head(f"{bridge.base_url}/models", headers=bridge.headers)
     assert (answer.status, answer.content_type, await answer.read()) == (200, "application/json", b"")
 
@@ -246,7 +248,7 @@ UNAUTHORIZED: dict[str, list[str]] = {
 
 
 @pytest.mark.parametrize("sent", UNAUTHORIZED.values(), ids=UNAUTHORIZED)
-async def test_without_a_good_key(sent: list[str], arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_request_without_a_valid_key_is_401(sent: list[str], arena: Arena, bridge: RunningBridge) -> None:
     headers = [("Authorization", value.format(key=bridge.key)) for value in sent]
     for path in ("/chat/completions", "/models"):
         method = "POST" if path == "/chat/completions" else "GET"
@@ -259,7 +261,7 @@ async def test_without_a_good_key(sent: list[str], arena: Arena, bridge: Running
 
 
 @pytest.mark.parametrize("value", ["bearer {key}", "BEARER {key}", "Bearer  {key}", "Bearer {key} "])
-async def test_schemes_in_any_case_and_blanks_around_the_key(value: str, bridge: RunningBridge) -> None:
+async def test_a_bearer_scheme_is_accepted_in_any_case_and_with_extra_blanks(value: str, bridge: RunningBridge) -> None:
     headers = {"Authorization": value.format(key=bridge.key)}
     assert (await bridge.http.get(f"{bridge.base_url}/models", headers=headers)).status == 200
 
@@ -271,7 +273,7 @@ INSANE = ["", "a b", "a" * 129, "<script>", "a;b", "é", 'a"b']
 
 
 @pytest.mark.parametrize("sent", SANE, ids=lambda sent: sent[:20])
-async def test_a_sane_request_id_is_kept(sent: str, bridge: RunningBridge) -> None:
+async def test_a_valid_request_id_of_the_caller_is_kept(sent: str, bridge: RunningBridge) -> None:
     for body in (bridge.chat("/say hello"), bridge.chat("/say hello", stream=True), b"{"):
         answer = await bridge.post(body, headers={"x-request-id": sent})
         assert answer.headers.getall("x-request-id") == [sent]
@@ -279,7 +281,7 @@ async def test_a_sane_request_id_is_kept(sent: str, bridge: RunningBridge) -> No
 
 
 @pytest.mark.parametrize("sent", INSANE, ids=lambda sent: sent[:20] or "empty")
-async def test_another_is_replaced(sent: str, bridge: RunningBridge) -> None:
+async def test_an_invalid_request_id_of_the_caller_is_replaced(sent: str, bridge: RunningBridge) -> None:
     answer = await bridge.post(b"{", headers={"x-request-id": sent})
     (given,) = answer.headers.getall("x-request-id")
     assert re.fullmatch(r"req_[0-9a-f]{24}", given)
@@ -409,7 +411,7 @@ BROKEN_CHUNKS = {
 
 
 @pytest.mark.parametrize("broken", BROKEN_CHUNKS.values(), ids=BROKEN_CHUNKS)
-async def test_a_chunk_that_breaks_behind_good_ones(
+async def test_a_broken_chunk_after_valid_ones_is_400_and_closes_the_connection(
     broken: bytes, bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The handler that reads the body gets the error at once, without waiting for `body_timeout`."""
@@ -438,7 +440,7 @@ SERVED = {
 
 
 @pytest.mark.parametrize("sent", SERVED.values(), ids=SERVED)
-async def test_odd_but_good_http_is_served(sent: bytes, bridge: RunningBridge) -> None:
+async def test_unusual_but_valid_http_is_served(sent: bytes, bridge: RunningBridge) -> None:
     assert (await exchange(bridge, sent.replace(b"KEY", authorization(bridge)))).status == 200
 
 
@@ -458,7 +460,7 @@ async def test_odd_paths_are_404(sent: bytes, bridge: RunningBridge) -> None:
     assert raw.error.keys() == ERROR_FIELDS
 
 
-async def test_expect_100_continue_is_met(bridge: RunningBridge) -> None:
+async def test_a_body_sent_with_expect_100_continue_is_read(bridge: RunningBridge) -> None:
     body = json.dumps(bridge.chat("/say hello")).encode()
     assert (await bridge.post(body, expect100=True)).status == 200
 
@@ -472,7 +474,9 @@ async def test_pipelined_requests_are_answered_in_order(bridge: RunningBridge) -
             assert b"x-request-id: " + name + b"\r\n" in (await read_answer(reader)).head
 
 
-async def test_a_connection_closed_in_the_middle_of_a_body(bridge: RunningBridge, request_log: RequestLog) -> None:
+async def test_a_connection_closed_in_the_middle_of_a_body_is_logged_as_client_gone(
+    bridge: RunningBridge, request_log: RequestLog
+) -> None:
     async with connected(bridge) as (_, writer):
         writer.write(CHAT + authorization(bridge) + b'Content-Length: 50\r\n\r\n{"model"')
         await writer.drain()

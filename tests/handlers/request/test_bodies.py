@@ -90,7 +90,7 @@ async def test_an_unknown_coding_is_415_and_not_read_as_plain(coding: str, arena
     assert not any(call.kind == "create" for call in arena.calls)
 
 
-async def test_two_lines_of_content_encoding_are_415(bridge: RunningBridge) -> None:
+async def test_a_request_with_two_content_encoding_headers_is_415(bridge: RunningBridge) -> None:
     headers = [("Authorization", f"Bearer {bridge.key}"), ("Content-Encoding", "gzip"), ("Content-Encoding", "br")]
     url = f"{bridge.base_url}/chat/completions"
     answer = await bridge.http.post(url, data=b"{}", headers=headers)
@@ -99,7 +99,7 @@ async def test_two_lines_of_content_encoding_are_415(bridge: RunningBridge) -> N
 
 
 @pytest.mark.parametrize("path", ["/images/generations", "/images/edits"])
-async def test_pictures_take_no_unknown_coding_either(path: str, bridge: RunningBridge) -> None:
+async def test_an_unknown_coding_of_an_image_request_is_415(path: str, bridge: RunningBridge) -> None:
     headers = {**bridge.headers, "Content-Encoding": "compress", "Content-Type": "multipart/form-data; boundary=b"}
     answer = await bridge.http.post(bridge.base_url + path, data=b"{}", headers=headers)
     assert answer.status == 415
@@ -118,7 +118,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("coding", "body"), BROKEN.values(), ids=BROKEN)
-async def test_a_broken_coding_is_the_callers_fault(
+async def test_a_body_with_broken_compression_is_rejected_with_400(
     coding: str, body: bytes, bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = await bridge.post(body, headers={"Content-Encoding": coding})
@@ -173,7 +173,9 @@ async def test_a_byte_order_mark_is_skipped(bridge: RunningBridge) -> None:
 
 
 @pytest.mark.parametrize("half", [r"\ud83d", r"\ude00", r"\ud83d\ud83d", r"\uD83D/", r"\ude00\ud83d"])
-async def test_half_an_emoji_is_answered(half: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_lone_surrogate_in_a_prompt_is_replaced_and_answered(
+    half: str, arena: Arena, bridge: RunningBridge
+) -> None:
     answer = await bridge.post(json.dumps(bridge.chat("/say half: HALF")).replace("HALF", half).encode())
     assert answer.status == 200
     assert shown(arena).startswith("/say half: \N{REPLACEMENT CHARACTER}")

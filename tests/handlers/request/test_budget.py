@@ -115,7 +115,7 @@ async def test_a_reservation_above_the_total_gets_the_total() -> None:
         await them.is_whole()
 
 
-async def test_a_share_is_given_back_once() -> None:
+async def test_shrinking_a_reservation_twice_releases_its_bytes_once() -> None:
     async with crowd(2) as them:
         await them.ask("a", 1)
         await them.ask("b", 1)
@@ -145,7 +145,7 @@ async def test_a_request_that_waited_too_long_gets_503() -> None:
         await them.is_whole()
 
 
-async def test_who_leaves_the_queue_lets_those_behind_go_on() -> None:
+async def test_a_request_that_leaves_the_queue_lets_the_next_ones_proceed() -> None:
     async with crowd(2) as them:
         await them.ask("a", 1)
         await them.ask("b", 2)
@@ -156,7 +156,7 @@ async def test_who_leaves_the_queue_lets_those_behind_go_on() -> None:
 
 
 @pytest.mark.parametrize("cancelled_first", [True, False])
-async def test_leaving_in_the_very_turn_that_room_is_made(cancelled_first: bool) -> None:
+async def test_a_request_cancelled_just_as_bytes_are_released_lets_the_next_one_proceed(cancelled_first: bool) -> None:
     async with crowd(2) as them:
         await them.ask("a", 2)
         await them.ask("b", 2)
@@ -172,7 +172,7 @@ async def test_leaving_in_the_very_turn_that_room_is_made(cancelled_first: bool)
         await them.is_whole()
 
 
-async def test_a_holder_that_is_cancelled_makes_room() -> None:
+async def test_cancelling_a_request_releases_the_bytes_that_it_holds() -> None:
     async with crowd(2) as them:
         await them.ask("a", 2)
         await them.ask("b", 1)
@@ -213,7 +213,7 @@ HOGS: dict[str, tuple[int, ...]] = {
 
 
 @pytest.mark.parametrize("sizes", HOGS.values(), ids=HOGS)
-async def test_no_owner_shuts_out_another(sizes: tuple[int, ...]) -> None:
+async def test_one_owner_cannot_use_up_the_budget_of_other_owners(sizes: tuple[int, ...]) -> None:
     async with TaskOwner() as tasks:
         them = Shares(tasks, 16)
         await them.ask("hog", *sizes)
@@ -224,7 +224,7 @@ async def test_no_owner_shuts_out_another(sizes: tuple[int, ...]) -> None:
             assert owner in them.inside
 
 
-async def test_two_that_announce_all_leave_some() -> None:
+async def test_two_owners_that_reserve_all_they_can_leave_bytes_for_a_third() -> None:
     async with TaskOwner() as tasks:
         them = Shares(tasks, 16)
         await them.ask("first", *[1] * 50)
@@ -233,7 +233,7 @@ async def test_two_that_announce_all_leave_some() -> None:
         assert (them.inside.count("first"), them.inside.count("second"), them.inside.count("third")) == (8, 4, 1)
 
 
-async def test_a_request_does_not_stand_in_its_own_way() -> None:
+async def test_a_request_that_holds_bytes_can_extend_its_reservation() -> None:
     """A request that already holds much may still reserve memory for what it fetches."""
     budget = ByteBudget(16 * MB)
     async with asyncio.timeout(10), budget.hold("a", 6 * MB, timeout=60) as hold:
@@ -242,7 +242,7 @@ async def test_a_request_does_not_stand_in_its_own_way() -> None:
     assert budget.free == 16 * MB
 
 
-async def test_an_owner_that_waits_for_its_share_is_let_in_when_it_has_given_back() -> None:
+async def test_an_owner_waiting_at_its_share_proceeds_once_it_releases_bytes() -> None:
     budget = ByteBudget(4 * MB)
     async with TaskOwner() as tasks:
         async with budget.hold("a", 2 * MB, timeout=60):
@@ -260,7 +260,9 @@ _deeds = st.tuples(st.sampled_from(("leave", "release", "cancel")), st.integers(
 
 @a_share(of=5)
 @given(st.lists(_sizes | _deeds, max_size=30))
-def test_never_more_than_there_is_and_first_come_first_served(deeds: list[int | tuple[str, int]]) -> None:
+def test_reservations_never_exceed_the_total_and_are_granted_in_order_of_arrival(
+    deeds: list[int | tuple[str, int]],
+) -> None:
     async def play() -> None:
         total = 5
         async with crowd(total) as them:

@@ -53,7 +53,9 @@ PROXIES = tuple(map(ip_network, ("127.0.0.1/32", "10.0.0.0/8", "fd00::/8")))
         pytest.param(None, ["203.0.113.9"], UNKNOWN, id="gone at once"),
     ],
 )
-def test_the_nearest_untrusted(peer: str | None, forwarded_for: Sequence[str], address: str) -> None:
+def test_the_callers_address_is_the_nearest_untrusted_hop(
+    peer: str | None, forwarded_for: Sequence[str], address: str
+) -> None:
     assert nearest_untrusted(peer, forwarded_for, PROXIES) == address
 
 
@@ -75,7 +77,9 @@ def test_the_nearest_untrusted(peer: str | None, forwarded_for: Sequence[str], a
         pytest.param(None, ["https"], False, False, id="gone at once"),
     ],
 )
-def test_whether_it_came_over_tls(peer: str | None, forwarded_proto: Sequence[str], direct: bool, secure: bool) -> None:
+def test_the_forwarded_scheme_decides_whether_a_request_came_over_tls(
+    peer: str | None, forwarded_proto: Sequence[str], direct: bool, secure: bool
+) -> None:
     assert came_over_tls(peer, forwarded_proto, PROXIES, direct=direct) is secure
 
 
@@ -86,7 +90,7 @@ lines = st.lists(st.lists(hops).map(",".join))
 @a_share(of=10)
 @given(peer=hops, forwarded_for=lines)
 @example(peer="10.0.0.1", forwarded_for=["[", "]", "%", ":", "::%::", "1" * 10_000])
-def test_any_headers_yield_an_address(peer: str, forwarded_for: list[str]) -> None:
+def test_arbitrary_forwarded_headers_yield_a_valid_address(peer: str, forwarded_for: list[str]) -> None:
     address = nearest_untrusted(peer, forwarded_for, PROXIES)
     assert str(ip_address(address)) == address
     assert came_over_tls(peer, forwarded_for, PROXIES, direct=True) in (True, False)
@@ -99,7 +103,7 @@ def is_stranger(address: IPv4Address | IPv6Address) -> bool:
 
 @a_share(of=10)
 @given(peer=st.ip_addresses().filter(is_stranger), sent=lines)
-def test_no_stranger_is_ever_believed(peer: IPv4Address | IPv6Address, sent: list[str]) -> None:
+def test_forwarded_headers_from_untrusted_peers_are_ignored(peer: IPv4Address | IPv6Address, sent: list[str]) -> None:
     alone = nearest_untrusted(str(peer), [], PROXIES)
     assert nearest_untrusted(str(peer), sent, PROXIES) == alone
     assert nearest_untrusted("10.0.0.1", [*sent, str(peer)], PROXIES) == alone  # the same headers, through a proxy
@@ -143,7 +147,9 @@ FORWARDED = (("X-Forwarded-For", "8.8.8.8"), ("X-Forwarded-For", "203.0.113.9"),
         pytest.param(["10.0.0.0/8"], "127.0.0.1 False", id="not trusted"),
     ],
 )
-async def test_a_proxy_over_tcp_or_a_unix_socket(proxies: list[str], answer: str, tmp_path: Path) -> None:
+async def test_forwarded_headers_work_over_tcp_and_over_a_unix_socket(
+    proxies: list[str], answer: str, tmp_path: Path
+) -> None:
     async with serving(trusting(*proxies)) as runner:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         await web.UnixSite(runner, str(tmp_path / "s")).start()
@@ -152,14 +158,16 @@ async def test_a_proxy_over_tcp_or_a_unix_socket(proxies: list[str], answer: str
         assert await asked(aiohttp.UnixConnector(str(tmp_path / "s")), "http://bridge/", *FORWARDED) == answer
 
 
-async def test_our_own_tls(tmp_path: Path) -> None:
+async def test_a_direct_tls_connection_counts_as_tls(tmp_path: Path) -> None:
     async with serving(Config.read({})) as runner:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_context(tmp_path)).start()
         host, port = runner.addresses[0]
         assert await asked(aiohttp.TCPConnector(ssl=False), f"https://{host}:{port}/") == "127.0.0.1 True"
 
 
-async def test_the_log_names_callers_from_elsewhere(arena: Arena, tmp_path: Path, request_log: RequestLog) -> None:
+async def test_the_log_names_the_address_of_a_remote_caller(
+    arena: Arena, tmp_path: Path, request_log: RequestLog
+) -> None:
     overrides = {"server": {"trusted_proxies": ["127.0.0.1"]}}
     async with running_bridge(arena, tmp_path / "state", overrides) as bridge:
         for headers in ({"X-Forwarded-For": "203.0.113.9"}, {}):

@@ -33,7 +33,7 @@ LIMIT = 1024 * 1024
 LONG = random.Random(1).randbytes(300_000) + b" " * 500_000
 
 
-def test_every_coding_is_tried() -> None:
+def test_these_tests_cover_every_coding() -> None:
     assert PACK.keys() == CODINGS.keys()
 
 
@@ -57,7 +57,7 @@ class TestCodings:
         with suppress(BrokenCoding):
             assert len(decode(data, coding, LIMIT)) <= LIMIT
 
-    def test_what_is_long_comes_in_steps(self, coding: str) -> None:
+    def test_a_long_body_is_decoded_whole_or_reported_as_too_long_or_broken(self, coding: str) -> None:
         packed = PACK[coding](LONG)
         assert decode(packed, coding, len(LONG)) == LONG
         with pytest.raises(DecodedTooLong):
@@ -73,13 +73,13 @@ class TestCodings:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
-def test_members_are_read_one_after_the_other_but_not_without_end(coding: str) -> None:
+def test_concatenated_members_are_decoded_up_to_a_bound(coding: str) -> None:
     pack = PACK[coding]
     assert decode(pack(b"a") + pack(LONG) + pack(b"b"), coding, LIMIT) == b"a" + LONG + b"b"
     with pytest.raises(BrokenCoding, match="too many"):
         decode(pack(b"a") * 1000, coding, LIMIT)
 
 
-def test_deflate_may_come_without_its_frame() -> None:
+def test_raw_deflate_without_a_zlib_header_is_decoded() -> None:
     compressor = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     assert decode(compressor.compress(LONG) + compressor.flush(), "deflate", LIMIT) == LONG

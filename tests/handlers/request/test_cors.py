@@ -41,7 +41,9 @@ def preflight(origin: str, **more: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("origin", [PAGE, DESKTOP])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/v1/models", "/health", "/v1/nothing-here"])
-async def test_a_preflight_of_an_allowed_page(path: str, origin: str, bridge: RunningBridge) -> None:
+async def test_a_preflight_of_an_allowed_page_is_204_with_the_allowed_headers_and_methods(
+    path: str, origin: str, bridge: RunningBridge
+) -> None:
     asked = preflight(origin, **{"Access-Control-Request-Headers": "authorization,x-stainless-os"})
     answer = await bridge.http.options(bridge.origin + path, headers=asked)
     assert (answer.status, await answer.read()) == (204, b"")
@@ -55,7 +57,7 @@ async def test_a_preflight_of_an_allowed_page(path: str, origin: str, bridge: Ru
     assert "Access-Control-Allow-Private-Network" not in answer.headers
 
 
-async def test_a_preflight_into_a_private_network(bridge: RunningBridge) -> None:
+async def test_a_preflight_for_a_private_network_is_allowed(bridge: RunningBridge) -> None:
     asked = preflight(PAGE, **{"Access-Control-Request-Private-Network": "true"})
     answer = await bridge.http.options(f"{bridge.base_url}/models", headers=asked)
     assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
@@ -90,14 +92,14 @@ async def test_an_allowed_page_may_read_answers_streams_and_errors(bridge: Runni
 
 
 @pytest.mark.parametrize("origin", [STRANGER, "null", ""])
-async def test_a_strangers_page_may_read_nothing(origin: str, bridge: RunningBridge) -> None:
+async def test_a_page_that_is_not_allowed_gets_no_cors_headers(origin: str, bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat("hi"), headers={"Origin": origin})
     assert answer.status == 200  # its key is valid; keeping the answer from the page is up to the browser
     assert "Access-Control-Allow-Origin" not in answer.headers
     assert answer.headers["Vary"] == "Origin"
 
 
-async def test_without_the_setting_there_is_nothing_of_it(arena: Arena, tmp_path: Path) -> None:
+async def test_without_cors_origins_no_answer_has_cors_headers(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state") as bridge:
         answer = await bridge.post(bridge.chat("hi"), headers={"Origin": PAGE})
         assert not [name for name in answer.headers if name.startswith("Access-Control") or name == "Vary"]
@@ -165,12 +167,12 @@ REFUSED_BY_PATTERN = {
 
 
 @pytest.mark.parametrize(("pattern", "origin"), ALLOWED_BY_PATTERN.values(), ids=ALLOWED_BY_PATTERN)
-def test_a_pattern_allows(pattern: str, origin: str) -> None:
+def test_a_pattern_allows_the_origins_that_match_it(pattern: str, origin: str) -> None:
     assert allows(("https://other.example", pattern), origin)
 
 
 @pytest.mark.parametrize(("pattern", "origin"), REFUSED_BY_PATTERN.values(), ids=REFUSED_BY_PATTERN)
-def test_a_pattern_does_not_allow(pattern: str, origin: str) -> None:
+def test_a_pattern_refuses_origins_that_do_not_match_it(pattern: str, origin: str) -> None:
     assert not allows((pattern,), origin)
 
 

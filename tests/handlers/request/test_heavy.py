@@ -24,7 +24,7 @@ async def heavy() -> AsyncIterator[HeavyWork]:
         work.close()
 
 
-async def test_one_with_many_calls_delays_another_by_one() -> None:
+async def test_an_owner_with_many_calls_delays_each_call_of_another_by_one() -> None:
     gate, done = threading.Event(), list[str]()
 
     def note(name: str) -> None:
@@ -42,7 +42,7 @@ async def test_one_with_many_calls_delays_another_by_one() -> None:
     assert done == ["busy 0", "quiet 0", "busy 1", "quiet 1", "busy 2", "busy 3", "busy 4"]
 
 
-async def test_it_is_given_what_the_function_gives() -> None:
+async def test_run_returns_or_raises_what_the_function_does() -> None:
     async with heavy() as work:
         assert await work.run("a", max, 1, 2) == 2
         with pytest.raises(ZeroDivisionError):
@@ -50,7 +50,7 @@ async def test_it_is_given_what_the_function_gives() -> None:
         assert await work.run("a", max, 1, 2) == 2
 
 
-async def test_a_call_that_is_cancelled_lets_the_next_one_through() -> None:
+async def test_a_cancelled_call_lets_the_next_one_run() -> None:
     gate, done = threading.Event(), list[str]()
     async with heavy() as work, TaskOwner() as tasks:
         running = tasks.spawn(work.run("a", gate.wait, PATIENCE), name="running")

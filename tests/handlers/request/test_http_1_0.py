@@ -69,7 +69,7 @@ STREAMS: dict[str, tuple[Sequence[Step], bytes]] = {
 
 @pytest.mark.parametrize("connection", ["keep-alive", "Keep-Alive", "close", None])
 @pytest.mark.parametrize(("steps", "end"), STREAMS.values(), ids=STREAMS)
-async def test_a_stream_ends_with_its_connection(
+async def test_a_stream_to_an_http_1_0_client_ends_by_closing_the_connection(
     steps: Sequence[Step], end: bytes, connection: str | None, arena: Arena, lively: RunningBridge
 ) -> None:
     arena.script = lambda _: list(steps)
@@ -87,7 +87,7 @@ async def test_a_stream_ends_with_its_connection(
     assert (frames(body)[-1] == DONE) == (end == b"data: [DONE]\n\n")
 
 
-async def test_an_error_before_the_stream_keeps_the_connection(bridge: RunningBridge) -> None:
+async def test_an_error_before_a_stream_keeps_the_connection_alive_on_request(bridge: RunningBridge) -> None:
     async with connected(bridge) as (reader, writer):
         for _ in range(2):
             body = bridge.chat("hi", stream=True, model="nobody")
@@ -100,7 +100,7 @@ async def test_an_error_before_the_stream_keeps_the_connection(bridge: RunningBr
 
 
 @pytest.mark.parametrize("target", ["/v1/models", "/health", "/livez", "/v1/nope"])
-async def test_an_answer_with_a_length_keeps_the_connection_where_that_is_asked(
+async def test_an_answer_with_a_length_keeps_the_connection_alive_on_request(
     target: str, bridge: RunningBridge
 ) -> None:
     async with connected(bridge) as (reader, writer):
@@ -113,7 +113,7 @@ async def test_an_answer_with_a_length_keeps_the_connection_where_that_is_asked(
         await reader.read()  # returns once the connection is closed
 
 
-async def test_a_whole_answer_keeps_the_connection_where_that_is_asked(bridge: RunningBridge) -> None:
+async def test_a_chat_that_is_not_streamed_keeps_the_connection_alive_on_request(bridge: RunningBridge) -> None:
     async with connected(bridge) as (reader, writer):
         for _ in range(2):
             sent = request(bridge, "/v1/chat/completions", "Connection: keep-alive", body=bridge.chat("/say hi"))

@@ -75,7 +75,7 @@ def end(answer: JoinableAnswer, *, received: bool = True) -> None:
     answer.__exit__(None, None, None)
 
 
-async def test_who_joins_in_each_state(table: Table) -> None:
+async def test_each_state_of_an_answer_decides_which_requests_join_it(table: Table) -> None:
     assert table.joins() == set()
     answer = table.begin()
     assert table.joins() == {NONE, RETRY}, "its caller waits"
@@ -97,7 +97,7 @@ async def test_who_joins_in_each_state(table: Table) -> None:
 
 
 @pytest.mark.parametrize(("first", "later"), [(NONE, set()), (FIRST, {RETRY}), (RETRY, {RETRY})])
-async def test_an_end_that_was_written_is_kept_for_clients_that_mark(
+async def test_a_delivered_answer_is_kept_only_for_clients_that_mark_their_retries(
     table: Table, first: RetryMark, later: set[RetryMark]
 ) -> None:
     end(table.begin(first))
@@ -116,7 +116,7 @@ async def test_the_same_idempotency_key_joins_in_every_state(table: Table) -> No
     assert table.answers.find(identity, NONE, CONFIG) is answer
 
 
-async def test_of_equal_first_tries_a_retry_joins_only_the_one_that_was_left(table: Table) -> None:
+async def test_a_retry_joins_only_the_disconnected_one_of_two_equal_requests(table: Table) -> None:
     first, second = table.begin(FIRST), table.begin(FIRST)
     assert table.joins() == {NONE}
     first.disconnect()
@@ -131,7 +131,7 @@ async def test_of_equal_first_tries_a_retry_joins_only_the_one_that_was_left(tab
     assert table.answers.find(IDENTITY, RETRY, CONFIG) is not third, "its caller has had it, and wants another"
 
 
-async def test_what_nobody_waits_for_is_ended_in_time_and_not_before(table: Table) -> None:
+async def test_an_unattended_answer_is_cancelled_after_the_grace_period(table: Table) -> None:
     answer = table.begin()
     answer.disconnect()
     table.timers.wait(GRACE_SECONDS - 1)
@@ -145,7 +145,9 @@ async def test_what_nobody_waits_for_is_ended_in_time_and_not_before(table: Tabl
     assert table.tasks[0].cancelled()
 
 
-async def test_so_many_go_on_of_a_key_and_in_all(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_oldest_unattended_answer_is_cancelled_above_the_limit_per_key_and_in_total(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(joinable, "MAX_UNATTENDED_PER_KEY", 2)
     monkeypatch.setattr(joinable, "MAX_UNATTENDED", 3)
 
@@ -162,7 +164,9 @@ async def test_so_many_go_on_of_a_key_and_in_all(table: Table, monkeypatch: pyte
     assert leave("d") == [True] * 5 + [False], "it is for the connection to end this one, as without joining"
 
 
-async def test_so_many_bytes_are_kept_of_all(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_kept_answers_are_dropped_above_the_total_number_of_bytes(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(joinable, "MAX_TOTAL_BYTES", 1000)
     ended = table.begin(FIRST)
     ended.add(b"x" * 500)
@@ -177,7 +181,7 @@ async def test_so_many_bytes_are_kept_of_all(table: Table, monkeypatch: pytest.M
     assert running.add(b"x" * 600)
 
 
-async def test_one_that_has_joined_is_told_all_and_holds_up_the_rest(
+async def test_every_reader_gets_the_whole_answer_and_a_slow_one_delays_it(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joinable_answer, "MAX_ANSWER_BYTES", 1000)
@@ -206,7 +210,7 @@ async def test_one_that_has_joined_is_told_all_and_holds_up_the_rest(
 
 
 @pytest.mark.parametrize("error", [internal_error(), ValueError("a bug"), asyncio.CancelledError()])
-async def test_those_who_wait_are_told_that_there_is_no_answer(table: Table, error: BaseException) -> None:
+async def test_joined_readers_get_an_error_when_the_answer_fails(table: Table, error: BaseException) -> None:
     answer = table.begin()
     reader = answer.join()
     answer.__exit__(type(error), error, None)
@@ -217,7 +221,7 @@ async def test_those_who_wait_are_told_that_there_is_no_answer(table: Table, err
     assert table.answers.kept_bytes == 0
 
 
-async def test_all_that_goes_on_ends_with_the_table(table: Table) -> None:
+async def test_closing_the_table_cancels_unattended_answers(table: Table) -> None:
     answer = table.begin()
     answer.disconnect()
     await table.answers.aclose()
@@ -225,7 +229,7 @@ async def test_all_that_goes_on_ends_with_the_table(table: Table) -> None:
     assert table.joins() == set()
 
 
-async def test_once_the_daemon_drains_an_answer_ends_with_the_last_that_has_joined(table: Table) -> None:
+async def test_during_a_drain_an_answer_is_cancelled_when_its_last_reader_leaves(table: Table) -> None:
     answer = table.begin()
     with answer.join():
         table.answers.close()

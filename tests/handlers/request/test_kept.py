@@ -13,7 +13,7 @@ from bridge.activity.search import Query, Searches
 from upstream.arena import Arena
 
 
-async def test_an_answer_with_its_tokens_and_its_conversation(bridge: RunningBridge) -> None:
+async def test_the_entry_of_an_answer_has_its_tokens_and_its_conversation(bridge: RunningBridge) -> None:
     chat = bridge.chat("/say hello", stream=True, seed=7)
     async with await bridge.post(chat, headers={"User-Agent": "OpenAI/JS 6.49.0"}) as answer:
         await answer.read()
@@ -38,7 +38,7 @@ async def test_an_answer_with_its_tokens_and_its_conversation(bridge: RunningBri
     assert entry.prompt is None
 
 
-async def test_each_attempt_with_its_account_and_the_status_of_the_site(
+async def test_the_entry_has_each_attempt_with_its_account_and_upstream_status(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("upstream.retry._back_off", wait_none())
@@ -57,7 +57,7 @@ async def test_each_attempt_with_its_account_and_the_status_of_the_site(
         assert [attempt.began for attempt in entry.attempts] == sorted(attempt.began for attempt in entry.attempts)
 
 
-async def test_what_is_refused_here_and_what_fails_at_the_site(arena: Arena, bridge: RunningBridge) -> None:
+async def test_entries_tell_refusals_by_the_bridge_from_failures_upstream(arena: Arena, bridge: RunningBridge) -> None:
     await bridge.post(bridge.chat("hi", model="nobody"))
     await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer nonsense"})
     arena.faults.arm("moderated")
@@ -75,7 +75,7 @@ async def test_what_is_refused_here_and_what_fails_at_the_site(arena: Arena, bri
     ]
 
 
-async def test_prompts_are_kept_with_log_debug_only(arena: Arena, tmp_path: Path) -> None:
+async def test_prompts_are_stored_with_log_debug_only(arena: Arena, tmp_path: Path) -> None:
     for debug in (False, True):
         async with running_bridge(arena, tmp_path / f"{debug}", {"log": {"debug": debug}}) as bridge:
             await bridge.post(bridge.chat("a secret of mine"))
@@ -85,7 +85,7 @@ async def test_prompts_are_kept_with_log_debug_only(arena: Arena, tmp_path: Path
             assert (b"a secret of mine" in file.read_bytes()) == debug
 
 
-async def test_they_outlive_a_stop(arena: Arena, tmp_path: Path) -> None:
+async def test_entries_of_ended_requests_survive_a_restart(arena: Arena, tmp_path: Path) -> None:
     for runs in (1, 2, 3):
         async with running_bridge(arena, tmp_path / "state") as bridge:
             await bridge.post(bridge.chat("hi"))

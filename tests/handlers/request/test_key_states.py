@@ -23,7 +23,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("options", "code"), REFUSED.values(), ids=REFUSED)
-async def test_a_key_that_is_not_good_now_is_401_and_says_why(
+async def test_an_expired_or_paused_key_is_401_with_the_reason(
     options: dict[str, Any], code: str, arena: Arena, tmp_path: Path
 ) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options=options) as bridge:
@@ -39,7 +39,7 @@ async def test_a_key_that_is_not_good_now_is_401_and_says_why(
             assert models.status == 401
 
 
-async def test_a_budget_of_requests_is_exact_however_many_come_at_once(arena: Arena, tmp_path: Path) -> None:
+async def test_a_budget_of_requests_is_exact_under_concurrent_requests(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"day_requests": 5}) as bridge:
         answers = await asyncio.gather(*(bridge.post(bridge.chat(f"/say {number}")) for number in range(12)))
         assert sorted(answer.status for answer in answers) == [200] * 5 + [429] * 7
@@ -50,7 +50,7 @@ async def test_a_budget_of_requests_is_exact_however_many_come_at_once(arena: Ar
         assert 0 < int(refused.headers["Retry-After"]) <= DAY_SECONDS
 
 
-async def test_a_budget_of_tokens_lets_the_request_end_that_uses_it_up(arena: Arena, tmp_path: Path) -> None:
+async def test_the_request_that_uses_up_a_budget_of_tokens_is_completed(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"day_tokens": 20}) as bridge:
         first = await bridge.post(bridge.chat("/count 100", stream=True))
         assert (first.status, (await first.text()).endswith("data: [DONE]\n\n")) == (200, True)
@@ -61,7 +61,7 @@ async def test_a_budget_of_tokens_lets_the_request_end_that_uses_it_up(arena: Ar
         assert bridge.app[BUDGETS].used(key.id).tokens > 100
 
 
-async def test_what_was_used_outlives_a_restart(arena: Arena, tmp_path: Path) -> None:
+async def test_the_used_part_of_a_budget_survives_a_restart(arena: Arena, tmp_path: Path) -> None:
     options = {"day_requests": 2}
     async with running_bridge(arena, tmp_path / "state", key_options=options) as bridge:
         assert [(await bridge.post(bridge.chat("hi"))).status for _ in range(2)] == [200, 200]
@@ -70,13 +70,13 @@ async def test_what_was_used_outlives_a_restart(arena: Arena, tmp_path: Path) ->
         assert bridge.app[BUDGETS].used(key.id).requests == 2
 
 
-async def test_what_is_not_served_does_not_count(arena: Arena, tmp_path: Path) -> None:
+async def test_rejected_requests_do_not_count_towards_the_budget(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"day_requests": 1}) as bridge:
         assert (await bridge.post({"model": bridge.model()})).status == 400
         assert [(await bridge.post(bridge.chat("hi"))).status for _ in range(2)] == [200, 429]
 
 
-async def test_what_other_processes_refuse_does_not_count(
+async def test_requests_refused_by_another_process_do_not_count_towards_the_budget(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(budgets, "SAVE_SECONDS", 600.0)

@@ -83,7 +83,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 
 @LEAVING
 @pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.name)
-async def test_nothing_outlives_a_caller(
+async def test_a_caller_that_disconnects_leaves_no_upstream_call_slot_or_task(
     bridge: RunningBridge,
     arena: Arena,
     request_log: RequestLog,
@@ -110,7 +110,7 @@ async def test_nothing_outlives_a_caller(
 
 
 @LEAVING
-async def test_nothing_outlives_a_caller_that_leaves_while_it_speaks(
+async def test_a_caller_that_disconnects_while_sending_its_body_leaves_nothing_behind(
     bridge: RunningBridge,
     request_log: RequestLog,
     caplog: pytest.LogCaptureFixture,
@@ -128,7 +128,7 @@ async def test_nothing_outlives_a_caller_that_leaves_while_it_speaks(
 
 
 @LEAVING
-async def test_nothing_outlives_a_caller_that_leaves_while_its_tokens_are_counted(
+async def test_a_caller_that_disconnects_while_its_tokens_are_counted_leaves_nothing_behind(
     bridge: RunningBridge,
     request_log: RequestLog,
     caplog: pytest.LogCaptureFixture,
@@ -160,7 +160,7 @@ async def test_nothing_outlives_a_caller_that_leaves_while_its_tokens_are_counte
 
 @LEAVING
 @pytest.mark.parametrize("join_repeats", [False, True], ids=["alone", "may be joined"])
-async def test_a_caller_that_leaves_once_it_has_the_whole_answer_was_answered(
+async def test_a_caller_that_disconnects_after_the_whole_answer_is_logged_as_answered(
     arena: Arena, tmp_path: Path, request_log: RequestLog, leave: Callable[[Caller], None], join_repeats: bool
 ) -> None:
     """nginx closes its connection after each answer. Upstream's response ends a packet later, and is waited for."""

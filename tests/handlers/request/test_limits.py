@@ -52,7 +52,7 @@ async def occupied(bridge: RunningBridge, calls: int) -> AsyncIterator[None]:
 
 
 @streamed_and_not
-async def test_over_the_rpm(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_request_above_the_rpm_of_its_key_is_429(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"rpm": 2}) as bridge:
         for remaining in ("1", "0"):
             answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
@@ -73,12 +73,12 @@ def limits_told(headers: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(headers[f"x-ratelimit-{what}-requests"] for what in ("limit", "remaining", "reset"))
 
 
-async def test_a_key_without_an_rpm_has_the_configured_one(arena: Arena, tmp_path: Path) -> None:
+async def test_a_key_without_an_rpm_uses_limits_rpm(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"limits": {"rpm": 1}}, key_options={"rpm": None}) as bridge:
         assert [(await bridge.post(bridge.chat(PROMPT))).status for _ in range(2)] == [200, 429]
 
 
-async def test_bad_requests_count_but_the_list_of_models_does_not(arena: Arena, tmp_path: Path) -> None:
+async def test_bad_requests_count_towards_the_rpm_but_the_list_of_models_does_not(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"rpm": 1}) as bridge:
         for _ in range(3):
             assert (await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)).status == 200
@@ -86,7 +86,7 @@ async def test_bad_requests_count_but_the_list_of_models_does_not(arena: Arena, 
         assert (await bridge.post(bridge.chat(PROMPT))).status == 429
 
 
-async def test_keys_have_limits_of_their_own(arena: Arena, tmp_path: Path) -> None:
+async def test_each_key_has_a_separate_rpm(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"rpm": 1}) as bridge:
         secret, other = api_key(rpm=None)
         bridge.state.keys = KeyRing(keys.add(bridge.state.keys, other))
@@ -96,7 +96,7 @@ async def test_keys_have_limits_of_their_own(arena: Arena, tmp_path: Path) -> No
 
 
 @streamed_and_not
-async def test_over_the_concurrency(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_request_above_the_concurrency_of_its_key_is_429(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", key_options={"concurrency": 2}) as bridge:
         async with occupied(bridge, 2):
             answer = await bridge.post(bridge.chat(PROMPT, stream=stream))
@@ -110,7 +110,7 @@ async def test_over_the_concurrency(stream: bool, arena: Arena, tmp_path: Path) 
 
 
 @streamed_and_not
-async def test_a_full_daemon(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_request_above_limits_streams_is_503(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"limits": {"streams": 1}}) as bridge:
         async with occupied(bridge, 1):
             answer = await bridge.post(bridge.chat(PROMPT, stream=stream))

@@ -47,7 +47,7 @@ CHATS = [
 
 
 @pytest.mark.parametrize("path", CHATS)
-async def test_a_misspelled_path_is_served(
+async def test_a_chat_at_a_misspelled_path_is_served(
     path: str, bridge: RunningBridge, request_log: RequestLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await status_of(bridge, path, json.dumps(bridge.chat("/say hi"))) == 200
@@ -68,16 +68,16 @@ LISTS = [
 
 
 @pytest.mark.parametrize("path", LISTS)
-async def test_a_misspelled_path_is_read(path: str, bridge: RunningBridge) -> None:
+async def test_a_get_request_for_a_misspelled_path_is_served(path: str, bridge: RunningBridge) -> None:
     assert await status_of(bridge, path) == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/models/{}/", "/v1//models//{}", "/v1/v1/models/{}", "/api/v1/models/{}//"])
-async def test_a_model_at_a_misspelled_path(path: str, bridge: RunningBridge) -> None:
+async def test_a_model_at_a_misspelled_path_is_served(path: str, bridge: RunningBridge) -> None:
     assert await status_of(bridge, path.format(bridge.model())) == 200
 
 
-async def test_a_misspelled_path_needs_the_key_and_the_method_all_the_same(bridge: RunningBridge) -> None:
+async def test_a_misspelled_path_still_requires_a_key_and_the_right_method(bridge: RunningBridge) -> None:
     for path in ("/v1/models/", "/v1/v1/models"):
         assert (await bridge.http.get(bridge.origin + path)).status == 401
         answer = await bridge.http.put(bridge.origin + path)
@@ -85,7 +85,7 @@ async def test_a_misspelled_path_needs_the_key_and_the_method_all_the_same(bridg
 
 
 @pytest.mark.parametrize("path", ["//dashboard", "/dashboard/keys/", "/%64ashboard//keys", "/v1/../dashboard/"])
-async def test_the_dashboard_has_one_spelling(path: str, bridge: RunningBridge) -> None:
+async def test_a_misspelled_path_of_the_dashboard_is_404(path: str, bridge: RunningBridge) -> None:
     assert await status_of(bridge, path) == 404
 
 
@@ -129,7 +129,7 @@ NEVER_THERE = {
 
 
 @pytest.mark.parametrize("path", NEVER_THERE)
-async def test_what_lmarena_does_not_have_is_said_in_a_sentence(path: str, bridge: RunningBridge) -> None:
+async def test_a_404_for_an_api_that_lmarena_lacks_says_so(path: str, bridge: RunningBridge) -> None:
     answer = await bridge.http.post(bridge.origin + path, headers=bridge.headers)
     error = (await answer.json())["error"]
     assert answer.status == 404
@@ -137,13 +137,13 @@ async def test_what_lmarena_does_not_have_is_said_in_a_sentence(path: str, bridg
 
 
 @pytest.mark.parametrize("path", ["/favicon.ico", "/robots.txt", "/wp-login.php", "/v1/zzz"])
-def test_nothing_is_suggested_where_nothing_is_near(path: str) -> None:
+def test_a_404_suggests_no_path_when_none_is_similar(path: str) -> None:
     assert "Did you mean" not in hint("GET", path, (("POST", "/chat/completions"), ("GET", "/models")))
 
 
 @a_share(of=5)
 @given(st.lists(st.sampled_from(["v1", "api", "", "models", "chat", "..", "%2F"])))
-def test_what_is_served_is_spelled_right_itself(segments: list[str]) -> None:
+def test_a_corrected_path_needs_no_further_correction(segments: list[str]) -> None:
     path = served_path("/" + "/".join(segments))
     assert served_path(path) == path
     assert path.startswith("/")
@@ -151,7 +151,7 @@ def test_what_is_served_is_spelled_right_itself(segments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/api/v1", "/V1"])
-async def test_the_base_url_says_what_it_is(path: str, bridge: RunningBridge) -> None:
+async def test_a_request_for_the_base_url_explains_what_it_is(path: str, bridge: RunningBridge) -> None:
     async with bridge.http.get(f"{bridge.origin}{path}") as answer:
         assert answer.status == 404
         message = (await answer.json())["error"]["message"]

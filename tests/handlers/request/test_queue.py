@@ -89,7 +89,7 @@ async def test_requests_wait_for_their_key_in_order_of_arrival(
     assert bridge.calls_held == 0
 
 
-async def test_the_whole_daemons_places_go_to_the_keys_in_turn(arena: Arena, model: Held, tmp_path: Path) -> None:
+async def test_the_daemons_slots_go_to_the_keys_in_turn(arena: Arena, model: Held, tmp_path: Path) -> None:
     limits = {"limits": {"queue_seconds": 600, "streams": 1}}
     async with running_bridge(arena, tmp_path / "state", limits) as bridge:
         secret, other = api_key()
@@ -108,7 +108,7 @@ async def test_the_whole_daemons_places_go_to_the_keys_in_turn(arena: Arena, mod
     assert served == ["busy 0", "busy 1", "single", "busy 2", "busy 3"]
 
 
-async def test_a_stream_that_waits_has_keepalives_and_then_its_answer(
+async def test_a_waiting_stream_gets_keepalives_and_then_its_answer(
     arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
 ) -> None:
     settings: Overrides = {**LONG, "stream": {"keepalive_seconds": 0.1}}
@@ -123,7 +123,7 @@ async def test_a_stream_that_waits_has_keepalives_and_then_its_answer(
         assert (await first)[0] == 200
 
 
-async def test_a_caller_that_leaves_frees_its_place(bridge: RunningBridge, model: Held) -> None:
+async def test_a_waiting_caller_that_disconnects_frees_its_place(bridge: RunningBridge, model: Held) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(ask(bridge, "first"))
         _, release = await model.next()
@@ -142,7 +142,7 @@ async def test_a_caller_that_leaves_frees_its_place(bridge: RunningBridge, model
 
 
 @streamed_and_not
-async def test_who_has_waited_for_as_long_as_it_may_is_refused_as_without_a_queue(
+async def test_a_request_that_waited_for_queue_seconds_is_refused_with_429(
     stream: bool, arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
 ) -> None:
     async with running_bridge(
@@ -160,7 +160,7 @@ async def test_who_has_waited_for_as_long_as_it_may_is_refused_as_without_a_queu
         assert bridge.calls_held == 0
 
 
-async def test_a_daemon_that_shuts_down_lets_nobody_wait(bridge: RunningBridge, model: Held, tasks: TaskOwner) -> None:
+async def test_a_drain_refuses_waiting_requests_at_once(bridge: RunningBridge, model: Held, tasks: TaskOwner) -> None:
     first = tasks.spawn(ask(bridge, "first"), name="first")
     _, release = await model.next()
     waiting = tasks.spawn(bridge.post(bridge.chat("second")), name="second")
@@ -172,7 +172,7 @@ async def test_a_daemon_that_shuts_down_lets_nobody_wait(bridge: RunningBridge, 
     assert (await first)[0] == 200
 
 
-async def test_activity_shows_the_place_and_ends_who_waits(
+async def test_activity_shows_the_place_of_a_waiting_request_and_can_end_it(
     bridge: RunningBridge, model: Held, tasks: TaskOwner
 ) -> None:
     dashboard = Dashboard(bridge)
@@ -195,7 +195,7 @@ async def test_activity_shows_the_place_and_ends_who_waits(
     assert [(await first)[0], (await waiting[0])[0]] == [200, 200]
 
 
-async def test_several_answers_to_one_request_wait_once(bridge: RunningBridge, model: Held) -> None:
+async def test_a_request_for_several_answers_waits_once(bridge: RunningBridge, model: Held) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(ask(bridge, "first"))
         _, release = await model.next()
@@ -210,7 +210,7 @@ async def test_several_answers_to_one_request_wait_once(bridge: RunningBridge, m
 
 
 @streamed_and_not
-async def test_a_rest_of_all_accounts_is_waited_for(stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_requests_wait_while_all_accounts_are_on_cooldown(stream: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", LONG) as bridge:
         for seconds in ("1", "0"):  # with 0, the bridge tries again after a second
             arena.faults.arm("rate_limited", retry_after=seconds)
@@ -221,7 +221,7 @@ async def test_a_rest_of_all_accounts_is_waited_for(stream: bool, arena: Arena, 
         assert (len(bridge.app[COOLDOWN_WAIT].queue), bridge.calls_held) == (0, 0)
 
 
-async def test_a_rest_that_is_too_long_is_told_at_once(arena: Arena, tmp_path: Path) -> None:
+async def test_a_cooldown_longer_than_queue_seconds_is_reported_at_once(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"limits": {"queue_seconds": 20}}) as bridge:
         arena.faults.arm("rate_limited", retry_after="30")
         for _ in range(2):
@@ -230,7 +230,9 @@ async def test_a_rest_that_is_too_long_is_told_at_once(arena: Arena, tmp_path: P
             assert answer.headers["Retry-After"] == "30"
 
 
-async def test_who_waits_for_an_account_is_seen_and_may_leave(arena: Arena, tmp_path: Path) -> None:
+async def test_a_request_waiting_for_an_account_is_shown_in_activity_and_may_leave(
+    arena: Arena, tmp_path: Path
+) -> None:
     async with running_bridge(arena, tmp_path / "state", LONG) as bridge:
         dashboard = Dashboard(bridge)
         await dashboard.enter()
@@ -244,7 +246,7 @@ async def test_who_waits_for_an_account_is_seen_and_may_leave(arena: Arena, tmp_
         await until(lambda: bridge.calls_held == 0)
 
 
-async def test_a_place_at_another_process_is_waited_for_too(
+async def test_a_request_waits_for_a_slot_that_another_process_holds(
     arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
 ) -> None:
     async with several_bridges(arena, tmp_path, 2, LONG, key_options={"concurrency": 1}) as several:
@@ -259,7 +261,7 @@ async def test_a_place_at_another_process_is_waited_for_too(
         assert [(await first)[0], (await second)[0]] == [200, 200]
 
 
-async def test_a_body_that_is_slow_to_arrive_holds_up_no_other_key(
+async def test_a_body_that_arrives_slowly_delays_no_other_key(
     arena: Arena, model: Held, tmp_path: Path, tasks: TaskOwner
 ) -> None:
     limits = {"limits": {"queue_seconds": 600, "streams": 2}}

@@ -32,7 +32,7 @@ def streamed(bridge: RunningBridge, prompt: str, **body: object) -> Any:
     return call
 
 
-async def test_both_sides_of_a_stream_are_recorded(tmp_path: Path) -> None:
+async def test_a_recording_of_a_stream_has_both_sides(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
         file = await recorded_file(bridge, streamed(bridge, "/say Zanzibar is an island"))
         again = await recorded(bridge, streamed(bridge, "/say Zanzibar is an island"))
@@ -60,7 +60,7 @@ async def test_retries_and_a_refusal_are_recorded(tmp_path: Path) -> None:
     assert [call.status for call in recording.calls if call.kind == "chat"] == [422]
 
 
-async def test_texts_are_kept_where_that_is_asked_for_and_secrets_are_not(tmp_path: Path) -> None:
+async def test_a_recording_with_texts_still_leaves_out_secrets(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
         file = await recorded_file(bridge, streamed(bridge, f"/say Zanzibar {bridge.key} ada@x.org"), texts=True)
     assert b"Zanzibar" in file
@@ -68,7 +68,7 @@ async def test_texts_are_kept_where_that_is_asked_for_and_secrets_are_not(tmp_pa
     assert b"ada@x.org" not in file
 
 
-async def test_a_stranger_does_not_take_the_recording_of_the_next_call(tmp_path: Path) -> None:
+async def test_a_request_with_an_invalid_key_does_not_use_up_the_recording_of_the_next_call(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
 
         async def stranger_first() -> None:
@@ -80,7 +80,7 @@ async def test_a_stranger_does_not_take_the_recording_of_the_next_call(tmp_path:
     assert recording.status == 200
 
 
-async def test_calls_that_have_ended_are_kept_within_bounds(tmp_path: Path) -> None:
+async def test_recordings_of_ended_calls_are_kept_up_to_keep_mb(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
         for number in range(4):
             async with await bridge.post(
@@ -96,7 +96,7 @@ async def test_calls_that_have_ended_are_kept_within_bounds(tmp_path: Path) -> N
         assert files.take_result(job, 10_000_000) is not None
 
 
-async def test_recordings_share_the_names_of_the_models(tmp_path: Path) -> None:
+async def test_recordings_share_one_copy_of_the_names_of_the_models(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
         for number in range(2):
             headers = {"x-request-id": f"call-{number}"}
@@ -109,7 +109,7 @@ async def test_recordings_share_the_names_of_the_models(tmp_path: Path) -> None:
     assert first.public_names is second.public_names
 
 
-def test_files_that_killed_commands_have_left_hide_no_job(tmp_path: Path) -> None:
+def test_stale_files_of_killed_commands_do_not_hide_a_new_job(tmp_path: Path) -> None:
     files = RecordingFiles(StateFolder(tmp_path))
     for _ in range(120):
         left = files.submit(None, texts=False)
@@ -119,7 +119,9 @@ def test_files_that_killed_commands_have_left_hide_no_job(tmp_path: Path) -> Non
     assert files.jobs() == [job]
 
 
-async def test_nothing_listens_where_nobody_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_upstream_responses_are_not_wrapped_while_nothing_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[object] = []
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
         opened = bridge.app[CLIENT].open
@@ -137,7 +139,9 @@ async def test_nothing_listens_where_nobody_records(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_a_recorded_body_counts_while_its_request_runs(leaves: bool, tmp_path: Path) -> None:
+async def test_a_recorded_body_counts_towards_the_memory_budget_while_its_request_runs(
+    leaves: bool, tmp_path: Path
+) -> None:
     size = 2_000_000
     async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
         budget, go_on = bridge.app[BODY_BUDGET], asyncio.Event()
@@ -161,7 +165,7 @@ async def test_a_recorded_body_counts_while_its_request_runs(leaves: bool, tmp_p
         assert not [each for each in gc.get_objects() if isinstance(each, Material) and len(each.body) >= size]
 
 
-async def test_what_is_kept_of_ended_calls_includes_their_headers(tmp_path: Path) -> None:
+async def test_headers_count_towards_keep_mb_of_recordings(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path, {"recording": {"keep_mb": 1}}) as bridge:
         for at in range(30):
             headers = {"x-request-id": f"call-{at}", "Idempotency-Key": f"{at}" + "k" * 60_000}

@@ -71,7 +71,7 @@ async def running_daemon(arena: Arena, path: Path, overrides: Overrides | None =
         yield Daemon(daemon.origin, home.secret, psutil.Process(daemon.process.pid))
 
 
-async def test_a_slow_caller_fills_no_memory(arena: Arena, tmp_path: Path) -> None:
+async def test_a_caller_that_reads_slowly_does_not_grow_the_memory(arena: Arena, tmp_path: Path) -> None:
     """An answer of 40 MB is read at 4 MB/s, and the daemon never holds much of it."""
     size, per_second = 40 * MEGABYTE, 4 * MEGABYTE
     arena.script = lambda _: speaking(size)
@@ -97,7 +97,7 @@ async def test_a_slow_caller_fills_no_memory(arena: Arena, tmp_path: Path) -> No
     assert peak - idle < 60 * MEGABYTE
 
 
-async def test_callers_that_never_read_fill_no_memory(arena: Arena, tmp_path: Path) -> None:
+async def test_callers_that_never_read_do_not_grow_the_memory(arena: Arena, tmp_path: Path) -> None:
     callers = 20
     all_ask = asyncio.Event()
 
@@ -140,7 +140,7 @@ async def test_a_caller_that_never_reads_is_cut_off(
         assert not await reads_to_the_end(caller)
 
 
-async def test_the_end_of_a_body_is_not_waited_for_either() -> None:
+async def test_a_caller_that_does_not_read_the_end_of_a_body_is_cut_off() -> None:
     """All data has been written, so that only writing the end of the body can show that the caller does not read."""
     ended = asyncio.Event()
 

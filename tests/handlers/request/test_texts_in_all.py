@@ -18,7 +18,7 @@ END = Line("ad", {"finishReason": "stop"})
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("size", [UNCOUNTED_BYTES + 1, 100_000])
-async def test_a_text_counts_as_long_as_its_answer_runs(
+async def test_a_text_counts_towards_the_memory_budget_while_its_answer_runs(
     size: int, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
@@ -40,7 +40,7 @@ async def test_a_text_counts_as_long_as_its_answer_runs(
     await until(lambda: bridge.app[BODY_BUDGET].free == TOTAL_BYTES)
 
 
-async def test_a_small_text_counts_as_nothing(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_small_text_does_not_count_towards_the_memory_budget(arena: Arena, bridge: RunningBridge) -> None:
     taken: list[int] = []
 
     def script(_: object) -> list[Line]:
@@ -52,7 +52,7 @@ async def test_a_small_text_counts_as_nothing(arena: Arena, bridge: RunningBridg
     assert taken == [0]
 
 
-async def test_a_prompt_for_a_picture_counts_while_it_comes(bridge: RunningBridge) -> None:
+async def test_an_image_prompt_counts_towards_the_memory_budget_while_it_arrives(bridge: RunningBridge) -> None:
     budget, url, size = bridge.app[BODY_BUDGET], URL(bridge.origin), SMALL_BYTES - 1000
     _, writer = await asyncio.open_connection(url.host, url.port)
     head = f"POST /v1/images/generations HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bridge.key}\r\n"
@@ -70,7 +70,7 @@ async def test_a_prompt_for_a_picture_counts_while_it_comes(bridge: RunningBridg
         ("/messages", "messages", "prompt is too long: 28350 tokens > 28250 maximum"),
     ],
 )
-async def test_more_messages_than_a_prompt_has_room_for_are_refused(
+async def test_a_request_with_more_messages_than_fit_into_a_prompt_is_400(
     path: str, name: str, said: str, arena: Arena, bridge: RunningBridge
 ) -> None:
     messages = [{"role": "user", "content": ""}] * 12_600
