@@ -28,7 +28,7 @@ class Clock:
         return self.now
 
 
-def test_a_budget_of_requests_is_exact_and_ends_at_midnight() -> None:
+def test_a_daily_request_budget_is_exact_and_resets_at_midnight() -> None:
     clock = Clock()
     budgets, limited = Budgets(clock), key(day_requests=2)
     for _ in range(2):
@@ -42,7 +42,7 @@ def test_a_budget_of_requests_is_exact_and_ends_at_midnight() -> None:
     assert budgets.used(limited.id) == Usage()
 
 
-def test_tokens_count_when_a_request_has_ended() -> None:
+def test_a_request_s_tokens_count_against_the_budget_once_it_has_ended() -> None:
     budgets, limited = Budgets(Clock()), key(day_tokens=10)
     spend = budgets.count(limited)
     budgets.check(limited)
@@ -52,7 +52,7 @@ def test_tokens_count_when_a_request_has_ended() -> None:
         budgets.check(limited)
 
 
-def test_json_keeps_the_use_of_a_day() -> None:
+def test_daily_usage_survives_a_json_round_trip_and_malformed_usage_is_rejected() -> None:
     use = DailyUsage(20_000, {"ab": Usage(3, 400)})
     assert DailyUsage.from_json(use.to_json()) == use
     wrong_ones: tuple[object, ...] = ({}, {"day": 1}, [], {"day": "x", "keys": {}})
@@ -63,7 +63,7 @@ def test_json_keeps_the_use_of_a_day() -> None:
 
 @a_share(of=10)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
-def test_two_processes_lose_and_double_nothing(steps: list[tuple[bool, bool]]) -> None:
+def test_two_processes_saving_to_one_document_count_each_request_exactly_once(steps: list[tuple[bool, bool]]) -> None:
     limited, document, clock = key(day_requests=1000), DailyUsage(), Clock()
     both = Budgets(clock), Budgets(clock)
     counted = 0
@@ -84,7 +84,7 @@ def test_two_processes_lose_and_double_nothing(steps: list[tuple[bool, bool]]) -
     assert both[1].used(limited.id).requests == counted
 
 
-async def test_what_was_used_outlives_a_restart(tmp_path: Path) -> None:
+async def test_the_usage_of_a_day_survives_a_restart(tmp_path: Path) -> None:
     folder, limited = StateFolder(tmp_path / "state"), key(day_requests=5)
     folder.prepare()
     clock = Clock()

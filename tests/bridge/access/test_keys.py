@@ -18,7 +18,7 @@ def make(name: str = "laptop") -> ApiKey:
     return keys.generate(name, now=NOW)[1]
 
 
-def test_a_secret_is_random_and_only_its_digest_is_kept() -> None:
+def test_a_key_s_secret_is_random_and_only_its_digest_is_kept() -> None:
     secret, key = keys.generate("laptop", now=NOW)
     assert secret.startswith("sk-lmab-")
     assert secret[8:].isalnum()
@@ -29,7 +29,7 @@ def test_a_secret_is_random_and_only_its_digest_is_kept() -> None:
     assert len({keys.generate("laptop", now=NOW)[0] for _ in range(100)}) == 100
 
 
-def test_a_rotated_key_is_found_by_both_secrets_for_a_day() -> None:
+def test_a_rotated_key_is_found_by_its_old_and_new_secret_for_a_day() -> None:
     secret, key = keys.generate("laptop", now=NOW)
     fresh, changed = keys.rotated(key, NOW)
     for later, found in ((0.0, True), (keys.ROTATION_SECONDS - 1, True), (keys.ROTATION_SECONDS, False)):
@@ -41,7 +41,7 @@ def test_a_rotated_key_is_found_by_both_secrets_for_a_day() -> None:
     assert key.hash not in repr(changed)
 
 
-def test_json_keeps_everything() -> None:
+def test_a_key_with_every_field_set_survives_a_json_round_trip() -> None:
     rights: dict[str, Any] = {
         "rpm": 5,
         "concurrency": 2,
@@ -58,7 +58,7 @@ def test_json_keeps_everything() -> None:
     assert ApiKey.from_json(key.to_json()) == key
 
 
-def test_json_may_leave_out_what_has_a_default() -> None:
+def test_a_key_s_json_may_omit_fields_that_have_a_default() -> None:
     key = replace(make(), created=0.0)
     full = key.to_json()
     assert ApiKey.from_json({name: full[name] for name in ("id", "name", "hash", "hint")}) == key
@@ -95,24 +95,26 @@ def test_json_may_leave_out_what_has_a_default() -> None:
         pytest.param({"colour": 1}, "unknown field 'colour'", id="unknown field"),
     ],
 )
-def test_what_is_wrong_is_said(change: dict[str, object], complaint: str) -> None:
+def test_a_key_with_an_invalid_field_is_rejected_with_the_field_s_name(
+    change: dict[str, object], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         ApiKey.from_json(make().to_json() | change)
 
 
 @pytest.mark.parametrize("value", [None, [], "key", {"id": "abcd"}])
-def test_no_key_at_all(value: object) -> None:
+def test_json_without_a_key_s_required_fields_is_rejected(value: object) -> None:
     with pytest.raises(ValueError, match=r"must be an object|is missing"):
         ApiKey.from_json(value)
 
 
-def test_a_complaint_does_not_quote_the_value() -> None:
+def test_an_error_about_a_key_s_field_does_not_quote_its_value() -> None:
     with pytest.raises(ValueError, match="hint") as caught:
         ApiKey.from_json(make().to_json() | {"hint": "sk-lmab-canary"})
     assert "canary" not in str(caught.value)
 
 
-def test_a_ring_finds_the_key_of_a_secret_and_nothing_else() -> None:
+def test_a_key_ring_finds_a_key_by_its_exact_secret_only() -> None:
     made = [keys.generate(f"key {number}", now=NOW) for number in range(20)]
     ring = KeyRing(key for _, key in made)
     assert len(ring) == 20
@@ -148,7 +150,9 @@ def test_a_ring_finds_the_key_of_a_secret_and_nothing_else() -> None:
         pytest.param(("gpt-*",), [], False, id="no name"),
     ],
 )
-def test_which_models_a_key_may_use(globs: tuple[str, ...], names: list[str], allowed: bool) -> None:
+def test_a_key_allows_models_with_a_name_that_matches_one_of_its_globs(
+    globs: tuple[str, ...], names: list[str], allowed: bool
+) -> None:
     assert replace(make(), models=globs).allows(names) is allowed
 
 
@@ -163,7 +167,7 @@ def test_keys_are_added_replaced_and_removed_by_name_or_id() -> None:
     assert keys.remove(both, two.id) == (one,)
 
 
-def test_a_name_means_one_key() -> None:
+def test_duplicate_and_unknown_key_names_are_rejected() -> None:
     one, two = make("one"), make("two")
     with pytest.raises(ValueError, match="already a key named 'one'"):
         keys.add((one,), make("one"))

@@ -34,7 +34,7 @@ def test_a_window_admits_rpm_requests_and_gives_each_slot_back_after_60_s() -> N
     assert not window.admit(2, 60.0).allowed
 
 
-def test_a_lower_limit_waits_until_enough_slots_are_back() -> None:
+def test_a_lowered_rpm_admits_requests_once_enough_slots_are_free() -> None:
     window = Window()
     for second in range(10):
         assert window.admit(10, float(second)).allowed
@@ -47,7 +47,7 @@ gaps = st.one_of(st.floats(0, 90), st.sampled_from([0.0, 20.0, 30.0, 60.0]))
 
 @a_share(of=4)
 @given(st.integers(1, 5), st.floats(0, 1e9), st.lists(gaps, max_size=60))
-def test_a_window_decides_as_the_naive_model_does(rpm: int, now: float, waits: list[float]) -> None:
+def test_a_sliding_window_admits_the_same_requests_as_a_naive_model(rpm: int, now: float, waits: list[float]) -> None:
     window, taken = Window(), list[float]()
     for wait in waits:
         now += wait
@@ -69,14 +69,14 @@ def test_a_window_decides_as_the_naive_model_does(rpm: int, now: float, waits: l
         assert sum(start <= time < start + 60.0 for time in taken) <= rpm
 
 
-def test_a_hundred_thousand_requests_a_minute() -> None:
+def test_a_sliding_window_admits_a_hundred_thousand_requests_a_minute() -> None:
     window = Window()
     assert all(window.admit(100_000, 0.0).allowed for _ in range(100_000))
     assert not window.admit(100_000, 59.0).allowed
     assert window.admit(100_000, 60.0).remaining == 99_999
 
 
-def test_a_slot_is_held_for_the_block_and_released_once() -> None:
+def test_a_concurrency_slot_is_held_during_the_with_block_and_released_after_it() -> None:
     limiter = Limiter(Clock())
     with limiter.slot("a", rpm=9, concurrency=1, streams=9) as admission:
         assert admission.remaining == 8
@@ -92,14 +92,14 @@ def test_a_slot_is_held_for_the_block_and_released_once() -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
-def test_a_slot_is_released_however_the_block_ends(error: type[BaseException]) -> None:
+def test_a_concurrency_slot_is_released_when_the_with_block_raises(error: type[BaseException]) -> None:
     limiter = Limiter(Clock())
     with pytest.raises(error), limiter.slot("a", rpm=9, concurrency=1, streams=9):
         raise error
     assert limiter.running == 0
 
 
-def test_the_streams_limit_is_the_whole_daemons() -> None:
+def test_the_streams_limit_applies_to_all_keys_together() -> None:
     limiter = Limiter(Clock())
     with (
         limiter.slot("a", rpm=9, concurrency=9, streams=2),
@@ -111,7 +111,7 @@ def test_the_streams_limit_is_the_whole_daemons() -> None:
     assert (caught.value.kind, caught.value.limit, caught.value.admission.remaining) == ("streams", 2, 9)
 
 
-def test_rpm_is_per_key_and_a_refusal_frees_the_concurrency() -> None:
+def test_rpm_is_counted_per_key_and_a_refusal_frees_the_concurrency_slot() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     with limiter.slot("a", rpm=1, concurrency=1, streams=9):
@@ -129,7 +129,7 @@ def test_rpm_is_per_key_and_a_refusal_frees_the_concurrency() -> None:
         pass
 
 
-def test_silent_keys_are_forgotten_but_running_calls_are_not() -> None:
+def test_windows_of_idle_keys_are_dropped_but_running_calls_still_count() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     with limiter.slot("long", rpm=9, concurrency=1, streams=9999):

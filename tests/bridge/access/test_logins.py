@@ -24,21 +24,21 @@ def logins(clock: Clock) -> Logins:
     return Logins(clock)
 
 
-def test_a_login_is_found_by_its_id_alone(logins: Logins) -> None:
+def test_a_login_is_found_by_its_exact_session_id_only(logins: Logins) -> None:
     session_id, login = logins.begin()
     assert logins.find(session_id) is login
     for other in ("", session_id[:-1], session_id + "a", session_id.swapcase(), login.csrf, "é", "\udcff"):
         assert logins.find(other) is None
 
 
-def test_ids_and_tokens_are_random_and_fit_a_cookie(logins: Logins) -> None:
+def test_session_ids_and_csrf_tokens_are_random_and_fit_a_cookie(logins: Logins) -> None:
     made = [logins.begin() for _ in range(MAX_LOGINS)]
     words = {session_id for session_id, _ in made} | {login.csrf for _, login in made}
     assert len(words) == 2 * MAX_LOGINS
     assert all(re.fullmatch(r"[\w-]{43}", word, re.ASCII) for word in words), "256 bits"
 
 
-def test_nothing_kept_or_shown_lets_anybody_in(logins: Logins) -> None:
+def test_the_stored_logins_reveal_neither_session_ids_nor_csrf_tokens(logins: Logins) -> None:
     session_id, login = logins.begin()
     assert login.csrf not in repr(login)
     assert session_id not in repr(vars(logins))
@@ -56,7 +56,7 @@ def test_a_login_ends_after_its_idle_time(logins: Logins, clock: Clock) -> None:
     assert logins.find(session_id) is None, "for good"
 
 
-def test_no_login_is_longer_than_the_longest(logins: Logins, clock: Clock) -> None:
+def test_a_login_in_constant_use_ends_at_its_maximum_age(logins: Logins, clock: Clock) -> None:
     session_id, _ = logins.begin()
     while clock.now + 60 < 1000 + LONGEST_SECONDS:
         clock.now += 60
@@ -74,13 +74,13 @@ def test_a_logout_ends_one_login_and_only_once(logins: Logins) -> None:
     assert logins.find(other) is not None
 
 
-def test_a_new_password_ends_all(logins: Logins) -> None:
+def test_ending_all_logins_ends_each_of_them(logins: Logins) -> None:
     ids = [logins.begin()[0] for _ in range(2)]
     logins.end_all()
     assert [logins.find(each) for each in ids] == [None, None]
 
 
-def test_the_one_silent_longest_makes_room(logins: Logins) -> None:
+def test_the_least_recently_used_login_ends_when_there_are_too_many(logins: Logins) -> None:
     ids = [logins.begin()[0] for _ in range(MAX_LOGINS)]
     logins.find(ids[0])
     logins.begin()
@@ -91,7 +91,7 @@ def test_the_one_silent_longest_makes_room(logins: Logins) -> None:
 
 @a_share(of=4)
 @given(st.lists(st.tuples(st.sampled_from(["begin", "find", "end"]), st.integers(0, 9), st.floats(0, 3000))))
-def test_logins_are_as_the_naive_model_has_them(steps: list[tuple[str, int, float]]) -> None:
+def test_logins_begin_and_end_as_in_a_naive_model(steps: list[tuple[str, int, float]]) -> None:
     clock = Clock()
     logins, model = Logins(clock), dict[str, tuple[float, float]]()
     begun: list[str] = []
@@ -113,14 +113,14 @@ def test_logins_are_as_the_naive_model_has_them(steps: list[tuple[str, int, floa
             model[session_id] = began, clock.now
 
 
-def test_a_change_needs_its_own_logins_token(logins: Logins) -> None:
+def test_a_csrf_token_is_accepted_for_its_own_login_only(logins: Logins) -> None:
     (session_id, mine), (_, other) = logins.begin(), logins.begin()
     assert csrf_matches(mine, mine.csrf)
     for sent in ("", other.csrf, session_id, mine.csrf[:-1], mine.csrf + "a", "é", "\udcff"):
         assert not csrf_matches(mine, sent)
 
 
-def test_a_setup_code_is_good_until_it_is_spent() -> None:
+def test_a_setup_code_is_valid_until_it_is_spent() -> None:
     setup = SetupCode()
     assert re.fullmatch(r"[\w-]{22}", setup.code, re.ASCII), "128 bits, fit for an address"
     assert setup.code != SetupCode().code

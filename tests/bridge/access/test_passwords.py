@@ -47,7 +47,7 @@ GOOD = "correct horse battery"
         pytest.param("administrator1", "easy to guess", id="whose it is"),
     ],
 )
-def test_a_weak_password_is_refused_unquoted_and_cannot_be_hashed(password: str, complaint: str) -> None:
+def test_a_weak_password_is_rejected_without_being_quoted_and_cannot_be_hashed(password: str, complaint: str) -> None:
     for refuse in (check, hash_password):
         with pytest.raises(ValueError, match=complaint) as caught:
             refuse(password)
@@ -66,7 +66,7 @@ def test_a_weak_password_is_refused_unquoted_and_cannot_be_hashed(password: str,
         pytest.param("four 👩‍👩‍👧 in the house", id="emoji of several"),
     ],
 )
-def test_a_good_password_is_taken_in_any_script(password: str) -> None:
+def test_a_strong_password_in_any_script_is_accepted(password: str) -> None:
     check(password)
 
 
@@ -78,14 +78,14 @@ def test_a_good_password_is_taken_in_any_script(password: str) -> None:
         pytest.param("0123456789abcdef", 16, id="hex"),
     ],
 )
-def test_random_passwords_are_taken(alphabet: str, length: int) -> None:
+def test_random_passwords_are_accepted(alphabet: str, length: int) -> None:
     chance = random.Random(1)  # a fixed seed: one password in thousands is a row of keys, which is refused
     for _ in range(1000):
         check("".join(chance.choices(alphabet, k=length)))
 
 
 @given(st.text(alphabet=st.characters(), max_size=MAX_CHARS + 10))
-def test_any_text_is_taken_or_refused(password: str) -> None:
+def test_any_text_is_accepted_or_rejected_as_a_password_without_another_error(password: str) -> None:
     if MIN_CHARS <= len(unicodedata.normalize("NFC", password)) <= MAX_CHARS:
         with suppress(ValueError):
             check(password)
@@ -94,7 +94,7 @@ def test_any_text_is_taken_or_refused(password: str) -> None:
             check(password)
 
 
-def test_a_hash_is_argon2id_as_owasp_asks_salted_and_verified() -> None:
+def test_a_password_hash_is_salted_argon2id_with_owasp_s_parameters_and_verifies() -> None:
     kept = hash_password(GOOD)
     assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert kept != hash_password(GOOD)
@@ -103,7 +103,7 @@ def test_a_hash_is_argon2id_as_owasp_asks_salted_and_verified() -> None:
         assert not verify(kept, wrong)
 
 
-def test_a_password_is_the_same_however_a_keyboard_spells_it() -> None:
+def test_a_password_verifies_in_any_unicode_normalization() -> None:
     kept = hash_password(unicodedata.normalize("NFC", "schläft der Fritz"))
     assert verify(kept, unicodedata.normalize("NFD", "schläft der Fritz"))
 

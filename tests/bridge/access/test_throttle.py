@@ -44,7 +44,7 @@ def strangers(throttle: Throttle, clock: Clock, times: int) -> None:
         fail(throttle, clock, f"10.0.{number // 256}.{number % 256}", 1)
 
 
-def test_from_the_fifth_failure_on_each_one_doubles_the_wait(throttle: Throttle, clock: Clock) -> None:
+def test_each_failure_from_the_fifth_on_doubles_the_wait(throttle: Throttle, clock: Clock) -> None:
     waits = []
     for _ in range(17):
         fail(throttle, clock, HOME, 1)
@@ -52,7 +52,7 @@ def test_from_the_fifth_failure_on_each_one_doubles_the_wait(throttle: Throttle,
     assert waits == pytest.approx([0] * 4 + [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900])
 
 
-def test_a_refused_attempt_says_when_and_does_not_lengthen_the_wait(throttle: Throttle, clock: Clock) -> None:
+def test_a_refused_attempt_states_the_wait_and_does_not_lengthen_it(throttle: Throttle, clock: Clock) -> None:
     fail(throttle, clock, HOME, 8)
     for _ in range(3):
         clock.now += 1
@@ -64,7 +64,7 @@ def test_a_refused_attempt_says_when_and_does_not_lengthen_the_wait(throttle: Th
     throttle.attempt(HOME)
 
 
-def test_a_refusal_tells_whole_seconds_that_are_enough(throttle: Throttle, clock: Clock) -> None:
+def test_a_refusal_states_the_wait_rounded_up_to_whole_seconds(throttle: Throttle, clock: Clock) -> None:
     fail(throttle, clock, HOME, 8)
     clock.now += 0.5
     with pytest.raises(TooManyAttempts, match=r"^too many attempts: try again in 8 s$"):
@@ -72,7 +72,7 @@ def test_a_refusal_tells_whole_seconds_that_are_enough(throttle: Throttle, clock
 
 
 @pytest.mark.parametrize("addresses", [1, 1000], ids=["one address", "an address each"])
-def test_attempts_side_by_side_see_each_other(throttle: Throttle, addresses: int) -> None:
+def test_concurrent_unanswered_attempts_count_against_each_other(throttle: Throttle, addresses: int) -> None:
     let_in = 0
     for number in range(1000):  # no attempt has been answered yet
         try:
@@ -83,7 +83,7 @@ def test_attempts_side_by_side_see_each_other(throttle: Throttle, addresses: int
     assert let_in == (BY_ADDRESS.first if addresses == 1 else IN_ALL.first)
 
 
-def test_a_success_forgets_its_addresss_failures_only(throttle: Throttle, clock: Clock) -> None:
+def test_a_successful_login_resets_the_failures_of_its_own_address_only(throttle: Throttle, clock: Clock) -> None:
     for address in (HOME, "192.0.2.8"):
         fail(throttle, clock, address, 9)
     clock.now += throttle.wait(HOME)
@@ -95,14 +95,16 @@ def test_a_success_forgets_its_addresss_failures_only(throttle: Throttle, clock:
     assert throttle.wait(HOME) == 0
 
 
-def test_successes_do_not_count(throttle: Throttle) -> None:
+def test_successful_attempts_cause_no_wait(throttle: Throttle) -> None:
     for number in range(IN_ALL.first * 2):
         throttle.attempt(f"10.0.0.{number}")
         throttle.succeeded(f"10.0.0.{number}")
     assert throttle.wait("192.0.2.8") == 0
 
 
-def test_many_addresses_wait_for_each_other_but_never_long(throttle: Throttle, clock: Clock) -> None:
+def test_failures_from_many_addresses_impose_a_short_wait_on_all_new_addresses(
+    throttle: Throttle, clock: Clock
+) -> None:
     strangers(throttle, clock, IN_ALL.first - 1)
     assert throttle.wait(HOME) == 0
     strangers(throttle, clock, 1)
@@ -111,7 +113,9 @@ def test_many_addresses_wait_for_each_other_but_never_long(throttle: Throttle, c
     assert throttle.wait(HOME) == pytest.approx(IN_ALL.longest)
 
 
-def test_an_address_once_let_in_does_not_wait_for_the_others(throttle: Throttle, clock: Clock) -> None:
+def test_an_address_that_logged_in_before_does_not_wait_for_failures_of_others(
+    throttle: Throttle, clock: Clock
+) -> None:
     throttle.attempt(HOME)
     throttle.succeeded(HOME)
     strangers(throttle, clock, 200)
@@ -143,12 +147,14 @@ def test_failures_are_forgotten_after_a_day(throttle: Throttle, clock: Clock) ->
         pytest.param("unix:", "192.0.2.7", False, id="no address"),
     ],
 )
-def test_who_counts_as_one(throttle: Throttle, clock: Clock, address: str, other: str, same: bool) -> None:
+def test_spellings_of_one_ip_address_and_one_ipv6_64_network_count_as_one_address(
+    throttle: Throttle, clock: Clock, address: str, other: str, same: bool
+) -> None:
     fail(throttle, clock, address, 8)
     assert (throttle.wait(other) > 0) == same
 
 
-def test_of_many_addresses_the_one_that_failed_longest_ago_is_forgotten(throttle: Throttle, clock: Clock) -> None:
+def test_beyond_the_maximum_the_address_that_failed_longest_ago_is_forgotten(throttle: Throttle, clock: Clock) -> None:
     throttle.succeeded(HOME)  # an address that was let in waits for its own failures only
     fail(throttle, clock, HOME, 14)
     strangers(throttle, clock, MAX_ADDRESSES - 1)
@@ -159,7 +165,9 @@ def test_of_many_addresses_the_one_that_failed_longest_ago_is_forgotten(throttle
     assert throttle.wait(HOME) == 0
 
 
-def test_of_many_addresses_let_in_the_last_ones_are_known(throttle: Throttle, clock: Clock) -> None:
+def test_beyond_the_maximum_the_address_that_logged_in_longest_ago_is_forgotten(
+    throttle: Throttle, clock: Clock
+) -> None:
     for number in range(MAX_KNOWN + 1):
         throttle.succeeded(f"192.0.2.{number}")
     strangers(throttle, clock, IN_ALL.first)

@@ -136,14 +136,14 @@ arrival = st.builds(
 
 @a_share(of=4)
 @given(st.lists(arrival, max_size=60), st.integers(1, 4), st.integers(1, 6))
-def test_everybody_is_served_in_order_or_has_left(arrivals: list[Arrival], concurrency: int, more: int) -> None:
+def test_every_waiting_call_is_served_in_order_or_leaves(arrivals: list[Arrival], concurrency: int, more: int) -> None:
     check_played(arrivals, concurrency, concurrency + more)
 
 
 @pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(1, 8), st.integers(1, 12))
-def test_nobody_starves_in_10_000_random_arrivals(seed: int, concurrency: int, more: int) -> None:
+def test_no_call_starves_among_10_000_random_arrivals(seed: int, concurrency: int, more: int) -> None:
     random = Random(seed)
     arrivals = [
         Arrival(
@@ -166,7 +166,9 @@ def check_played(arrivals: list[Arrival], concurrency: int, streams: int) -> Non
 
 @a_share(of=20)
 @given(st.integers(0, 500), st.integers(0, 30), st.integers(1, 5))
-def test_a_key_waits_for_at_most_one_of_another_for_each_of_its_own(others: int, before: int, streams: int) -> None:
+def test_a_key_s_single_request_waits_for_at_most_one_request_of_a_busy_key(
+    others: int, before: int, streams: int
+) -> None:
     """However many requests of one key wait, another key's single request is served first or second."""
     played = Played(concurrency=MANY, streams=streams)
     for _ in range(streams + others):
@@ -181,7 +183,7 @@ def test_a_key_waits_for_at_most_one_of_another_for_each_of_its_own(others: int,
     assert played.served.index(call) <= (ahead if alone else ahead + 1)
 
 
-def test_a_key_at_its_own_limit_delays_nobody_else() -> None:
+def test_a_key_at_its_concurrency_limit_delays_no_other_key() -> None:
     played = Played(concurrency=1, streams=3)
     for _ in range(3):
         played.arrive(Arrival(0.0, "busy", 10.0))
@@ -189,7 +191,7 @@ def test_a_key_at_its_own_limit_delays_nobody_else() -> None:
     assert played.arrive(Arrival(0.0, "other", 1.0)).phase is Phase.SERVED
 
 
-def test_who_cannot_be_served_in_time_is_refused_at_once_and_told_when() -> None:
+def test_a_call_that_cannot_be_served_in_time_is_refused_at_once_with_retry_after() -> None:
     played = Played(concurrency=2, streams=9)
     for _ in range(2):
         played.arrive(Arrival(0.0, "a", 10.0))
@@ -208,7 +210,7 @@ def test_who_cannot_be_served_in_time_is_refused_at_once_and_told_when() -> None
     assert played.enter("a", 15.0).phase is Phase.WAITING, "who has left has freed its place"
 
 
-def test_at_the_deadline_the_limit_is_told_and_nothing_used_up() -> None:
+def test_a_call_refused_at_its_deadline_names_the_limit_and_uses_up_no_slot() -> None:
     played = Played(concurrency=1, streams=9)
     played.arrive(Arrival(0.0, "a", 10.0))
     call = played.enter("a", 5.0)
@@ -224,7 +226,7 @@ def test_at_the_deadline_the_limit_is_told_and_nothing_used_up() -> None:
     assert played.limiter.running == 1
 
 
-def test_a_request_over_the_rpm_does_not_wait() -> None:
+def test_a_request_over_the_rpm_is_refused_without_waiting() -> None:
     limiter = Limiter(Clock())
     queue = CallQueue(limiter, Clock())
     for _ in range(2):
@@ -234,7 +236,7 @@ def test_a_request_over_the_rpm_does_not_wait() -> None:
     assert len(queue) == 1
 
 
-def test_where_as_many_wait_as_may_the_last_of_the_key_with_most_gives_way() -> None:
+def test_in_a_full_queue_the_newest_call_of_the_key_with_the_most_calls_is_refused() -> None:
     played = Played(concurrency=9, streams=3, max_waiting=3)
     for _ in range(3):
         played.arrive(Arrival(0.0, "a", 10.0))
@@ -249,7 +251,7 @@ def test_where_as_many_wait_as_may_the_last_of_the_key_with_most_gives_way() -> 
         assert (refused.value.kind, refused.value.limit) == ("streams", 3)
 
 
-def test_what_other_processes_refuse_is_asked_for_again_when_a_call_ends_or_after_a_while() -> None:
+def test_a_call_refused_by_other_processes_is_retried_when_a_call_ends_or_after_a_pause() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     queue = CallQueue(limiter, clock, shared=True)
@@ -276,7 +278,7 @@ def test_what_other_processes_refuse_is_asked_for_again_when_a_call_ends_or_afte
     assert third.phase is Phase.SERVED
 
 
-def test_a_call_that_is_not_ready_to_ask_other_processes_holds_up_nobody() -> None:
+def test_a_call_that_is_not_ready_to_ask_other_processes_delays_no_other_key() -> None:
     clock = Clock()
     limiter = Limiter(clock)
     queue = CallQueue(limiter, clock, shared=True)
@@ -295,7 +297,7 @@ def test_a_call_that_is_not_ready_to_ask_other_processes_holds_up_nobody() -> No
     assert later.phase is Phase.SERVED
 
 
-def test_round_robin_tells_how_many_are_ahead_of_a_new_request() -> None:
+def test_round_robin_reports_how_many_requests_are_ahead_of_a_new_one() -> None:
     random = Random(27)
     requests: RoundRobin[int] = RoundRobin()
     for number in range(300):
@@ -312,7 +314,7 @@ def test_round_robin_tells_how_many_are_ahead_of_a_new_request() -> None:
     assert requests.take(lambda _: True) is None
 
 
-def test_a_limit_that_is_raised_holds_for_those_who_wait_already() -> None:
+def test_a_raised_concurrency_limit_applies_to_calls_that_already_wait() -> None:
     clock = Clock()
     queue = CallQueue(Limiter(clock), clock)
 

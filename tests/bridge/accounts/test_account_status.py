@@ -49,7 +49,9 @@ def conditions(status: AccountStatus) -> list[Condition]:
         pytest.param(Account("a", WEEK), WEEK.expires_at - 86_400, None, [], id="a full day before its end"),
     ],
 )
-def test_the_worst_comes_first(account: Account, now: float, failing: FailedRenewal | None, found: list[str]) -> None:
+def test_an_account_s_findings_are_sorted_with_the_worst_first(
+    account: Account, now: float, failing: FailedRenewal | None, found: list[str]
+) -> None:
     status = judge(account, now, now, failing)
     assert conditions(status) == found == [each for each in Condition if each in found]
     assert status.condition == (found[0] if found else "usable")
@@ -63,7 +65,7 @@ def test_the_worst_comes_first(account: Account, now: float, failing: FailedRene
     cooldowns=st.dictionaries(st.sampled_from(("chat", "search", "image", EVERYTHING)), st.floats(NOW - 9, NOW + 9)),
     session=st.sampled_from((RENEWABLE, WEEK)),
 )
-def test_an_account_has_an_obstacle_exactly_where_the_pool_does_not_ask_it(
+def test_an_account_has_an_obstacle_exactly_when_the_pool_does_not_use_it_for_a_chat(
     expired: bool, bar: Reason | None, cooldowns: dict[str, float], session: cookies.Session
 ) -> None:
     account = Account("a", session, expired, cooldowns, bar)
@@ -72,19 +74,19 @@ def test_an_account_has_an_obstacle_exactly_where_the_pool_does_not_ask_it(
     assert (judge(account, NOW, NOW).obstacle is None) == bool(pool.usable("chat"))
 
 
-def test_a_rest_from_pictures_is_no_obstacle_to_a_chat() -> None:
+def test_a_cooldown_for_images_is_no_obstacle_to_a_chat() -> None:
     status = judge(Account("a", RENEWABLE, cooldowns={"image": NOW + 29.2}), NOW, NOW)
     assert status.obstacle is None
     assert [finding.clause for finding in status.findings] == ["on cooldown for image for 30 s after a 429"]
 
 
-def test_rests_go_by_this_machine_s_clock_and_logins_by_the_site_s() -> None:
+def test_cooldowns_use_the_local_clock_and_logins_the_site_s_clock() -> None:
     account = Account("a", WEEK, cooldowns={"chat": WEEK.expires_at})
     assert conditions(judge(account, WEEK.expires_at, WEEK.expires_at - 1)) == ["ending"]
     assert conditions(judge(account, WEEK.expires_at - 1, WEEK.expires_at)) == ["ended", "resting"]
 
 
-def test_a_finding_says_what_has_happened_and_what_to_do() -> None:
+def test_a_finding_states_its_cause_and_the_advice() -> None:
     guest = judge(replace(Account("a", RENEWABLE), bar=Reason.GUEST), NOW, NOW).worst
     assert guest is not None
     assert guest.clause == f"{ADVICE[Reason.GUEST].why}: {ADVICE[Reason.GUEST].now}"
@@ -98,5 +100,5 @@ def test_a_finding_says_what_has_happened_and_what_to_do() -> None:
         pytest.param(WEEK, WEEK.expires_at, f"ended {utc(WEEK.expires_at)} and cannot be renewed", id="past its end"),
     ],
 )
-def test_how_long_a_login_is_valid(session: cookies.Session, now: float, said: str) -> None:
+def test_a_login_s_validity_is_described_in_words(session: cookies.Session, now: float, said: str) -> None:
     assert validity(session, now, utc) == said

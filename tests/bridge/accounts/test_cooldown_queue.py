@@ -30,7 +30,7 @@ class Site:
         return [each for each in dict.fromkeys(self.gone) if each.phase is Phase.TRYING]
 
 
-def test_after_a_rest_one_tries_and_each_answer_lets_one_more_try() -> None:
+def test_after_a_cooldown_one_request_tries_and_each_answer_admits_one_more() -> None:
     site = Site()
     queue = site.queue
     queue.cool_down("chat", 10)
@@ -52,7 +52,7 @@ def test_after_a_rest_one_tries_and_each_answer_lets_one_more_try() -> None:
     assert site.trying() == [waiters[4]]
 
 
-def test_a_rest_of_no_time_is_not_tried_again_at_once() -> None:
+def test_a_cooldown_of_zero_seconds_still_delays_the_next_try() -> None:
     site = Site()
     waiter = site.wait("a")
     site.queue.serve("chat")
@@ -63,7 +63,7 @@ def test_a_rest_of_no_time_is_not_tried_again_at_once() -> None:
     assert waiter.phase is Phase.TRYING
 
 
-def test_modalities_wait_apart() -> None:
+def test_requests_of_different_modalities_wait_in_separate_queues() -> None:
     site = Site()
     site.queue.cool_down("image", 60)
     site.queue.enter("image", "a")
@@ -94,7 +94,7 @@ events = st.builds(
 
 @a_share(of=4)
 @given(st.lists(events, max_size=80))
-def test_nobody_tries_during_a_rest_or_is_forgotten(happens: list[Event]) -> None:
+def test_no_request_tries_during_a_cooldown_and_every_waiting_request_gets_its_turn(happens: list[Event]) -> None:
     site = Site()
     queue, all_of_them = site.queue, list[Waiter]()
     answers, until = 0, site.clock.now

@@ -15,7 +15,7 @@ from upstream.protocol.errors import Reason
 
 @pytest.mark.parametrize("cooldowns", [{"chat": 2e9}, {EVERYTHING: 2e9}, {"chat": 2e9, "image": 3e9}, {}])
 @pytest.mark.parametrize("relabelled", [False, True])
-def test_renewing_an_account_ends_its_rest(cooldowns: dict[str, float], relabelled: bool) -> None:
+def test_renewing_an_account_clears_its_cooldowns_expiry_and_bar(cooldowns: dict[str, float], relabelled: bool) -> None:
     arena = Arena()
     old, other = (Account(name, cookies.decode(arena.sign_in(name).cookie_value)) for name in ("a", "b"))
     old = replace(old, expired=True, bar=Reason.TERMS, cooldowns=cooldowns)

@@ -13,7 +13,7 @@ def refuse(follow_ups: FollowUps, times: int) -> None:
         follow_ups.refused("ada")
 
 
-def test_follow_ups_are_tried_until_three_in_a_row_were_refused() -> None:
+def test_three_refused_follow_ups_in_a_row_suspend_an_account_s_follow_ups_for_an_hour() -> None:
     clock = Clock()
     follow_ups = FollowUps(clock)
     refuse(follow_ups, 3)
@@ -26,7 +26,7 @@ def test_follow_ups_are_tried_until_three_in_a_row_were_refused() -> None:
     assert not follow_ups.are_allowed("ada")
 
 
-def test_one_that_is_taken_begins_the_count_again() -> None:
+def test_an_accepted_follow_up_resets_the_count_of_refusals() -> None:
     follow_ups = FollowUps(Clock())
     for _ in range(3):
         refuse(follow_ups, 2)

@@ -27,7 +27,9 @@ async def begin_evaluation(keeping: Keeping, session: Session) -> str:
     return call.evaluation_id
 
 
-async def test_many_who_need_an_account_share_one_call(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_concurrent_requests_for_one_account_share_one_renewal_call(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
     old = session.cookie_value
     async with keeping(arena, folder, clock, session) as bridge:
@@ -39,7 +41,9 @@ async def test_many_who_need_an_account_share_one_call(arena: Arena, folder: Sta
         assert (len(bridge.reads), session.refreshes, kept(session)) == (1, 1, True)
 
 
-async def test_who_leaves_while_waiting_cancels_nothing(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_a_request_that_is_cancelled_while_waiting_does_not_cancel_the_renewal(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
     release = asyncio.Event()
     async with keeping(arena, folder, clock, session) as bridge:
@@ -54,7 +58,7 @@ async def test_who_leaves_while_waiting_cancels_nothing(arena: Arena, folder: St
         assert (len(bridge.reads), session.refreshes, kept(session)) == (1, 1, True)
 
 
-async def test_requests_wait_for_a_renewal_for_connect_timeout_at_most(
+async def test_requests_wait_for_a_renewal_no_longer_than_connect_timeout(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
@@ -90,7 +94,7 @@ async def test_reads_of_evaluations_take_turns_with_renewals(arena: Arena, folde
         assert await is_current(bridge, session)
 
 
-async def test_who_leaves_a_read_that_may_renew_cancels_it_only_before_its_turn(
+async def test_cancelling_a_read_that_may_renew_a_cookie_stops_it_only_before_its_turn(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     (session,) = sign_in(arena)
@@ -113,7 +117,7 @@ async def test_who_leaves_a_read_that_may_renew_cancels_it_only_before_its_turn(
         assert await is_current(bridge, session)
 
 
-async def test_a_rotated_cookie_is_on_disk_before_anybody_gets_it(
+async def test_a_rotated_cookie_is_on_disk_before_a_request_gets_it(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
@@ -164,7 +168,9 @@ async def test_shutdown_lets_a_running_renewal_finish_and_starts_none(
         assert (await bridge.on_disk(session)).session.value == session.cookie_value
 
 
-async def test_the_owner_of_renewals_lets_them_finish(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_leaving_the_renewing_context_lets_running_renewals_finish(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     (session,) = sign_in(arena, expires_in=-10.0)
     release = asyncio.Event()
 
@@ -182,7 +188,7 @@ async def test_the_owner_of_renewals_lets_them_finish(arena: Arena, folder: Stat
         assert await is_current(bridge, session)
 
 
-async def test_shutdown_does_not_wait_for_unfinished_bodies(
+async def test_shutdown_waits_for_a_hanging_renewal_only_for_a_limited_time(
     arena: Arena, folder: StateFolder, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.accounts.renewals.SHUTDOWN_SECONDS", 0.05)

@@ -19,7 +19,9 @@ from upstream.credentials import Credentials
 from upstream.protocol.renewal import LEAST_WAIT_SECONDS
 
 
-async def test_a_day_of_tokens_of_an_hour(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_logins_with_one_hour_tokens_are_renewed_for_a_whole_day_without_a_gap(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     sessions = sign_in(arena, 3)
     async with keeping(arena, folder, clock, *sessions) as bridge:
         ended = 0
@@ -53,7 +55,7 @@ async def test_a_day_of_tokens_of_an_hour(arena: Arena, folder: StateFolder, clo
     ],
     ids=str,
 )
-async def test_forty_minutes_without_a_renewal_lose_no_login(
+async def test_an_outage_of_forty_minutes_loses_no_login(
     arena: Arena,
     folder: StateFolder,
     clock: Clock,
@@ -89,7 +91,9 @@ async def test_forty_minutes_without_a_renewal_lose_no_login(
             assert bridge.renewals.failing(session.user_id) is None
 
 
-async def test_a_daemon_that_was_stopped_for_three_hours(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_a_daemon_that_was_stopped_for_three_hours_renews_all_logins_at_once(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     sessions = sign_in(arena, 3)
     async with keeping(arena, folder, clock, *sessions) as bridge:
         await bridge.run(1.5 * HOUR)
@@ -107,7 +111,9 @@ async def test_a_daemon_that_was_stopped_for_three_hours(arena: Arena, folder: S
         assert [(kept(session), session.refreshes) for session in sessions] == [(True, 4)] * 3
 
 
-async def test_an_account_that_hangs_holds_up_no_other(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_a_hanging_renewal_of_one_account_delays_no_other_account(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     stuck, *others = sign_in(arena, 4)
     async with keeping(arena, folder, clock, stuck, *others) as bridge:
         arena.faults.arm("no_headers", None, on="me", account=stuck.user_id)
@@ -120,7 +126,7 @@ async def test_an_account_that_hangs_holds_up_no_other(arena: Arena, folder: Sta
         assert len([call for call in bridge.reads if call.session is stuck]) == 1
 
 
-async def test_two_hundred_that_are_due_at_once_are_asked_about_a_few_at_a_time(
+async def test_two_hundred_renewals_due_at_once_run_a_few_at_a_time(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     sessions = sign_in(arena, 200, expires_in=-10.0)
@@ -167,7 +173,7 @@ async def test_an_unexpected_error_causes_no_storm_of_calls(
 
 @pytest.mark.parametrize("jump", [3 * HOUR, -3 * HOUR, 90.0, -90.0, 30 * DAY, -30 * DAY])
 @pytest.mark.parametrize("fault", [None, "server_error", "reset_before_headers"])
-async def test_the_machines_clock_is_set_to_another_time(
+async def test_a_change_of_the_local_clock_loses_no_login_and_causes_few_extra_calls(
     arena: Arena, folder: StateFolder, clock: Clock, jump: float, fault: str | None
 ) -> None:
     sessions = sign_in(arena, 3)
@@ -190,7 +196,7 @@ async def test_the_machines_clock_is_set_to_another_time(
             assert not bridge.account(session).expired
 
 
-async def test_an_answer_right_after_the_clock_was_set_puts_it_right(
+async def test_an_answer_after_a_change_of_the_local_clock_corrects_the_site_clock(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     sessions = sign_in(arena, 3)

@@ -22,7 +22,7 @@ from upstream.protocol import cookies
 from upstream.protocol.errors import Reason, ServerFailed, SessionExpired
 
 
-async def test_a_passing_401_is_over_at_the_next_look_after_five_seconds(
+async def test_an_account_recovers_from_a_transient_401_at_the_first_check_after_five_seconds(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     (session,) = sign_in(arena)
@@ -39,7 +39,7 @@ async def test_a_passing_401_is_over_at_the_next_look_after_five_seconds(
         assert bridge.renewals.failing(session.user_id) is None
 
 
-async def test_a_dead_login_is_marked_by_one_look_and_asked_about_ever_more_seldom(
+async def test_a_dead_login_expires_its_account_at_one_check_and_is_retried_ever_less_often(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     dead, alive = sign_in(arena, 2)
@@ -121,7 +121,7 @@ async def test_a_cookie_pasted_while_the_old_one_is_renewed_is_kept_and_checked_
         assert await is_current(bridge, new)
 
 
-async def test_guests_and_missing_consent_bar_an_account_without_expiring_it(
+async def test_a_guest_login_or_missing_consent_bars_an_account_without_expiring_it(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     guest = arena.sign_in("visitor", guest=True)
@@ -135,7 +135,9 @@ async def test_guests_and_missing_consent_bar_an_account_without_expiring_it(
         assert [bridge.account(each).bar for each in (guest, waiting)] == [Reason.GUEST, None]
 
 
-async def test_asking_whether_a_login_is_alive(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_the_check_whether_a_login_is_alive_answers_yes_no_or_unknown_with_few_calls(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     (session,) = sign_in(arena)
     async with keeping(arena, folder, clock, session) as bridge:
         account = bridge.account(session)
@@ -161,7 +163,7 @@ async def test_asking_whether_a_login_is_alive(arena: Arena, folder: StateFolder
         assert len(bridge.reads) == 5
 
 
-async def test_an_account_marked_although_its_login_is_well_comes_back_within_a_minute(
+async def test_an_account_wrongly_marked_as_expired_recovers_within_a_minute(
     arena: Arena, folder: StateFolder, clock: Clock
 ) -> None:
     (session,) = sign_in(arena)
@@ -176,7 +178,9 @@ async def test_an_account_marked_although_its_login_is_well_comes_back_within_a_
         assert len(bridge.reads) == 2
 
 
-async def test_the_site_of_2025_is_kept_alive_by_its_page(folder: StateFolder, clock: Clock, arena: Arena) -> None:
+async def test_logins_to_the_site_of_2025_are_renewed_by_reading_its_page(
+    folder: StateFolder, clock: Clock, arena: Arena
+) -> None:
     arena.era = 2025
     (session,) = sign_in(arena, expires_in=7 * DAY)
     async with keeping(arena, folder, clock, session) as bridge:
@@ -197,7 +201,7 @@ async def test_the_site_of_2025_is_kept_alive_by_its_page(folder: StateFolder, c
         assert bridge.renewals.failing(session.user_id) is None
 
 
-async def test_a_401_of_the_page_of_2025_marks_the_account(folder: StateFolder, clock: Clock, arena: Arena) -> None:
+async def test_a_401_from_the_page_of_2025_expires_the_account(folder: StateFolder, clock: Clock, arena: Arena) -> None:
     arena.era = 2025
     (session,) = sign_in(arena, expires_in=7 * DAY)
     async with keeping(arena, folder, clock, session) as bridge:
@@ -211,7 +215,9 @@ async def test_a_401_of_the_page_of_2025_marks_the_account(folder: StateFolder, 
         assert not bridge.account(again).expired
 
 
-async def test_reading_the_page_does_not_revive_an_account(arena: Arena, folder: StateFolder, clock: Clock) -> None:
+async def test_reading_the_page_of_2025_does_not_revive_an_expired_account(
+    arena: Arena, folder: StateFolder, clock: Clock
+) -> None:
     arena.era = 2025
     (session,) = sign_in(arena, expires_in=7 * DAY)
     async with keeping(arena, folder, clock, session) as bridge:

@@ -35,7 +35,7 @@ def clock() -> Clock:
     return Clock()
 
 
-async def test_only_an_account_that_was_overtaken_makes_its_calls_take_turns(clock: Clock) -> None:
+async def test_calls_take_turns_only_for_an_account_whose_cookie_was_overtaken(clock: Clock) -> None:
     calls = Calls(Rotations(clock))
     calls.rotations.rotated("once")  # as happens to every account each hour
     calls.rotations.overtaken("often")
@@ -45,7 +45,9 @@ async def test_only_an_account_that_was_overtaken_makes_its_calls_take_turns(clo
 
 
 @pytest.mark.parametrize(("quiet", "most"), [(CALM_SECONDS - 1, 1), (CALM_SECONDS + 1, 20)])
-async def test_calm_ends_it(clock: Clock, quiet: float, most: int) -> None:
+async def test_calls_of_an_overtaken_account_run_concurrently_again_after_a_calm_period(
+    clock: Clock, quiet: float, most: int
+) -> None:
     calls = Calls(Rotations(clock))
     calls.rotations.overtaken("ada")
     clock.now += CALM_SECONDS - 1
@@ -55,7 +57,7 @@ async def test_calm_ends_it(clock: Clock, quiet: float, most: int) -> None:
     assert calls.most == {"ada": most}
 
 
-async def test_a_call_that_hangs_keeps_the_others_only_so_long(clock: Clock) -> None:
+async def test_a_hanging_call_delays_other_calls_of_its_account_only_up_to_their_max_wait(clock: Clock) -> None:
     rotations = Rotations(clock)
     calls = Calls(rotations)
     rotations.overtaken("ada")
@@ -66,7 +68,7 @@ async def test_a_call_that_hangs_keeps_the_others_only_so_long(clock: Clock) -> 
 
 
 @pytest.mark.parametrize("error", [ValueError, asyncio.CancelledError, TimeoutError])
-async def test_a_call_that_fails_gives_its_turn_back(clock: Clock, error: type[BaseException]) -> None:
+async def test_a_failed_call_gives_its_turn_back(clock: Clock, error: type[BaseException]) -> None:
     rotations = Rotations(clock)
     calls = Calls(rotations)
     rotations.overtaken("ada")
@@ -77,7 +79,7 @@ async def test_a_call_that_fails_gives_its_turn_back(clock: Clock, error: type[B
     await asyncio.wait_for(calls.send("ada"), 5)
 
 
-async def test_a_call_that_is_given_up_while_it_waits_takes_no_turn(clock: Clock) -> None:
+async def test_a_call_cancelled_while_waiting_takes_no_turn(clock: Clock) -> None:
     rotations = Rotations(clock)
     calls = Calls(rotations)
     rotations.overtaken("ada")

@@ -43,19 +43,19 @@ entries = st.builds(
 
 @settings(max_examples=40)
 @given(entries)
-def test_an_entry_is_read_as_it_was_written(entry: Entry) -> None:
+def test_an_activity_entry_is_read_as_it_was_written(entry: Entry) -> None:
     line = entry.to_line()
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert Entry.from_line(line) == entry
 
 
-def test_what_was_said_is_no_part_of_it_unless_it_is_logged() -> None:
+def test_an_entry_s_line_contains_the_prompt_only_if_it_is_logged() -> None:
     assert b"prompt" not in ended().to_line()
     assert Entry.from_line(ended(prompt="user: hello").to_line()).prompt == "user: hello"
 
 
-def test_texts_are_bounded_and_can_be_encoded() -> None:
+def test_long_texts_and_attempts_of_an_entry_are_cut_and_lone_surrogates_replaced() -> None:
     entry = Entry.from_line(
         ended(message="a" * 99_999, client="\ud800b", attempts=(Attempt("x", 0, 0, None, "ok"),) * 99).to_line()
     )
@@ -64,7 +64,7 @@ def test_texts_are_bounded_and_can_be_encoded() -> None:
     assert len(entry.attempts) == 20
 
 
-def test_a_line_of_an_ordinary_request_is_short() -> None:
+def test_the_line_of_an_ordinary_request_is_short() -> None:
     assert len(ended().to_line()) < 480
     assert len(Entry(at=1.0, id="req_1", status=401, word="rejected", seconds=0.001).to_line()) < 80
 
@@ -84,23 +84,23 @@ def test_a_line_of_an_ordinary_request_is_short() -> None:
         {"prompt": 1},
     ],
 )
-def test_another_form_is_refused(change: dict[str, Any]) -> None:
+def test_a_line_with_a_field_of_the_wrong_type_is_rejected(change: dict[str, Any]) -> None:
     plain = orjson.loads(ended().to_line())
     with pytest.raises(ValueError, match=r"not a record|convert|invalid|unpack"):
         Entry.from_line(orjson.dumps({**plain, **change}))
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"7", b"null", b'"at"', b'{"at": 1}', b"\xff\n"])
-def test_a_line_that_is_no_record_is_refused(line: bytes) -> None:
+def test_a_line_that_is_no_entry_is_rejected(line: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 — raised by orjson or by the bridge
         Entry.from_line(line)
 
 
-def test_a_field_of_a_newer_version_is_skipped() -> None:
+def test_an_unknown_field_of_a_newer_version_is_ignored() -> None:
     plain = orjson.loads(ended().to_line())
     assert Entry.from_line(orjson.dumps({**plain, "mood": "good"})) == ended()
 
 
-def test_how_it_ended_is_marked_as_in_the_statistics() -> None:
+def test_an_entry_s_outcome_is_named_as_in_the_statistics() -> None:
     assert ended(word="rejected", refused=True).ending == "rejected@here"
     assert replace(ended(), word="timeout").ending == "timeout"

@@ -17,15 +17,15 @@ _DOCUMENTED = re.findall(
 )
 
 
-def test_every_documented_reason_has_an_explanation_and_the_reverse() -> None:
+def test_every_documented_reason_has_an_explanation_and_vice_versa() -> None:
     assert sorted(_DOCUMENTED) == sorted(WHY)
 
 
 @pytest.mark.parametrize("why", WHY)
-def test_a_reason_is_explained(why: str) -> None:
+def test_a_known_reason_for_a_new_conversation_is_shown_with_its_explanation(why: str) -> None:
     assert conversation_of(ended(conversation=f"new; why={why}")) == ("new", WHY[why])
 
 
-def test_what_is_unknown_is_shown_as_it_was_kept() -> None:
+def test_an_unknown_reason_is_shown_as_it_was_stored() -> None:
     assert conversation_of(ended(conversation="new; why=other")) == ("new", "other")
     assert conversation_of(ended(conversation="")) == ("", "")

@@ -18,7 +18,7 @@ INDIA = timezone(timedelta(hours=5, minutes=30))
     ("text", "seconds"),
     [("0s", 0), ("90s", 90), ("15m", 900), (" 2h ", 7200), ("7d", 604_800), ("999999d", 999_999 * 86_400)],
 )
-def test_so_long_ago(text: str, seconds: int) -> None:
+def test_a_duration_is_read_as_that_long_ago(text: str, seconds: int) -> None:
     assert read_moment(text, NOW) == NOW - seconds
 
 
@@ -32,12 +32,12 @@ def test_so_long_ago(text: str, seconds: int) -> None:
         ("2026-11-30T21:00+01:00", datetime(2026, 11, 30, 20, tzinfo=UTC)),
     ],
 )
-def test_a_date_and_time(text: str, at: datetime) -> None:
+def test_a_date_with_or_without_a_time_is_read_in_its_own_or_the_local_time_zone(text: str, at: datetime) -> None:
     assert read_moment(text, NOW, INDIA) == at.timestamp()
 
 
 @given(st.text(max_size=30) | st.sampled_from(["0001-01-01", "9999-12-31T23:59", "1m1m", "-1h", "1e9s", "2026-13-01"]))
-def test_anything_else_is_refused_in_words(text: str) -> None:
+def test_a_text_that_is_no_time_is_rejected_with_a_message(text: str) -> None:
     try:
         assert isinstance(read_moment(text, NOW), float)
     except ValueError as error:

@@ -72,7 +72,7 @@ def test_a_search_finds_what_a_plain_filter_finds(seed: int, asked: list[Query])
             assert found.total == len(expected)
 
 
-def test_pages(tmp_path: Path) -> None:
+def test_a_search_splits_its_results_into_pages_of_fifty_newest_first(tmp_path: Path) -> None:
     folder = prepared(tmp_path)
     for day in range(3):
         write(folder, [ended(day * 100 + number) for number in range(40)], NOW + day * DAY)
@@ -86,7 +86,7 @@ def test_pages(tmp_path: Path) -> None:
     assert searches.find(Query(key="nobody"), 2).pages == 1
 
 
-def test_names_to_choose_from(tmp_path: Path) -> None:
+def test_a_search_lists_the_names_of_all_keys_models_and_accounts(tmp_path: Path) -> None:
     folder = prepared(tmp_path)
     write(folder, mixed(100, random.Random(3)))
     found = Searches(folder).find(Query(key="laptop"))
@@ -95,7 +95,7 @@ def test_names_to_choose_from(tmp_path: Path) -> None:
     assert found.accounts == ["ada", "bob"]
 
 
-def test_names_of_requests_that_are_kept_no_longer_are_forgotten(
+def test_names_of_requests_that_are_no_longer_stored_are_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index, "SPARE_NAMES", 10)
@@ -110,7 +110,7 @@ def test_names_of_requests_that_are_kept_no_longer_are_forgotten(
         assert searches.find(Query(model=f"made-up-{day}-7")).total == 1
 
 
-def test_a_file_that_goes_while_it_is_searched_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_deleted_during_a_search_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = prepared(tmp_path)
     for day in range(3):
         write(folder, [ended(day)], NOW + day * DAY)
@@ -120,7 +120,7 @@ def test_a_file_that_goes_while_it_is_searched_is_left_out(tmp_path: Path, monke
     assert searches.find(Query()).total == 2
 
 
-def test_a_request_is_found_by_its_id(tmp_path: Path) -> None:
+def test_a_stored_request_is_found_by_its_id(tmp_path: Path) -> None:
     folder = prepared(tmp_path)
     entries = mixed(200, random.Random(4))
     write(folder, entries[:100])
@@ -133,7 +133,7 @@ def test_a_request_is_found_by_its_id(tmp_path: Path) -> None:
         assert searches.get(none) is None
 
 
-def test_of_requests_with_one_id_the_last_is_found(tmp_path: Path) -> None:
+def test_the_latest_of_several_requests_with_one_id_is_found(tmp_path: Path) -> None:
     folder = prepared(tmp_path)
     write(folder, [ended(1, message="first"), ended(2), ended(1, message="last"), ended(3)])
     found = Searches(folder).get(ended(1).id)
@@ -162,7 +162,9 @@ CHANGES: dict[str, Callable[[StateFolder], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_others_do_to_the_files_does_no_harm(change: Callable[[StateFolder], object], tmp_path: Path) -> None:
+def test_a_search_copes_with_files_deleted_cut_or_damaged_by_other_programs(
+    change: Callable[[StateFolder], object], tmp_path: Path
+) -> None:
     folder = prepared(tmp_path)
     for day in range(3):
         write(folder, [ended(day * 100 + number) for number in range(20)], NOW + day * DAY)
@@ -180,7 +182,7 @@ def test_what_others_do_to_the_files_does_no_harm(change: Callable[[StateFolder]
 BUSY = 5
 
 
-def test_a_search_over_all_that_is_kept_takes_less_than_a_second_and_lets_others_go_on(tmp_path: Path) -> None:
+def test_a_search_over_all_stored_requests_is_fast_and_does_not_block_other_threads(tmp_path: Path) -> None:
     folder, rng = prepared(tmp_path), random.Random(5)
     keep = Retention(days=14, size=8 * 1024 * 1024)
     lines = [entry.to_line() for entry in mixed(500, rng)]

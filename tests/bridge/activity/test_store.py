@@ -42,7 +42,7 @@ def kept(folder: StateFolder) -> list[str]:
     return [entry.id for entry in Searches(folder).find(Query(), size=10**6).entries]
 
 
-async def test_a_batch_is_appended_to_the_file_of_its_day(folder: StateFolder) -> None:
+async def test_a_batch_of_requests_is_appended_to_the_file_of_its_day(folder: StateFolder) -> None:
     clock = Clock(NOW)
     store = store_of(folder, clock)
     await store.flush()
@@ -81,7 +81,9 @@ async def _keep_for_ever(folder: StateFolder, reports: int) -> None:
 
 
 @pytest.mark.parametrize("torn", [b'{"at": 1.5, "id": "req_', b"\x00\x00", b"{}"])
-async def test_a_torn_last_line_is_skipped_and_ended_first(torn: bytes, folder: StateFolder) -> None:
+async def test_an_incomplete_last_line_is_skipped_and_terminated_before_the_next_append(
+    torn: bytes, folder: StateFolder
+) -> None:
     write(folder, [ended(0)])
     with files(folder)[0].open("ab") as file:
         file.write(torn)
@@ -92,7 +94,7 @@ async def test_a_torn_last_line_is_skipped_and_ended_first(torn: bytes, folder: 
     assert kept(folder) == [ended(1).id, ended(0).id]
 
 
-async def test_what_is_cancelled_is_written_once(folder: StateFolder) -> None:
+async def test_requests_are_written_once_even_if_a_flush_is_cancelled(folder: StateFolder) -> None:
     store = store_of(folder)
     for number in range(20):
         store.add(ended(number))
@@ -118,7 +120,7 @@ async def test_processes_that_share_a_folder_append_to_the_same_files(folder: St
 # --- disk errors ---
 
 
-async def test_a_folder_that_is_gone_is_said_once_and_nothing_is_lost_meanwhile(
+async def test_a_missing_folder_is_logged_once_and_requests_wait_in_memory_until_it_returns(
     folder: StateFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -135,7 +137,7 @@ async def test_a_folder_that_is_gone_is_said_once_and_nothing_is_lost_meanwhile(
     assert "are kept for Activity again" in caplog.text
 
 
-async def test_a_disk_that_takes_half_a_line_gets_it_again(
+async def test_a_line_written_only_in_part_to_a_full_disk_is_written_again(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, room, real = store_of(folder), [700], os.write
@@ -158,7 +160,7 @@ async def test_a_disk_that_takes_half_a_line_gets_it_again(
     assert kept(folder) == [ended(number).id for number in (4, 3, 2, 1, 0)]
 
 
-async def test_what_waits_for_a_disk_is_bounded(
+async def test_the_number_of_requests_waiting_for_a_failed_disk_is_bounded(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 10)
@@ -176,7 +178,7 @@ async def test_what_waits_for_a_disk_is_bounded(
 
 
 @pytest.mark.parametrize("place", [place for place, _ in NO_FILES.values()] + [Path.mkdir], ids=[*NO_FILES, "a folder"])
-async def test_what_is_no_file_is_neither_read_nor_written(
+async def test_a_path_that_is_no_regular_file_is_neither_read_nor_written(
     place: Callable[[Path], object], folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder, [ended(0)], NOW - DAY)
@@ -195,7 +197,7 @@ async def test_what_is_no_file_is_neither_read_nor_written(
     assert len(parts_of(folder)) == 2
 
 
-async def test_a_file_that_is_replaced_while_it_is_searched_counts_as_dropped(
+async def test_a_file_replaced_by_a_special_file_during_a_search_is_skipped(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder, [ended(0)], NOW - DAY)
@@ -209,7 +211,7 @@ async def test_a_file_that_is_replaced_while_it_is_searched_counts_as_dropped(
         assert await asyncio.to_thread(kept, folder) == [ended(0).id]
 
 
-async def test_long_requests_that_wait_for_a_disk_are_bounded_in_all(
+async def test_the_total_size_of_requests_waiting_for_a_failed_disk_is_bounded(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100_000)
@@ -224,7 +226,9 @@ async def test_long_requests_that_wait_for_a_disk_are_bounded_in_all(
     assert kept(folder) == [ended(number).id for number in reversed(range(14, 20))]
 
 
-async def test_what_comes_while_a_disk_hangs_is_bounded(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_requests_added_between_two_writes_is_bounded(
+    folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 10)
     store = store_of(folder)
     for number in range(15):
@@ -236,10 +240,9 @@ async def test_what_comes_while_a_disk_hangs_is_bounded(folder: StateFolder, mon
 # --- bounds ---
 
 
-async def test_a_small_disk_is_left_to_logins(
+async def test_stored_requests_take_at_most_a_quarter_of_a_disk_and_never_its_last_megabytes(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Requests may take a quarter of the disk, but never its last megabytes."""
     real = os.statvfs
     disk = {"f_frsize": 4096, "f_blocks": 64, "f_bavail": LEFT_BYTES // 4096}
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(**disk) if "activity" in str(path) else real(path))
@@ -260,7 +263,7 @@ async def test_a_small_disk_is_left_to_logins(
     assert kept(folder)[0] == ended(1000).id
 
 
-async def test_the_oldest_days_go_first(folder: StateFolder) -> None:
+async def test_the_oldest_days_are_deleted_first(folder: StateFolder) -> None:
     clock = Clock(NOW)
     store = store_of(folder, clock, Retention(days=3, size=KEEP.size))
     for day in range(6):
@@ -274,7 +277,7 @@ async def test_the_oldest_days_go_first(folder: StateFolder) -> None:
     assert kept(folder) == [ended(9).id]
 
 
-async def test_a_long_day_has_several_files_and_all_together_stay_within_the_bound(folder: StateFolder) -> None:
+async def test_a_busy_day_is_split_into_files_whose_total_size_stays_within_the_limit(folder: StateFolder) -> None:
     keep = Retention(days=14, size=64 * 1024)
     store = store_of(folder, keep=keep)
     for batch in range(40):
@@ -290,7 +293,7 @@ async def test_a_long_day_has_several_files_and_all_together_stay_within_the_bou
     assert len(newest) > 100
 
 
-async def test_requests_without_a_key_do_not_push_out_callers(folder: StateFolder) -> None:
+async def test_unauthenticated_requests_do_not_displace_requests_of_callers(folder: StateFolder) -> None:
     clock = Clock(NOW)
     store = store_of(folder, clock)
     for number in range(500):
@@ -307,7 +310,7 @@ async def test_requests_without_a_key_do_not_push_out_callers(folder: StateFolde
     assert len(kept(folder)) == UNAUTHENTICATED_ENTRIES + 2
 
 
-async def test_other_files_are_left_alone(folder: StateFolder) -> None:
+async def test_unrelated_files_in_the_activity_folder_are_kept(folder: StateFolder) -> None:
     write(folder, mixed(5, random.Random(1)))
     other = folder.path / "activity" / "notes.txt"
     other.write_text("mine")

@@ -47,14 +47,14 @@ def complaint(act: Callable[[], Config]) -> str:
         pytest.param("[limits]\nrpm = " + "[" * 250 + "]" * 250, id="nested, but readable"),
     ],
 )
-def test_a_deeply_nested_file_is_a_bad_one(path: Path, text: str) -> None:
+def test_a_deeply_nested_configuration_file_is_rejected(path: Path, text: str) -> None:
     path.write_text(text)
     assert complaint(lambda: load(path, {})).startswith(str(path))
 
 
 @pytest.mark.parametrize("text", ["[" * 5000 + "]" * 5000, "{a = " * 5000 + "1" + "}" * 5000, "[" * 50_000])
 @pytest.mark.parametrize("place", ["variable", "credential"])
-def test_so_is_a_value_from_elsewhere(tmp_path: Path, text: str, place: str) -> None:
+def test_a_deeply_nested_value_of_a_variable_or_credential_is_rejected(tmp_path: Path, text: str, place: str) -> None:
     (tmp_path / "limits.rpm").write_text(text)
     credential = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     environ = {"LMARENA_BRIDGE_LIMITS__RPM": text} if place == "variable" else credential
@@ -83,7 +83,7 @@ PLACED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(("place", "said"), PLACED.values(), ids=PLACED)
 @pytest.mark.parametrize("when", ["start", "reload"])
-def test_a_path_that_is_not_a_file_is_named_without_blocking(
+def test_a_path_that_is_no_regular_file_is_rejected_by_name_without_blocking(
     path: Path, monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], said: str, when: str
 ) -> None:
     monkeypatch.chdir(path.parent)
@@ -98,7 +98,7 @@ def test_a_path_that_is_not_a_file_is_named_without_blocking(
     assert str(path) in told
 
 
-def test_dev_null_is_an_empty_file() -> None:
+def test_dev_null_is_read_as_an_empty_configuration_file() -> None:
     source = ConfigSource(Path("/dev/null"), {})
     assert source.load() == source.reload() == Config.read({}, Path("/dev/null"))
 
@@ -111,7 +111,7 @@ def pipe() -> Iterator[tuple[Path, int]]:
     os.close(reading)
 
 
-def test_a_pipe_is_read_once_and_never_again(pipe: tuple[Path, int]) -> None:
+def test_a_configuration_from_a_pipe_is_read_once_and_cannot_be_reloaded(pipe: tuple[Path, int]) -> None:
     path, writing = pipe
     os.write(writing, WHOLE.encode())
     os.close(writing)
@@ -120,7 +120,7 @@ def test_a_pipe_is_read_once_and_never_again(pipe: tuple[Path, int]) -> None:
     assert "a pipe can be read only once: restart the daemon" in complaint(source.reload)
 
 
-def test_a_pipe_that_is_not_closed_is_given_up(pipe: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_pipe_that_is_not_closed_times_out(pipe: tuple[Path, int], monkeypatch: pytest.MonkeyPatch) -> None:
     path, writing = pipe
     monkeypatch.setattr("bridge.state.regular_file.PIPE_SECONDS", 0.01)
     os.write(writing, WHOLE.encode())
@@ -129,7 +129,7 @@ def test_a_pipe_that_is_not_closed_is_given_up(pipe: tuple[Path, int], monkeypat
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOMEM])
-def test_a_disk_that_refuses_for_now_is_no_bad_configuration(
+def test_a_temporary_disk_error_is_reported_as_unavailable_not_as_a_bad_configuration(
     path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     path.write_text(WHOLE)
@@ -175,7 +175,7 @@ def put(path: Path, text: str) -> None:
         pytest.param("\0" * 100, "is not TOML", id="zeros, as after a crash"),
     ],
 )
-def test_a_file_that_is_not_whole_is_refused(path: Path, source: ConfigSource, text: str, said: str) -> None:
+def test_an_incomplete_file_is_rejected_on_reload(path: Path, source: ConfigSource, text: str, said: str) -> None:
     put(path, text)
     told = complaint(source.reload)
     assert said in told or "has lost its end" in told
@@ -196,12 +196,12 @@ def test_a_file_that_is_not_whole_is_refused(path: Path, source: ConfigSource, t
         pytest.param("[server]\nport = 9000\n", id="another"),
     ],
 )
-def test_a_file_that_was_changed_is_taken(path: Path, source: ConfigSource, text: str) -> None:
+def test_a_complete_changed_file_is_accepted_on_reload(path: Path, source: ConfigSource, text: str) -> None:
     put(path, text)
     assert source.reload() == load(path, {})
 
 
-def test_defaults_may_stay_defaults(path: Path) -> None:
+def test_a_file_that_sets_nothing_may_become_empty_before_a_reload(path: Path) -> None:
     put(path, "# nothing\n")
     source = ConfigSource(path, {})
     source.load()
@@ -209,7 +209,7 @@ def test_defaults_may_stay_defaults(path: Path) -> None:
     assert source.reload() == Config.read({}, path)
 
 
-def test_what_was_found_once_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_finds_a_new_file_and_reports_its_later_deletion(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     source = ConfigSource(None, {})
     assert source.load() == Config.read({})
@@ -220,7 +220,7 @@ def test_what_was_found_once_is_read_again(path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("cuts", [1, 2, 5])
-def test_a_file_that_is_being_written_is_waited_for(
+def test_a_reload_waits_until_the_file_is_completely_written(
     path: Path, source: ConfigSource, monkeypatch: pytest.MonkeyPatch, cuts: int
 ) -> None:
     """The new text arrives in pieces, and each of its beginnings could pass for a complete file."""

@@ -12,7 +12,7 @@ from bridge.config.problems import ConfigError
 pytestmark = pytest.mark.usefixtures("in_an_empty_folder")
 
 
-def test_the_usual_places(tmp_path: Path) -> None:
+def test_the_configuration_file_is_looked_for_here_then_in_the_xdg_and_home_folders(tmp_path: Path) -> None:
     def put(folder: str, port: int) -> Path:
         path = tmp_path / folder / "bridge.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def test_the_usual_places(tmp_path: Path) -> None:
         (b"a = 1\na = 2", "2:6: is not TOML: Cannot overwrite a value"),
     ],
 )
-def test_a_file_that_is_no_toml(data: bytes, said: str) -> None:
+def test_a_file_that_is_not_valid_toml_is_rejected_with_line_and_column(data: bytes, said: str) -> None:
     path = Path("bridge.toml")
     path.write_bytes(data)
     with pytest.raises(ConfigError) as caught:
@@ -50,14 +50,14 @@ def test_a_file_that_is_no_toml(data: bytes, said: str) -> None:
     assert str(caught.value) == f"bridge.toml:{said}"
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_directory_is_reported_as_unreadable(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^missing\.toml: cannot be read: No such file or directory$"):
         load(Path("missing.toml"), {})
     with pytest.raises(ConfigError, match=r": cannot be read: Is a directory$"):
         load(tmp_path, {})
 
 
-def test_a_mark_at_the_beginning_of_a_file_is_no_error() -> None:
+def test_a_byte_order_mark_at_the_beginning_of_a_file_is_accepted() -> None:
     path = Path("bridge.toml")
     path.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 1\r\n")
     assert load(path, {}).server.port == 1

@@ -126,7 +126,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG.keys())
-def test_wrong(text: str, said: str) -> None:
+def test_an_invalid_setting_is_reported_with_its_line_and_the_allowed_values(text: str, said: str) -> None:
     assert complaint(text) == f"bridge.toml:{said}"
     assert "canary" not in said
 
@@ -141,7 +141,7 @@ def test_wrong(text: str, said: str) -> None:
         ("UPSTREAM__USER_AGENT", "é", 'upstream.user_agent: found "é"; allowed: one line of printable ASCII, or empty'),
     ],
 )  # fmt: skip
-def test_wrong_variables(variable: str, text: str, said: str) -> None:
+def test_an_invalid_environment_variable_is_reported_with_its_name(variable: str, text: str, said: str) -> None:
     assert complaint("", {f"LMARENA_BRIDGE_{variable}": text}) == f"LMARENA_BRIDGE_{variable}: {said}"
 
 
@@ -157,17 +157,17 @@ def test_wrong_variables(variable: str, text: str, said: str) -> None:
         ("LOG_LEVEL", "LOG__LEVEL"),
     ],
 )
-def test_a_variable_without_a_section_is_refused_with_the_right_name(variable: str, meant: str) -> None:
+def test_a_variable_without_a_section_is_rejected_with_the_name_that_was_meant(variable: str, meant: str) -> None:
     said = f"LMARENA_BRIDGE_{variable}: names no section; did you mean LMARENA_BRIDGE_{meant}?"
     assert complaint("", {f"LMARENA_BRIDGE_{variable}": "canary"}) == said
 
 
-def test_a_file_error_is_reported_together_with_the_other_problems() -> None:
+def test_problems_of_variables_and_of_the_file_are_reported_together() -> None:
     found = problems("[server]\nport = 'x'", {"LMARENA_BRIDGE_PORT": "1", "LMARENA_BRIDGE_NO_SKIP": "1", "PORT": "2"})
     assert [problem.where for problem in found] == ["LMARENA_BRIDGE_PORT", "bridge.toml:2"]
 
 
-def test_a_wrong_credential_is_reported_with_its_file(tmp_path: Path) -> None:
+def test_an_invalid_credential_is_reported_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "server.port").write_text("x")
     (problem,) = problems("", {"CREDENTIALS_DIRECTORY": str(tmp_path)})
     assert (problem.where, problem.found) == (str(tmp_path / "server.port"), '"x"')
@@ -185,12 +185,12 @@ def test_all_problems_are_reported_at_once() -> None:
     }
 
 
-def test_a_long_value_is_cut() -> None:
+def test_a_long_invalid_value_is_shortened_in_the_report() -> None:
     (problem,) = problems(f"[log]\nlevel = '{'x' * 1000}'")
     assert len(problem.found) < 100
 
 
-def test_secrets_are_in_no_traceback() -> None:
+def test_an_invalid_secret_does_not_appear_in_the_traceback() -> None:
     with pytest.raises(ConfigError) as caught:
         load(write("[upstream]\ncf_clearance = 'canary\t'"), {})
     assert "canary" not in str(caught.value.__cause__)
@@ -204,7 +204,7 @@ _VALUES = st.recursive(
 
 @a_share(of=20)
 @given(st.sampled_from(list(KEYS)), _VALUES)
-def test_any_value_of_a_key_is_read_or_reported(name: str, value: object) -> None:
+def test_any_value_of_a_setting_is_accepted_or_reported(name: str, value: object) -> None:
     section, key = name.split(".")
     told = []
     try:
@@ -215,7 +215,7 @@ def test_any_value_of_a_key_is_read_or_reported(name: str, value: object) -> Non
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_every_range_admits_its_ends_and_no_more(name: str) -> None:
+def test_every_range_of_a_setting_admits_its_ends_and_nothing_beyond(name: str) -> None:
     section, key = name.split(".")
     bounds = re.fullmatch(r"a (whole )?number (from|above) (\d+)(?: to|, at most) (\d+)", KEYS[name].kind.allowed)
     if not bounds:

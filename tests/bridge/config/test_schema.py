@@ -20,17 +20,17 @@ SHIPPED = Path(__file__).parents[3] / "bridge.toml"
 SETTING = re.compile(r"^# (?P<comment>.*)\n# (?P<line>(?P<key>\w+) = .*?)  # (?P<allowed>.*)$", re.MULTILINE)
 
 
-def test_as_shipped_it_is_the_defaults() -> None:
+def test_the_shipped_file_yields_the_default_configuration() -> None:
     assert load(write(SHIPPED.read_text()), {}) == load(None, {}) == Config.read({})
 
 
-def test_with_every_line_uncommented_it_is_the_defaults() -> None:
+def test_the_shipped_file_with_every_setting_uncommented_yields_the_defaults() -> None:
     text = SETTING.sub(r"\g<line>", SHIPPED.read_text())
     assert {f"{section}.{key}" for section, table in tomllib.loads(text).items() for key in table} == set(KEYS)
     assert load(write(text), {}) == Config.read({})
 
 
-def test_it_describes_every_key_in_order() -> None:
+def test_the_shipped_file_describes_every_setting_in_order() -> None:
     described: dict[str, tuple[str, str]] = {}
     for table in SHIPPED.read_text().split("\n[")[1:]:
         for setting in SETTING.finditer(table):
@@ -38,7 +38,7 @@ def test_it_describes_every_key_in_order() -> None:
     assert list(described.items()) == [(name, (key.description, key.kind.allowed)) for name, key in KEYS.items()]
 
 
-def test_a_value_comes_from_environment_then_credential_then_file(tmp_path: Path) -> None:
+def test_environment_variables_override_credentials_which_override_the_file(tmp_path: Path) -> None:
     credentials = tmp_path / "credentials"
     credentials.mkdir()
     (credentials / "limits.rpm").write_text("2\n")
@@ -67,13 +67,15 @@ def test_a_value_comes_from_environment_then_credential_then_file(tmp_path: Path
         ("UPSTREAM__CF_CLEARANCE", "2026-11-22", Secret("2026-11-22")),
     ],
 )
-def test_variables(variable: str, text: str, value: object) -> None:
+def test_an_environment_variable_s_text_is_converted_to_its_setting_s_type(
+    variable: str, text: str, value: object
+) -> None:
     section, key = variable.lower().split("__")
     config = load(None, {f"LMARENA_BRIDGE_{variable}": text, "LMARENA_BRIDGE_OTHER": "ignored"})
     assert getattr(getattr(config, section), key) == value
 
 
-def test_a_variable_overrides_a_wrong_value_in_the_file() -> None:
+def test_a_variable_overrides_an_invalid_value_in_the_file() -> None:
     assert load(write("[server]\nport = 'abc'"), {"LMARENA_BRIDGE_SERVER__PORT": "1"}).server.port == 1
 
 
@@ -90,7 +92,7 @@ def test_a_variable_overrides_a_wrong_value_in_the_file() -> None:
         ("[2001:DB8::1]:443", "https://[2001:db8::1]"),
     ],
 )
-def test_origins_are_normalised(origin: str, normalised: str) -> None:
+def test_upstream_origins_are_normalised(origin: str, normalised: str) -> None:
     config = load(write(f'[upstream]\nbase_url = "https://lmarena.ai:444/"\norigins = ["{origin}"]'), {})
     assert config.upstream.allowed_origins == {"https://lmarena.ai:444", normalised}
 
@@ -103,14 +105,14 @@ def test_origins_are_normalised(origin: str, normalised: str) -> None:
         "ärena.ai", "arena.ai\\n", "\\tarena.ai", "arena.ai:", "arena.ai//", "https:arena.ai", "[::1]x", "[1]", "http://[::2]",
     ],
 )  # fmt: skip
-def test_what_is_no_origin(origin: str) -> None:
+def test_an_invalid_upstream_origin_is_rejected(origin: str) -> None:
     keys = [
         problem.key for problem in problems(f'[upstream]\nbase_url = "{origin}"\norigins = ["arena.ai", "{origin}"]')
     ]
     assert keys == ["upstream.base_url", "upstream.origins[1]"]
 
 
-def test_networks() -> None:
+def test_trusted_proxies_are_read_as_networks() -> None:
     config = load(write('[server]\ntrusted_proxies = ["127.0.0.1", "10.1.2.3/8", "fd00::/8"]'), {})
     assert config.server.trusted_proxies == (
         ip_network("127.0.0.1/32"),
@@ -119,7 +121,7 @@ def test_networks() -> None:
     )
 
 
-def test_cors_origins() -> None:
+def test_valid_cors_origins_are_kept_and_each_invalid_one_is_reported() -> None:
     origins = ("http://localhost:3000", "app://obsidian.md", "*")
     assert load(write(f"[server]\ncors_origins = {list(origins)}"), {}).server.cors_origins == origins
     assert [p.key for p in problems('[server]\ncors_origins = ["localhost", "http://a/b", "http://*"]')] == [
@@ -136,11 +138,11 @@ def test_cors_origins() -> None:
         "http://[::1]:3000", "https://*.example.com", "https://*.example.com:*", "vscode-webview://*", "app://-",
     ],
 )  # fmt: skip
-def test_what_is_an_origin_of_a_page(origin: str) -> None:
+def test_a_valid_cors_origin_is_accepted(origin: str) -> None:
     assert load(write(f"[server]\ncors_origins = ['{origin}']"), {}).server.cors_origins == (origin,)
 
 
-def test_the_letter_case_of_an_origin_does_not_matter() -> None:
+def test_the_letter_case_of_a_cors_origin_does_not_matter() -> None:
     config = load(write('[server]\ncors_origins = ["HTTP://LocalHost:3000", "NULL"]'), {})
     assert config.server.cors_origins == ("http://localhost:3000", "null")
 
@@ -150,7 +152,7 @@ def test_the_letter_case_of_an_origin_does_not_matter() -> None:
     ["", "localhost:*", "https://*", "http://*:*", "http://*.*", "http://a:b", "http://a/", "http://a@b", "http://a b",
      "*://localhost", "http://[::1", "://a", "http://"],
 )  # fmt: skip
-def test_what_is_no_origin_of_a_page(origin: str) -> None:
+def test_an_invalid_cors_origin_is_rejected(origin: str) -> None:
     assert [each.key for each in problems(f'[server]\ncors_origins = ["*", "{origin}"]')] == ["server.cors_origins[1]"]
 
 
@@ -164,7 +166,9 @@ def test_what_is_no_origin_of_a_page(origin: str) -> None:
     ],
 )
 @pytest.mark.parametrize("place", ["file", "variable"])
-def test_a_bare_string_is_a_list_of_one(name: str, text: str, members: tuple[object, ...], place: str) -> None:
+def test_a_bare_string_is_read_as_a_list_of_one_item(
+    name: str, text: str, members: tuple[object, ...], place: str
+) -> None:
     section, key = name.split(".")
     if place == "file":
         config = load(write(f"[{section}]\n{key} = '{text}'"), {})
@@ -173,12 +177,12 @@ def test_a_bare_string_is_a_list_of_one(name: str, text: str, members: tuple[obj
     assert getattr(getattr(config, section), key) == members
 
 
-def test_a_wrong_bare_string_is_reported_without_an_index() -> None:
+def test_an_invalid_bare_string_is_reported_without_an_index() -> None:
     (problem,) = problems("[server]\ncors_origins = 'localhost'")
     assert (problem.key, problem.found) == ("server.cors_origins", '"localhost"')
 
 
-def test_aliases_keep_their_order() -> None:
+def test_model_aliases_keep_their_order() -> None:
     text = '[models.aliases]\n"gpt-4*" = "b"\nfast = ["a", "b"]\n"*" = "last"'
     assert load(write(text), {}).models.aliases == (("gpt-4*", ("b",)), ("fast", ("a", "b")), ("*", ("last",)))
     environ = {"LMARENA_BRIDGE_MODELS__ALIASES": '{ "gpt-4o" = "a" }'}
@@ -197,18 +201,18 @@ def test_aliases_keep_their_order() -> None:
         ('"" = "a"', "models.aliases", '{"": "a"}'),
     ],
 )
-def test_a_wrong_alias_is_reported_with_its_name(line: str, key: str, found: str) -> None:
+def test_an_invalid_model_alias_is_reported_with_its_name(line: str, key: str, found: str) -> None:
     (problem,) = problems(f"[models]\nhide = []\n[models.aliases]\n{line}")
     assert (problem.where, problem.key, problem.found) == ("bridge.toml:3", key, found)
 
 
-def test_there_may_be_a_thousand_aliases() -> None:
+def test_a_thousand_model_aliases_are_accepted_and_one_more_is_rejected() -> None:
     lines = [f"a{number} = 'b'" for number in range(1001)]
     assert len(load(write("\n".join(["[models.aliases]", *lines[:1000]])), {}).models.aliases) == 1000
     assert "at most 1,000" in complaint("\n".join(["[models.aliases]", *lines]))
 
 
-def test_relative_paths_start_at_the_file_s_folder(tmp_path: Path) -> None:
+def test_relative_paths_are_resolved_against_the_configuration_file_s_folder(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     folder.mkdir()
     path = folder / "bridge.toml"
@@ -222,12 +226,12 @@ def test_relative_paths_start_at_the_file_s_folder(tmp_path: Path) -> None:
     assert Config.read({}).server.state_dir == tmp_path / "state"
 
 
-def test_systemd_s_state_directory_is_the_default() -> None:
+def test_systemd_s_state_directory_is_the_default_state_dir() -> None:
     environ = {"STATE_DIRECTORY": "/var/lib/bridge:/var/lib/other"}
     assert load(None, environ).server.state_dir == Path("/var/lib/bridge")
     assert load(write('[server]\nstate_dir = "/s"'), environ).server.state_dir == Path("/s")
 
 
-def test_it_cannot_be_changed() -> None:
+def test_a_loaded_configuration_is_immutable() -> None:
     with pytest.raises(AttributeError):
         Config.read({}).server.port = 1  # type: ignore[misc]  # which is the point

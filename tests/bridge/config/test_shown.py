@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_each_value_has_its_origin(path: Path) -> None:
+def test_each_shown_setting_names_its_origin(path: Path) -> None:
     credentials = path.parent / "credentials"
     credentials.mkdir()
     (credentials / "upstream.proxy").write_text("http://user:canary@proxy.example.org:1\n")
@@ -63,18 +63,18 @@ def test_each_value_has_its_origin(path: Path) -> None:
     assert {str(each.origin) for each in shown_settings(Config())} == {"default"}
 
 
-def test_a_wrong_option_is_named_as_it_was_typed(path: Path) -> None:
+def test_an_invalid_command_line_option_is_named_as_it_was_typed(path: Path) -> None:
     with pytest.raises(ConfigError, match=r"^--host: server\.host: found \"a b\""):
         ConfigSource(path, {}, [Setting(Origin(Source.COMMAND_LINE, "--host"), "server.host", "a b")]).load()
 
 
-def test_a_key_in_a_text_of_several_lines_is_no_origin(path: Path) -> None:
+def test_a_key_inside_a_multi_line_string_is_not_taken_for_a_setting_s_origin(path: Path) -> None:
     path.write_text('[models]\nhide = ["""\nstealth = true\n"""]\n')
     origins = {each.name: str(each.origin) for each in shown_settings(load(path, {}))}
     assert (origins["models.stealth"], origins["models.hide"]) == ("default", f"{path}:2")
 
 
-def test_values_stand_as_in_the_file_and_secrets_do_not(path: Path) -> None:
+def test_settings_are_shown_as_in_the_file_but_without_secrets(path: Path) -> None:
     texts = {each.name: each.text for each in shown_settings(load(path, {}))}
     assert list(texts) == list(KEYS)
     assert texts["server.host"] == '"::1"'
@@ -92,12 +92,12 @@ _NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
 
 
 @given(st.lists(_NAMES) | st.dictionaries(_NAMES, _NAMES | st.lists(_NAMES, min_size=1)) | _NAMES | st.integers())
-def test_what_is_written_reads_as_the_same(value: object) -> None:
+def test_a_value_written_as_toml_is_read_back_unchanged(value: object) -> None:
     text = to_toml(value)  # type: ignore[arg-type]  # only values of its type are drawn
     assert tomllib.loads(f"value = {text}".replace("\x7f", "\\u007f"))["value"] == value
 
 
-def test_changes_say_both_values_and_what_needs_a_restart(path: Path) -> None:
+def test_changed_settings_are_listed_with_both_values_and_whether_they_need_a_restart(path: Path) -> None:
     before = load(path, {})
     path.write_text(TEXT.replace("9000", "9001").replace("canary-clearance", "canary-other") + "[limits]\nrpm = 7\n")
     assert changes(before, load(path, {})) == (
@@ -108,7 +108,7 @@ def test_changes_say_both_values_and_what_needs_a_restart(path: Path) -> None:
     assert changes(before, before) == ()
 
 
-def test_what_others_are_told_names_no_folder_machine_or_model(path: Path) -> None:
+def test_a_report_of_settings_contains_no_folder_host_or_model_name(path: Path) -> None:
     text = f'{TEXT}[redis]\nprefix = "canary-"\n'.replace("::1", "canary.example.org").replace("gpt-5", "canary")
     path.write_text(text)
     config = load(path, {"LMARENA_BRIDGE_SERVER__STATE_DIR": "/home/canary"})
