@@ -54,7 +54,7 @@ def as_curl(session: Session) -> str:
 
 
 @pytest.mark.parametrize("paste", [as_value, as_pieces, as_header, as_curl])
-def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
+def test_an_account_is_added_from_every_form_of_paste(paste: Any) -> None:
     session = Arena().sign_in("ada@example.org")
     result = run("accounts", "add", "--label", "ada", stdin=paste(session))
     assert result.exit_code == 0
@@ -79,7 +79,7 @@ def test_an_account_is_added_from_whatever_can_be_pasted(paste: Any) -> None:
         ({"cooldowns": {"chat": -1}}, "usable"),
     ],
 )
-async def test_the_list_of_accounts_says_how_each_is(state: dict[str, Any], said: str) -> None:
+async def test_the_list_of_accounts_shows_the_state_of_each(state: dict[str, Any], said: str) -> None:
     now = time.time()
     account = Account("ada", cookies.decode(Arena().sign_in("ada@example.org").cookie_value), **state)
     account = replace(account, cooldowns={kind: now + seconds for kind, seconds in account.cooldowns.items()})
@@ -90,7 +90,7 @@ async def test_the_list_of_accounts_says_how_each_is(state: dict[str, Any], said
     assert re.search(rf"^ada +ada@example\.org +renews itself +{said} *$", result.stdout, re.MULTILINE)
 
 
-def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
+def test_adding_a_session_that_cannot_be_renewed_names_its_end() -> None:
     session = Arena().sign_in("ada@example.org", expires_in=7 * 86_400, renewable=False)
     end = r"in \d days \(\d{4}-\d\d-\d\d \d\d:\d\d \S+\)"
     added = run("accounts", "add", "--label", "ada", stdin=as_value(session))
@@ -98,7 +98,7 @@ def test_a_session_that_cannot_be_renewed_says_when_it_ends() -> None:
     assert re.search(rf"ada +ada@example\.org +ends for good {end} +usable", run("accounts", "list").stdout)
 
 
-def test_what_is_missing_is_said() -> None:
+def test_adding_an_account_mentions_a_missing_clearance() -> None:
     session = Arena().sign_in()
     said = run(*ADD_ACCOUNT, stdin=as_value(session)).stderr
     assert "are also useful, in case the site shows a challenge page" in said
@@ -118,14 +118,16 @@ def test_what_is_missing_is_said() -> None:
         ),
     ],
 )
-def test_a_session_that_cannot_renew_itself_says_when_it_ends(left: float, end: str, missing: bool) -> None:
+def test_adding_a_session_without_a_refresh_token_tells_whether_it_has_ended(
+    left: float, end: str, missing: bool
+) -> None:
     added = run("accounts", "add", stdin=cookie(refresh_token=..., expires_at=time.time() + left))
     assert re.fullmatch(rf"Added account 'ada@example\.org': ada@example\.org; the session {end}\.\n", added.stdout)
     assert ("This session has ended and cannot renew itself" in added.stderr) is missing
     assert re.search(rf"ada@example\.org +{end} +usable", run("accounts", "list").stdout)
 
 
-def test_a_guest_is_told_to_sign_in() -> None:
+def test_a_guests_session_is_refused_with_the_advice_to_sign_in() -> None:
     result = run("accounts", "add", stdin=cookie(user={"id": "u-1", "is_anonymous": True}))
     assert result.exit_code == 1
     assert "this is a guest's session" in result.stderr
@@ -133,14 +135,14 @@ def test_a_guest_is_told_to_sign_in() -> None:
     assert run("accounts", "list").stderr.startswith("No account yet")
 
 
-def test_the_help_says_how_to_copy_a_login_that_lasts() -> None:
+def test_the_help_explains_how_to_copy_a_lasting_login() -> None:
     shown = " ".join(run("accounts", "add", "--help").stdout.split())
     for step in ("in a private window", "send one message there", "close that window without logging out"):
         assert step in shown
     assert "Never use the same login in a browser and in the bridge at the same time" in shown
 
 
-def test_the_same_user_is_renewed_and_keeps_the_label() -> None:
+def test_adding_the_same_user_again_renews_the_login_and_keeps_the_label() -> None:
     arena = Arena()
     run("accounts", "add", "--label", "ada", stdin=as_value(arena.sign_in("ada@example.org")))
     run("accounts", "add", stdin=as_value(arena.sign_in("bob@example.org")))
@@ -164,7 +166,7 @@ def test_the_same_user_is_renewed_and_keeps_the_label() -> None:
         ),
     ],
 )
-def test_what_cannot_be_used_exits_1_with_the_reason(paste: str, reason: str) -> None:
+def test_an_unusable_paste_exits_1_with_the_reason(paste: str, reason: str) -> None:
     result = run("accounts", "add", stdin=paste)
     assert result.exit_code == 1
     assert reason in result.stderr
@@ -198,7 +200,7 @@ async def test_an_account_is_renamed_paused_resumed_and_tested(arena: Arena) -> 
         assert (missing.exit_code, "did you mean 'eve'" in missing.stderr) == (1, True)
 
 
-def test_a_label_is_one_accounts_only() -> None:
+def test_a_label_of_another_account_is_refused() -> None:
     arena = Arena()
     run("accounts", "add", "--label", "me", stdin=as_value(arena.sign_in("ada@example.org")))
     result = run("accounts", "add", "--label", "me", stdin=as_value(arena.sign_in("bob@example.org")))

@@ -27,14 +27,14 @@ async def test_chat_answers_with_the_first_model_listed(bridge: RunningBridge) -
     assert "played by the embedded arena" in result.stdout
 
 
-async def test_chat_takes_its_text_from_a_pipe_and_keeps_thoughts_off_stdout(bridge: RunningBridge) -> None:
+async def test_chat_reads_its_text_from_a_pipe_and_keeps_thoughts_off_stdout(bridge: RunningBridge) -> None:
     words = ["chat", "--url", bridge.base_url, "--model", bridge.model(), "--key", bridge.key]
     result = await spawn(*words, stdin="/think /say wörld 👋")
     assert (result.returncode, result.stdout) == (0, "wörld 👋\n")
     assert "short and kind" in result.stderr
 
 
-async def test_chat_shows_each_delta_as_it_comes(bridge: RunningBridge) -> None:
+async def test_chat_prints_each_delta_as_it_arrives(bridge: RunningBridge) -> None:
     release = asyncio.Event()
     bridge.arena.script = lambda _: [Line("a0", "first"), Until(release), Line("a0", " second"), STOP]
     process = await asyncio.create_subprocess_exec(
@@ -55,7 +55,7 @@ async def test_chat_shows_each_delta_as_it_comes(bridge: RunningBridge) -> None:
         pytest.param([], "sk-lmab-wrong", "Incorrect or missing API key", id="wrong key"),
     ],
 )
-async def test_a_refusal_is_told_in_the_apis_own_words(
+async def test_chat_prints_a_refusal_with_the_message_of_the_api(
     bridge: RunningBridge, words: list[str], key: str | None, said: str
 ) -> None:
     result = await spawn("chat", "--url", bridge.origin, *words, "hi", OPENAI_API_KEY=key or bridge.key)
@@ -64,7 +64,7 @@ async def test_a_refusal_is_told_in_the_apis_own_words(
 
 
 @pytest.mark.parametrize("fault", ["model_failed_middle", "reset_middle", "eof_middle"])
-async def test_an_answer_that_breaks_off_exits_1(bridge: RunningBridge, fault: str) -> None:
+async def test_chat_exits_1_when_an_answer_breaks_off(bridge: RunningBridge, fault: str) -> None:
     bridge.arena.faults.arm(fault, after=1)
     result = await spawn("chat", "--url", bridge.origin, "/say one two three", OPENAI_API_KEY=bridge.key)
     assert result.returncode == 1
@@ -89,7 +89,7 @@ HOSTILE_ANSWERS: dict[str, tuple[int, bytes]] = {
 
 
 @pytest.mark.parametrize(("status", "body"), HOSTILE_ANSWERS.values(), ids=HOSTILE_ANSWERS)
-async def test_a_hostile_server_steers_no_terminal(status: int, body: bytes) -> None:
+async def test_control_characters_from_a_hostile_server_are_not_printed(status: int, body: bytes) -> None:
     async with hostile(status, body) as origin:
         result = await spawn("chat", "--url", origin, "hi", OPENAI_API_KEY="k")
     assert result.returncode == 1
@@ -98,7 +98,7 @@ async def test_a_hostile_server_steers_no_terminal(status: int, body: bytes) -> 
     assert not steers(result.stderr)
 
 
-def test_chat_says_when_no_bridge_runs() -> None:
+def test_chat_reports_when_no_bridge_is_running() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         env = {"LMARENA_BRIDGE_SERVER__PORT": str(unused.getsockname()[1]), "OPENAI_API_KEY": "k"}

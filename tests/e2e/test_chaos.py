@@ -43,7 +43,9 @@ TOGETHER = float(os.environ.get("CHAOS_SECONDS", "15"))
 
 @pytest.mark.slow
 @pytest.mark.timeout(240 + 2 * TOGETHER)
-async def test_whatever_is_killed_or_frozen(arena: Arena, tmp_path: Path) -> None:
+async def test_killing_or_freezing_redis_and_workers_fails_only_requests_of_killed_workers(
+    arena: Arena, tmp_path: Path
+) -> None:
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(2**32)))
     chance = random.Random(seed)
     site = Site(arena, chance)

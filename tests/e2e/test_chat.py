@@ -43,7 +43,7 @@ def prompts(arena: Arena) -> list[str]:
     ]
 
 
-async def test_markdown_is_shown_with_a_line_about_it(chat: Terminal, arena: Arena) -> None:
+async def test_an_answer_is_rendered_as_markdown_with_a_line_of_its_numbers(chat: Terminal, arena: Arena) -> None:
     release = asyncio.Event()
     arena.script = lambda _: [
         Line("ag", "Let me think. "),
@@ -69,7 +69,7 @@ async def test_markdown_is_shown_with_a_line_about_it(chat: Terminal, arena: Are
     assert await chat.ends() == 0
 
 
-async def test_several_lines_are_one_message(chat: Terminal, arena: Arena) -> None:
+async def test_several_pasted_or_typed_lines_are_one_message(chat: Terminal, arena: Arena) -> None:
     chat.paste("first line\nsecond line\n")
     chat.type("typed" + ALT_ENTER + "last" + ENTER)
     await chat.sees("tokens · new")
@@ -78,7 +78,9 @@ async def test_several_lines_are_one_message(chat: Terminal, arena: Arena) -> No
     await chat.sees("follow-up")
 
 
-async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, bridge: RunningBridge, arena: Arena) -> None:
+async def test_ctrl_c_stops_an_answer_and_only_twice_ends_the_chat(
+    chat: Terminal, bridge: RunningBridge, arena: Arena
+) -> None:
     arena.script = lambda _: [Line("a0", "the beginning"), Until(asyncio.Event())]
     chat.type("go on for ever" + ENTER)
     await chat.sees("the beginning")
@@ -109,7 +111,7 @@ async def test_ctrl_c_stops_an_answer_and_ends_no_chat(chat: Terminal, bridge: R
     assert await chat.ends() == 0
 
 
-async def test_commands(chat: Terminal, arena: Arena, tmp_path: Path) -> None:
+async def test_slash_commands_control_the_chat(chat: Terminal, arena: Arena, tmp_path: Path) -> None:
     chat.type("/help" + ENTER)
     await chat.sees("you>", 2)
     assert "/save FILE.md" in chat.text
@@ -159,7 +161,7 @@ async def test_a_drawn_picture_is_saved(chat: Terminal, bridge: RunningBridge, t
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-async def test_one_answer_on_a_terminal(bridge: RunningBridge, arena: Arena) -> None:
+async def test_chat_with_a_question_prints_one_answer_and_ends(bridge: RunningBridge, arena: Arena) -> None:
     environment = {"OPENAI_API_KEY": bridge.key, "OPENAI_BASE_URL": bridge.origin}
     async with terminal(["chat", "/say", "a **heron**"], environment) as chat:
         await chat.sees("tokens · new")
@@ -172,7 +174,7 @@ async def test_one_answer_on_a_terminal(bridge: RunningBridge, arena: Arena) -> 
         assert await chat.ends() == 1
 
 
-async def test_an_error_is_told_and_the_message_given_back(chat: Terminal, arena: Arena) -> None:
+async def test_an_error_is_shown_and_the_message_stays_in_the_input(chat: Terminal, arena: Arena) -> None:
     arena.faults.arm("rejected", message="Not today")
     chat.type("hello there" + ENTER)
     await chat.sees("Not today")
@@ -181,7 +183,7 @@ async def test_an_error_is_told_and_the_message_given_back(chat: Terminal, arena
     await chat.sees("tokens · new")
 
 
-async def test_a_hostile_server_steers_no_terminal() -> None:
+async def test_control_characters_from_a_hostile_server_do_not_reach_the_terminal() -> None:
     """Control characters in a model's name, a thought, a delta and an error have no effect on the terminal."""
     delta = {"reasoning_content": STEERING, "content": f"{STEERING} &#27;[31mred &#x202e; [a](https://x/{STEERING})"}
     events = event(choices=[{"delta": delta}]) + event(error={"message": STEERING})

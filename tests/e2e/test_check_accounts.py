@@ -40,7 +40,7 @@ def signed_in_ago(arena: Arena, seconds: float) -> Session:
     return session
 
 
-async def test_a_login_that_the_site_refuses_is_named_with_what_to_do(arena: Arena) -> None:
+async def test_a_login_refused_by_the_site_is_reported_with_what_to_do(arena: Arena) -> None:
     session = arena.sign_in("ada@example.org")
     arena.expire(session)
     result = await check(arena, session)
@@ -82,7 +82,7 @@ def without_consent(session: Session) -> None:
         ),
     ],
 )
-async def test_what_keeps_an_account_from_chatting(
+async def test_an_account_barred_from_chatting_is_reported_with_the_reason(
     arena: Arena, befall: Callable[[Session], None], bar: str, said: str
 ) -> None:
     session = arena.sign_in("ada@example.org")
@@ -107,7 +107,9 @@ async def test_what_keeps_an_account_from_chatting(
         ),
     ],
 )
-async def test_an_account_that_rests(arena: Arena, kind: str, said: str) -> None:
+async def test_an_account_on_cooldown_is_reported_with_the_reason_and_exits_1(
+    arena: Arena, kind: str, said: str
+) -> None:
     await check(arena, arena.sign_in("ada@example.org"))
     rests = {kind: time.time() + 1200}
     document = accounts_document(StateFolder(Path("state")))
@@ -117,7 +119,7 @@ async def test_an_account_that_rests(arena: Arena, kind: str, said: str) -> None
     assert re.fullmatch(rf"✗ account ada: .* its login renews itself{said}", line(result, "account ada"))
 
 
-async def test_one_account_that_works_is_enough(arena: Arena) -> None:
+async def test_one_working_account_is_enough_for_check_to_pass(arena: Arena) -> None:
     old, new = arena.sign_in("old@example.org"), arena.sign_in("new@example.org")
     arena.expire(old)
     result = await check(arena, old, new)
@@ -137,13 +139,15 @@ async def test_one_account_that_works_is_enough(arena: Arena) -> None:
         ),
     ],
 )
-async def test_a_session_that_cannot_be_renewed(arena: Arena, seconds: int, mark: str, said: str) -> None:
+async def test_a_session_without_renewal_is_a_warning_when_it_ends_soon(
+    arena: Arena, seconds: int, mark: str, said: str
+) -> None:
     result = await check(arena, arena.sign_in("ada@example.org", expires_in=seconds, renewable=False))
     assert result.exit_code == 0
     assert re.fullmatch(rf"{mark} account ada: ada@example\.org, {said}", line(result, "account ada"))
 
 
-async def test_a_site_that_cannot_say_who_is_logged_in_is_worth_a_look_while_the_token_holds(arena: Arena) -> None:
+async def test_a_failing_login_check_of_the_site_is_a_warning_while_the_token_is_valid(arena: Arena) -> None:
     arena.faults.arm("server_error", None, on="me")
     result = await check(arena, arena.sign_in("ada@example.org"))
     assert result.exit_code == 0
@@ -156,7 +160,7 @@ async def test_a_site_that_cannot_say_who_is_logged_in_is_worth_a_look_while_the
     assert re.match(r"✗ account ada: .*, its token ended 6 minutes ago \(.*\), but", line(result, "account ada"))
 
 
-async def test_without_a_daemon_a_login_is_renewed_and_its_new_cookie_kept(arena: Arena) -> None:
+async def test_check_without_a_running_daemon_renews_a_login_and_saves_its_new_cookie(arena: Arena) -> None:
     session = signed_in_ago(arena, 4000)
     old = session.cookie_value
     result = await check(arena, session)
@@ -180,7 +184,7 @@ async def test_without_a_daemon_a_login_is_renewed_and_its_new_cookie_kept(arena
         ),
     ],
 )
-async def test_beside_a_daemon_no_call_renews_a_login(
+async def test_check_beside_a_running_daemon_renews_no_login(
     arena: Arena, age: float, asked: list[str], mark: str, said: str
 ) -> None:
     folder = StateFolder(Path("state"))
@@ -196,7 +200,7 @@ async def test_beside_a_daemon_no_call_renews_a_login(
     assert session.refreshes == 0
 
 
-async def test_a_session_that_cannot_be_renewed_is_asked_about_beside_a_daemon(arena: Arena) -> None:
+async def test_check_beside_a_running_daemon_asks_the_site_about_a_session_without_renewal(arena: Arena) -> None:
     folder = StateFolder(Path("state"))
     folder.prepare()
     with folder.hold():
@@ -204,7 +208,7 @@ async def test_a_session_that_cannot_be_renewed_is_asked_about_beside_a_daemon(a
     assert shown_logins(arena) == ["me"]
 
 
-async def test_a_site_of_2025_shows_by_its_page_whether_it_knows_the_login(arena: Arena) -> None:
+async def test_a_login_of_the_site_of_2025_is_checked_with_its_page(arena: Arena) -> None:
     arena.era = 2025
     ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
     arena.expire(bob)
@@ -235,7 +239,7 @@ def environ(arena: Arena, redis: RedisServer) -> dict[str, str]:
     }
 
 
-async def test_without_redis_no_call_renews_a_login(arena: Arena, redis: RedisServer) -> None:
+async def test_check_renews_no_login_while_redis_is_unreachable(arena: Arena, redis: RedisServer) -> None:
     """A daemon on another machine may renew it at the same time, and the new cookie could not be saved in Redis."""
     env, session = environ(arena, redis), signed_in_ago(arena, 3700)
     await arun("accounts", "add", "--label", "ada", stdin=session.cookie_value, **env)
@@ -246,7 +250,7 @@ async def test_without_redis_no_call_renews_a_login(arena: Arena, redis: RedisSe
     assert (shown_logins(arena), session.refreshes) == ([], 0)
 
 
-async def test_a_cookie_that_a_daemon_could_not_bring_to_redis_is_the_one_that_is_shown(
+async def test_a_new_cookie_that_did_not_reach_redis_is_used_instead_of_the_old_one(
     arena: Arena, redis: RedisServer
 ) -> None:
     """The site would treat the use of the replaced cookie as theft."""

@@ -21,7 +21,7 @@ SERVES = "The bridge can serve chats."
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-async def test_all_is_well(arena: Arena) -> None:
+async def test_check_reports_a_working_setup_in_full(arena: Arena) -> None:
     result = await check(arena, arena.sign_in("ada@example.org"))
     models = sum(model.user_selectable for model in arena.models)
     rest = "2 withheld by the site, 2 entries cannot be read"
@@ -49,7 +49,7 @@ async def test_all_is_well(arena: Arena) -> None:
     assert shown_logins(arena) == ["me", "me"]  # everything else is fetched without a login
 
 
-async def test_nothing_has_been_set_up_yet(arena: Arena, tmp_path: Path) -> None:
+async def test_check_reports_missing_keys_and_accounts_before_any_setup(arena: Arena, tmp_path: Path) -> None:
     result = await asyncio.to_thread(run, "check", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)
     assert result.exit_code == 1
     assert line(result, "state folder").endswith("state, which will be created at the first start")
@@ -63,7 +63,7 @@ async def test_nothing_has_been_set_up_yet(arena: Arena, tmp_path: Path) -> None
     assert not (tmp_path / "state").exists()
 
 
-async def test_uploads_that_cannot_work_do_not_keep_chats_from_working(arena: Arena) -> None:
+async def test_missing_upload_action_ids_are_only_a_warning(arena: Arena) -> None:
     arena.faults.arm("server_error", None, on="script")
     result = await check(arena, arena.sign_in())
     assert result.exit_code == 0
@@ -72,7 +72,7 @@ async def test_uploads_that_cannot_work_do_not_keep_chats_from_working(arena: Ar
     )
 
 
-async def test_a_cookie_that_the_site_rotates_is_kept(arena: Arena) -> None:
+async def test_a_cookie_that_the_site_rotates_during_check_is_saved(arena: Arena) -> None:
     session = arena.sign_in()
     arena.rotate(session)
     assert (await check(arena, session)).exit_code == 0
@@ -80,7 +80,7 @@ async def test_a_cookie_that_the_site_rotates_is_kept(arena: Arena) -> None:
     assert json.loads(accounts)["accounts"][0]["cookie"] == session.cookie_value
 
 
-async def test_a_clearance_without_its_user_agent_is_worth_a_look(arena: Arena) -> None:
+async def test_a_clearance_without_its_user_agent_is_a_warning(arena: Arena) -> None:
     arena.clearance = "clear"
     result = await check(arena, arena.sign_in(), LMARENA_BRIDGE_UPSTREAM__CF_CLEARANCE="clear")
     assert result.exit_code == 0
@@ -91,7 +91,7 @@ async def test_a_clearance_without_its_user_agent_is_worth_a_look(arena: Arena) 
     assert line(result, "upload action ids").startswith("✓")
 
 
-def test_every_problem_of_a_configuration_has_its_line() -> None:
+def test_every_problem_of_a_configuration_has_its_own_line() -> None:
     Path("bridge.toml").write_text('[server]\nport = "x"\nhots = "y"\n[limits]\nrpm = 0\n')
     result = run("check")
     assert result.exit_code == 1
@@ -103,7 +103,7 @@ def test_every_problem_of_a_configuration_has_its_line() -> None:
     ]
 
 
-def test_a_configuration_that_is_not_there() -> None:
+def test_a_missing_configuration_file_is_reported_and_exits_1() -> None:
     result = run("check", "--config", "none.toml")
     assert result.exit_code == 1
     assert "✗ configuration: none.toml: cannot be read: No such file or directory" in result.stdout
@@ -118,14 +118,14 @@ def test_a_configuration_that_is_not_there() -> None:
         ),
     ],
 )
-def test_a_state_that_cannot_be_used(make: Callable[[Path], object], said: str) -> None:
+def test_an_unusable_state_folder_is_reported_and_exits_1(make: Callable[[Path], object], said: str) -> None:
     make(Path("state"))
     result = run("check")
     assert result.exit_code == 1
     assert re.search(f"^✗ state folder: .*{said}", result.stdout, re.MULTILINE)
 
 
-async def test_a_pipe_gets_plain_whole_lines(arena: Arena, tmp_path: Path) -> None:
+async def test_output_to_a_pipe_has_plain_unwrapped_lines(arena: Arena, tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 50)
     env = {
         **os.environ,

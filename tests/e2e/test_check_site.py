@@ -66,7 +66,7 @@ def silent(arena: Arena) -> dict[str, str]:
         ),
     ],
 )
-async def test_a_site_that_cannot_be_used(arena: Arena, trouble: Trouble, said: str) -> None:
+async def test_check_explains_why_the_site_cannot_be_used(arena: Arena, trouble: Trouble, said: str) -> None:
     session = arena.sign_in("ada@example.org")
     env = trouble(arena) or {}
     result = await check(arena, session, **env)
@@ -124,7 +124,9 @@ def catalog_gone(arena: Arena) -> None:
         ),
     ],
 )
-async def test_either_the_catalog_or_the_page_is_enough(arena: Arena, trouble: Trouble, site: str, models: str) -> None:
+async def test_check_passes_when_only_the_catalog_or_only_the_page_lists_models(
+    arena: Arena, trouble: Trouble, site: str, models: str
+) -> None:
     trouble(arena)
     result = await check(arena, arena.sign_in("ada@example.org"))
     assert result.exit_code == 0
@@ -134,13 +136,13 @@ async def test_either_the_catalog_or_the_page_is_enough(arena: Arena, trouble: T
     assert ("upload action ids" in result.stdout) == (trouble is not no_page)
 
 
-async def test_a_page_that_has_moved_is_named(arena: Arena) -> None:
+async def test_check_names_the_new_path_of_a_moved_page(arena: Arena) -> None:
     arena.page_path = "/chat/direct"
     result = await check(arena, arena.sign_in())
     assert line(result, "LMArena") == f"✓ LMArena: {arena.origin} answers; its page is now at /chat/direct"
 
 
-async def test_an_origin_that_has_moved_is_named(arena: Arena) -> None:
+async def test_check_names_the_origin_that_redirects_to_the_site(arena: Arena) -> None:
     async with Arena() as former:
         former.moved_to = arena.origin
         env = {
@@ -152,7 +154,7 @@ async def test_an_origin_that_has_moved_is_named(arena: Arena) -> None:
 
 
 @pytest.mark.parametrize(("ahead", "said"), [(900, "behind"), (-900, "ahead of")])
-async def test_a_clock_that_is_wrong_is_worth_a_look(arena: Arena, ahead: int, said: str) -> None:
+async def test_a_wrong_clock_of_this_machine_is_a_warning(arena: Arena, ahead: int, said: str) -> None:
     arena.clock = lambda: time.time() + ahead
     result = await check(arena, arena.sign_in("ada@example.org"))
     assert result.exit_code == 0
@@ -164,7 +166,7 @@ async def test_a_clock_that_is_wrong_is_worth_a_look(arena: Arena, ahead: int, s
     assert line(result, "account ada").startswith("✓")
 
 
-async def test_no_models_anywhere(arena: Arena) -> None:
+async def test_check_exits_1_when_no_model_can_be_read_or_is_known(arena: Arena) -> None:
     arena.page_models, arena.catalog_served = False, False
     result = await check(arena, arena.sign_in())
     assert result.exit_code == 1
@@ -173,7 +175,7 @@ async def test_no_models_anywhere(arena: Arena) -> None:
     )
 
 
-async def test_models_of_before_are_mentioned(arena: Arena) -> None:
+async def test_models_known_from_earlier_are_mentioned_when_none_can_be_read(arena: Arena) -> None:
     session = arena.sign_in()
     await check(arena, session)
     await asyncio.to_thread(run, "models", LMARENA_BRIDGE_UPSTREAM__BASE_URL=arena.origin)

@@ -27,13 +27,13 @@ WORDS = [
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_every_command_answers_help_and_takes_a_configuration(words: list[str]) -> None:
+def test_every_command_has_help_and_accepts_a_configuration(words: list[str]) -> None:
     result = run(*words, "--help")
     assert (result.exit_code, result.stderr) == (0, "")
     assert ("--config FILE" in result.stdout) is (words != ["replay"])  # a replay needs only the recording
 
 
-def test_help_lists_every_command_in_its_own_words() -> None:
+def test_help_lists_every_command_with_its_own_description() -> None:
     listed = run("--help").stdout
     for name, (module, about) in COMMANDS.items():
         command = getattr(import_module(module), name)
@@ -42,7 +42,7 @@ def test_help_lists_every_command_in_its_own_words() -> None:
         assert f"  {name} " in listed
 
 
-def test_help_does_not_wait_for_the_daemons_libraries() -> None:
+def test_the_commands_load_without_importing_aiohttp_or_rich() -> None:
     script = "import sys, handlers.commands; print(sorted({'aiohttp', 'rich'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"[]\n"
 
@@ -77,7 +77,7 @@ def test_wrong_usage_exits_2(words: list[str]) -> None:
         pytest.param(["--config", "other.toml", "keys", "list", "--config", "own.toml"], id="the last one counts"),
     ],
 )
-def test_the_configuration_stands_before_or_after_the_command_words(words: list[str]) -> None:
+def test_the_config_option_may_come_before_or_after_the_command_words(words: list[str]) -> None:
     Path("own.toml").write_text('[server]\nstate_dir = "own"\n')
     assert run("keys", "add", "--name", "mine", "--config", "own.toml").exit_code == 0
     assert "mine" in run(*words).stdout
@@ -100,14 +100,14 @@ def test_a_bad_configuration_names_every_problem_and_exits_1() -> None:
         (("accounts", "remove", "nobody"), "no account labelled 'nobody': there is none yet"),
     ],
 )
-def test_a_name_that_does_not_exist_is_answered_with_those_that_do(words: tuple[str, ...], said: str) -> None:
+def test_an_unknown_name_is_answered_with_the_existing_names(words: tuple[str, ...], said: str) -> None:
     for name in ("laptop", "script"):
         run("keys", "add", "--name", name)
     result = run(*words)
     assert (result.exit_code, said in result.stderr) == (1, True)
 
 
-def test_on_a_terminal_nothing_is_deleted_without_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleting_a_key_on_a_terminal_requires_confirmation(monkeypatch: pytest.MonkeyPatch) -> None:
     run("keys", "add", "--name", "laptop")
     monkeypatch.setattr("handlers.commands.confirming.is_terminal", lambda: True)
     refused = run("keys", "revoke", "laptop", stdin="n\n")
@@ -117,7 +117,7 @@ def test_on_a_terminal_nothing_is_deleted_without_a_yes(monkeypatch: pytest.Monk
     assert stored("keys") == []
 
 
-def test_json_is_one_document_without_secrets() -> None:
+def test_json_output_is_one_document_without_secrets() -> None:
     session = Arena().sign_in("ada@example.org")
     run("accounts", "add", "--label", "ada", stdin=session.cookie_value)
     secret = run("keys", "add", "--name", "laptop", "--rpm", "7").stdout.strip()
@@ -131,11 +131,11 @@ def test_json_is_one_document_without_secrets() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_shell_completes_by_a_printed_script(shell: str) -> None:
+def test_the_completion_command_prints_a_script_for_each_shell(shell: str) -> None:
     assert "_LMARENA_BRIDGE_COMPLETE" in run("completion", shell).stdout
 
 
-def test_names_of_keys_are_completed() -> None:
+def test_key_names_are_completed_by_the_shell() -> None:
     run("keys", "add", "--name", "laptop")
     words = {"COMP_WORDS": "lmarena-bridge keys revoke la", "COMP_CWORD": "3"}
     completed = CliRunner(env={"_LMARENA_BRIDGE_COMPLETE": "bash_complete", **words}).invoke(

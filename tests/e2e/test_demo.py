@@ -86,7 +86,7 @@ async def test_the_printed_password_opens_the_dashboard(tmp_path: Path) -> None:
             assert "Make the embedded arena fail" in await answer.text()
 
 
-async def test_the_printed_line_streams_an_answer(tmp_path: Path) -> None:
+async def test_the_printed_curl_command_streams_an_answer(tmp_path: Path) -> None:
     need_program("curl")
     async with running(tmp_path, "--port", "0") as demo:
         base_url = demo.after("base URL")
@@ -99,7 +99,7 @@ async def test_the_printed_line_streams_an_answer(tmp_path: Path) -> None:
         assert len(told(answer)) > 3
 
 
-async def test_trouble_can_be_made_with_the_printed_line(tmp_path: Path) -> None:
+async def test_the_printed_command_arms_a_fault(tmp_path: Path) -> None:
     need_program("curl")
     async with running(tmp_path, "--port", "0") as demo:
         assert "model_failed_middle" in await paste(demo.after("list faults"))
@@ -109,7 +109,7 @@ async def test_trouble_can_be_made_with_the_printed_line(tmp_path: Path) -> None
         assert "[DONE]" not in broken
 
 
-async def test_ctrl_c_ends_it_with_0_and_nothing_is_left(tmp_path: Path) -> None:
+async def test_ctrl_c_ends_the_demo_with_status_0_and_leaves_no_files(tmp_path: Path) -> None:
     async with running(tmp_path, "--port", "0") as demo:
         assert files_in(tmp_path)
         demo.process.send_signal(signal.SIGINT)
@@ -120,7 +120,7 @@ async def test_ctrl_c_ends_it_with_0_and_nothing_is_left(tmp_path: Path) -> None
     assert not files_in(tmp_path)
 
 
-async def test_a_port_that_is_taken_is_replaced_and_said_so(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_replaced_and_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with running(tmp_path, "--port", str(port)) as demo:
@@ -130,7 +130,7 @@ async def test_a_port_that_is_taken_is_replaced_and_said_so(tmp_path: Path) -> N
             assert f"Port {port} is not available (Address already in use)" in errors.decode()
 
 
-async def test_a_named_configuration_holds_but_for_the_demos_surroundings(tmp_path: Path) -> None:
+async def test_a_given_configuration_applies_except_for_the_state_folder_and_the_site(tmp_path: Path) -> None:
     need_program("curl")
     own = tmp_path / "own.toml"
     own.write_text('[server]\nstate_dir = "mine"\n[upstream]\nbase_url = "https://lmarena.ai"\n[limits]\nrpm = 7\n')

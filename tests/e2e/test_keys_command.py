@@ -35,7 +35,7 @@ def _unread() -> None:
 
 
 @pytest.mark.parametrize("spoil", [_closed, _full, _unread], ids=["closed", "full", "nobody reads"])
-def test_a_key_that_cannot_be_shown_is_not_kept(spoil: Callable[[], None]) -> None:
+def test_a_new_key_that_cannot_be_shown_is_not_stored(spoil: Callable[[], None]) -> None:
     words = [*COMMAND, "keys", "add", "--name", "ci"]
     made = subprocess.run(words, stderr=subprocess.PIPE, preexec_fn=spoil, text=True, timeout=SECONDS, check=False)
     assert made.returncode != 0
@@ -46,7 +46,7 @@ def test_a_key_that_cannot_be_shown_is_not_kept(spoil: Callable[[], None]) -> No
 
 
 @pytest.mark.parametrize("spoil", [_closed, _full, _unread], ids=["closed", "full", "nobody reads"])
-def test_a_secret_that_cannot_be_shown_replaces_none(spoil: Callable[[], None]) -> None:
+def test_a_rotated_secret_that_cannot_be_shown_leaves_the_old_one(spoil: Callable[[], None]) -> None:
     run("keys", "add", "--name", "ci")
     before = stored("keys")
     words = [*COMMAND, "keys", "rotate", "ci"]
@@ -57,7 +57,7 @@ def test_a_secret_that_cannot_be_shown_replaces_none(spoil: Callable[[], None]) 
     assert stored("keys") == before
 
 
-def test_a_key_is_shown_though_nobody_reads_the_notes() -> None:
+def test_a_new_key_is_shown_when_stderr_cannot_be_written() -> None:
     with Path("/dev/full").open("w") as full:
         words = [*COMMAND, "keys", "add", "--name", "ci"]
         made = subprocess.run(words, stdout=subprocess.PIPE, stderr=full, text=True, timeout=SECONDS, check=False)
@@ -67,7 +67,7 @@ def test_a_key_is_shown_though_nobody_reads_the_notes() -> None:
 
 @pytest.mark.parametrize("words", [["accounts", "add"], ["password"], ["chat", "--model", "any"]], ids=" ".join)
 @pytest.mark.parametrize("source", ["/dev/zero", "/dev/urandom", "closed"])
-def test_standard_input_is_never_read_without_a_bound(words: list[str], source: str) -> None:
+def test_reading_standard_input_is_bounded(words: list[str], source: str) -> None:
     """A limit of 600 MB of memory suffices, while an unlimited read from a device would exceed any limit."""
 
     def confine() -> None:
@@ -91,7 +91,7 @@ def test_standard_input_is_never_read_without_a_bound(words: list[str], source: 
     assert len(given.stderr) < 300
 
 
-def test_a_new_key_stands_alone_on_stdout() -> None:
+def test_only_the_secret_of_a_new_key_is_printed_to_stdout() -> None:
     result = run("keys", "add", "--name", "ci")
     assert re.fullmatch(r"sk-lmab-[A-Za-z0-9]{32}\n", result.stdout)
     assert "cannot be shown again" in result.stderr
@@ -121,7 +121,7 @@ def test_keys_are_listed_changed_and_revoked() -> None:
     assert run("keys", "list").stdout == ""
 
 
-def test_a_key_has_an_end_and_a_budget_is_paused_and_rotated() -> None:
+def test_a_key_can_expire_have_a_budget_be_paused_and_be_rotated() -> None:
     made = ("--expires", "30d", "--day-requests", "500", "--note", "for the cat")
     secret = run("keys", "add", "--name", "laptop", *made).stdout.strip()
     assert re.search(r"ends in (29|30) days .* 500 requests .* for the cat", run("keys", "list").stdout)
@@ -136,12 +136,12 @@ def test_a_key_has_an_end_and_a_budget_is_paused_and_rotated() -> None:
     assert run("keys", "add", "--name", "b", "--expires", "soon").exit_code == 2
 
 
-def test_a_key_for_metrics() -> None:
+def test_a_key_may_be_allowed_to_read_metrics() -> None:
     run("keys", "add", "--name", "prometheus", "--metrics")
     assert [(key["stealth"], key["metrics"]) for key in stored("keys")] == [(False, True)]
 
 
-def test_a_stealth_key_is_told_that_the_configuration_has_a_say_too() -> None:
+def test_adding_a_stealth_key_mentions_the_setting_that_stealth_models_also_need() -> None:
     assert "models.stealth" in run("keys", "add", "--name", "a", "--stealth").stderr
     allowed = run("keys", "add", "--name", "b", "--stealth", LMARENA_BRIDGE_MODELS__STEALTH="true")
     assert "models.stealth" not in allowed.stderr

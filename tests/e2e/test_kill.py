@@ -141,11 +141,11 @@ async def kill(arena: Arena, path: Path, kills: int) -> None:
             tasks.create_task(one_after_the_other(number))
 
 
-async def test_four_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
+async def test_four_kills_lose_no_stored_data(arena: Arena, tmp_path: Path) -> None:
     await kill(arena, tmp_path, 4)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)  # it takes about a minute on two idle cores
-async def test_a_hundred_kills_lose_nothing(arena: Arena, tmp_path: Path) -> None:
+async def test_a_hundred_kills_lose_no_stored_data(arena: Arena, tmp_path: Path) -> None:
     await kill(arena, tmp_path, 100)

@@ -18,7 +18,9 @@ REQUESTS = 20
 
 
 @pytest.mark.parametrize("make", [nginx_of_machines, haproxy], ids=["nginx", "haproxy"])
-async def test_both_serve_and_one_that_is_gone_is_not_missed(make: Balancer, tmp_path: Path) -> None:
+async def test_requests_are_spread_over_two_machines_and_none_fails_when_one_is_gone(
+    make: Balancer, tmp_path: Path
+) -> None:
     served: Counter[str] = Counter()
 
     def machine(name: str) -> RawTestServer:

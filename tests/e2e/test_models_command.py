@@ -19,7 +19,7 @@ from upstream.protocol.models import read_entries
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-async def test_models_are_read_once_and_shown_as_a_table(arena: Arena) -> None:
+async def test_models_are_read_from_the_site_once_and_shown_as_a_table(arena: Arena) -> None:
     env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
     first = await arun("models", **env)
     assert first.exit_code == 0
@@ -39,7 +39,7 @@ async def test_models_are_read_once_and_shown_as_a_table(arena: Arena) -> None:
     assert f"new: {gone[0].public_name}" in (await arun("models", "--refresh", **env)).stderr
 
 
-async def test_models_are_found_by_words_and_by_what_they_do(arena: Arena) -> None:
+async def test_models_are_found_by_words_and_by_capability(arena: Arena) -> None:
     env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
     found = json.loads((await arun("models", "GEMINI", "google", "--sees", "--json", **env)).stdout)
     assert found
@@ -50,7 +50,7 @@ async def test_models_are_found_by_words_and_by_what_they_do(arena: Arena) -> No
     assert (none.exit_code, "no model matches all of these conditions" in none.stderr) == (1, True)
 
 
-async def test_a_glob_that_no_model_matches_is_told(arena: Arena) -> None:
+async def test_a_pattern_that_no_model_matches_is_reported(arena: Arena) -> None:
     env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
     assert "currently matches" not in (await arun("keys", "add", "--name", "a", "--models", "nonsense*", **env)).stderr
     await arun("models", **env)
@@ -59,7 +59,7 @@ async def test_a_glob_that_no_model_matches_is_told(arena: Arena) -> None:
     assert "No model currently matches 'nonsense*'" in made.stderr
 
 
-async def test_models_with_display_names_have_a_column_for_those_that_differ() -> None:
+async def test_display_names_that_differ_from_the_names_get_a_column() -> None:
     listed = [
         entry(id="1", publicName="otter-1", displayName="Otter One"),
         entry(id="2", publicName="otter-2", displayName="otter-2"),
@@ -76,7 +76,7 @@ async def test_models_with_display_names_have_a_column_for_those_that_differ() -
     assert "display name" not in (await arun("models")).stdout
 
 
-async def test_the_dashboard_s_favourites_are_the_first_models(arena: Arena) -> None:
+async def test_the_dashboards_favourites_are_listed_first(arena: Arena) -> None:
     env = {"LMARENA_BRIDGE_UPSTREAM__BASE_URL": arena.origin}
     folder = StateFolder(Path("state"))
     folder.prepare()

@@ -50,7 +50,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
-async def test_ready_means_that_the_port_answers(
+async def test_the_port_answers_once_readiness_is_notified(
     home: Home, http: aiohttp.ClientSession, tmp_path: Path, kind: str
 ) -> None:
     address = str(tmp_path / "socket") if kind == "path" else f"@{uuid4().hex}"
@@ -61,7 +61,7 @@ async def test_ready_means_that_the_port_answers(
             assert response.status == 200
 
 
-async def test_a_daemon_that_cannot_start_is_never_ready(home: Home, manager: Manager) -> None:
+async def test_a_daemon_that_cannot_start_never_notifies_readiness(home: Home, manager: Manager) -> None:
     (home.folder.path / "keys.json").write_text("{")
     async with home.launch(environ=manager.environ) as daemon:
         assert await daemon.ends(START_SECONDS) == 78
@@ -69,7 +69,7 @@ async def test_a_daemon_that_cannot_start_is_never_ready(home: Home, manager: Ma
 
 
 @pytest.mark.parametrize("file", ["good", "broken"])
-async def test_a_reload_begins_and_ends(home: Home, manager: Manager, file: str) -> None:
+async def test_the_begin_and_the_end_of_a_reload_are_notified(home: Home, manager: Manager, file: str) -> None:
     async with home.serve(environ=manager.environ) as daemon:
         await manager.hears("READY=1")
         if file == "broken":
@@ -82,7 +82,9 @@ async def test_a_reload_begins_and_ends(home: Home, manager: Manager, file: str)
         assert before <= int(since) <= time.monotonic_ns() // 1000
 
 
-async def test_the_end_is_said_when_it_begins(home: Home, manager: Manager, http: aiohttp.ClientSession) -> None:
+async def test_a_stop_is_notified_when_the_drain_begins(
+    home: Home, manager: Manager, http: aiohttp.ClientSession
+) -> None:
     home.arena.script = Play()
     async with home.serve(environ={**manager.environ, **WATCHED}) as daemon:
         async with asyncio.TaskGroup() as tasks:
@@ -97,7 +99,9 @@ async def test_the_end_is_said_when_it_begins(home: Home, manager: Manager, http
         assert await daemon.ends() == 0
 
 
-async def test_the_status_follows_what_runs(home: Home, manager: Manager, http: aiohttp.ClientSession) -> None:
+async def test_the_notified_status_follows_the_number_of_running_answers(
+    home: Home, manager: Manager, http: aiohttp.ClientSession
+) -> None:
     play = home.arena.script = Play()
     async with home.serve(environ=manager.environ) as daemon:
         assert await manager.hears("STATUS=") == "STATUS=accounts usable: 1 of 1; answers running: 0"
@@ -110,7 +114,7 @@ async def test_the_status_follows_what_runs(home: Home, manager: Manager, http: 
 # --- watchdog ---
 
 
-async def test_a_held_loop_gives_no_sign_of_life(home: Home, manager: Manager) -> None:
+async def test_a_blocked_event_loop_sends_no_watchdog_messages(home: Home, manager: Manager) -> None:
     async with home.serve(program=(sys.executable, "-c", _HELD), environ={**manager.environ, **WATCHED}) as daemon:
         await manager.hears("WATCHDOG=1")
         daemon.signal(signal.SIGUSR2)
@@ -123,7 +127,7 @@ async def test_a_held_loop_gives_no_sign_of_life(home: Home, manager: Manager) -
         await manager.hears("WATCHDOG=1")
 
 
-async def test_a_failed_task_ends_the_signs_of_life(manager: Manager, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_task_ends_the_watchdog_messages(manager: Manager, caplog: pytest.LogCaptureFixture) -> None:
     fail = asyncio.Event()
 
     async def work() -> None:
@@ -154,7 +158,9 @@ async def test_a_failed_task_ends_the_signs_of_life(manager: Manager, caplog: py
     ],
     ids=["nothing", "a path", "an abstract name", "our watchdog", "another's watchdog", "no time", "no number"],
 )
-def test_what_the_environment_says(environ: dict[str, str], expected: Notifier) -> None:
+def test_a_notifier_is_read_from_the_environment_and_its_variables_are_removed(
+    environ: dict[str, str], expected: Notifier
+) -> None:
     given = {**environ, "HOME": "/"}
     assert Notifier.inherited(given) == expected
     assert given == {"HOME": "/"}
@@ -163,14 +169,18 @@ def test_what_the_environment_says(environ: dict[str, str], expected: Notifier) 
 # --- managers that do not listen ---
 
 
-async def test_the_daemon_serves_without_its_manager(home: Home, http: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def test_the_daemon_serves_when_the_service_manager_is_unreachable(
+    home: Home, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
     async with home.serve(environ={"NOTIFY_SOCKET": str(tmp_path / "nobody")}) as daemon:
         await daemon.logs("the service manager cannot be notified of READY: ")
         async with http.get(f"{daemon.origin}/v1/models", headers=home.headers) as response:
             assert response.status == 200
 
 
-def test_a_manager_that_does_not_read_holds_nobody_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_service_manager_that_does_not_read_blocks_the_daemon_only_briefly(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(str(tmp_path / "deaf"))
         notifier = Notifier(str(tmp_path / "deaf"))

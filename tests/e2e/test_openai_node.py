@@ -54,7 +54,7 @@ def ask(project: Path, bridge: RunningBridge) -> Ask:
     return run
 
 
-async def test_the_stream_helper_finds_a_whole_completion(ask: Ask, bridge: RunningBridge) -> None:
+async def test_the_stream_helper_assembles_a_complete_completion(ask: Ask, bridge: RunningBridge) -> None:
     answer = await ask("helper", "/say wörld 👋 and all", stream_options={"include_usage": True})
     assert answer["deltas"] == ["wörld ", "👋 ", "and ", "all"]
     completion = answer["completion"]
@@ -68,7 +68,9 @@ async def test_the_stream_helper_finds_a_whole_completion(ask: Ask, bridge: Runn
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 0
 
 
-async def test_the_stream_helper_takes_reasoning_citations_and_every_finish_reason(ask: Ask, arena: Arena) -> None:
+async def test_the_stream_helper_accepts_reasoning_citations_and_the_finish_reason_length(
+    ask: Ask, arena: Arena
+) -> None:
     arena.faults.arm("finish_length")
     answer = await ask("helper", "/think /cite /say so it is")
     [choice] = answer["completion"]["choices"]
@@ -83,7 +85,7 @@ async def test_the_stream_helper_rejects_a_broken_stream_with_our_code(ask: Ask,
     assert answer["error"]["code"] == "upstream_error"
 
 
-async def test_a_plain_stream_brings_each_delta_as_upstream_sent_it(ask: Ask, arena: Arena) -> None:
+async def test_a_plain_stream_has_each_delta_as_the_site_sent_it(ask: Ask, arena: Arena) -> None:
     deltas = ["line\u2028separator ", "\u0085next ", "\ud83e", "\udda6", '"quoted\\"\r\n']
     arena.script = lambda _: [*(Line("a0", delta) for delta in deltas), Line("ad", {"finishReason": "stop"})]
     answer = await ask("stream", "speak", stream_options={"include_usage": True})
@@ -97,7 +99,7 @@ async def test_a_plain_stream_brings_each_delta_as_upstream_sent_it(ask: Ask, ar
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
-async def test_a_whole_answer_under_both_base_urls(ask: Ask, prefix: str) -> None:
+async def test_an_answer_that_is_not_streamed_works_under_both_base_urls(ask: Ask, prefix: str) -> None:
     answer = await ask("whole", "/think /say here I am", prefix=prefix)
     message = answer["completion"]["choices"][0]["message"]
     assert message["content"] == "here I am"
@@ -108,7 +110,7 @@ async def test_the_models_are_listed(ask: Ask, bridge: RunningBridge) -> None:
     assert bridge.model() in (await ask("models"))["models"]
 
 
-async def test_an_error_before_the_stream_has_its_true_status(ask: Ask, arena: Arena) -> None:
+async def test_an_error_before_the_stream_has_its_own_status(ask: Ask, arena: Arena) -> None:
     arena.faults.arm("rejected", message="Model is not available")
     answer = await ask("helper", "hello")
     assert answer["error"]["name"] == "BadRequestError"

@@ -33,7 +33,7 @@ def text_of(chunks: list[ChatCompletionChunk]) -> str:
 
 
 @PREFIXES
-async def test_async(bridge: RunningBridge, prefix: str) -> None:
+async def test_the_asynchronous_sdk_streams_completes_and_lists_models(bridge: RunningBridge, prefix: str) -> None:
     sdk = bridge.sdk(base_url=bridge.origin + prefix)
     model, messages = bridge.model(), user("/say wörld 👋")
 
@@ -49,7 +49,7 @@ async def test_async(bridge: RunningBridge, prefix: str) -> None:
 
 
 @PREFIXES
-async def test_sync(bridge: RunningBridge, prefix: str) -> None:
+async def test_the_synchronous_sdk_streams_completes_and_lists_models(bridge: RunningBridge, prefix: str) -> None:
     model, messages = bridge.model(), user("/say wörld 👋")
 
     def use() -> tuple[list[ChatCompletionChunk], Any, list[Any], Any]:
@@ -77,7 +77,7 @@ def check_chunks(chunks: list[ChatCompletionChunk], model: str) -> None:
     assert len({(chunk.id, chunk.created) for chunk in chunks}) == 1
 
 
-async def test_include_usage(bridge: RunningBridge) -> None:
+async def test_include_usage_adds_a_last_chunk_with_the_usage_of_the_answer(bridge: RunningBridge) -> None:
     """An additional chunk without choices has the usage, which is that of the same answer not streamed."""
     create = bridge.sdk().chat.completions.create
     model, messages = bridge.model(), user("/say the same either way")
@@ -93,7 +93,7 @@ async def test_include_usage(bridge: RunningBridge) -> None:
     assert all(chunk.usage is None for chunk in chunks[:-1])
 
 
-async def test_reasoning_content(bridge: RunningBridge) -> None:
+async def test_thoughts_arrive_as_reasoning_content_streamed_and_not_streamed(bridge: RunningBridge) -> None:
     create = bridge.sdk().chat.completions.create
     model, messages = bridge.model(), user("/think /say after all")
     chunks = [chunk async for chunk in await create(model=model, messages=messages, stream=True)]
@@ -103,7 +103,9 @@ async def test_reasoning_content(bridge: RunningBridge) -> None:
     assert "".join(thoughts) == getattr(message, "reasoning_content", None) != ""
 
 
-async def test_a_stream_that_breaks_raises_our_code_after_what_came(bridge: RunningBridge, arena: Arena) -> None:
+async def test_a_broken_stream_raises_the_bridges_error_code_after_the_received_text(
+    bridge: RunningBridge, arena: Arena
+) -> None:
     arena.faults.arm("model_failed_middle", after=2, message="The model is tired")
     stream = await bridge.sdk().chat.completions.create(model=bridge.model(), messages=user("/count 5"), stream=True)
     assert text_of([await anext(stream) for _ in range(3)]) == "1 2 "
@@ -169,7 +171,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_each_status_raises_its_class(arena: Arena, tmp_path: Path, row: Row) -> None:
+async def test_each_error_status_raises_its_exception_class(arena: Arena, tmp_path: Path, row: Row) -> None:
     sessions = None if row.signed_in else ()
     async with running_bridge(arena, tmp_path, row.overrides, sessions=sessions, key_options=row.key) as bridge:
         sdk = bridge.sdk(**row.sdk)
@@ -221,7 +223,7 @@ ALREADY_REPEATED = (
 
 @pytest.mark.parametrize("row", ALREADY_REPEATED, ids=lambda row: row.name)
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_what_the_bridge_has_repeated_the_sdk_does_not(
+async def test_the_sdk_does_not_retry_what_the_bridge_has_already_retried(
     arena: Arena, tmp_path: Path, request_log: RequestLog, row: Repeated, stream: bool
 ) -> None:
     async with running_bridge(arena, tmp_path, row.overrides) as bridge:
@@ -236,7 +238,9 @@ async def test_what_the_bridge_has_repeated_the_sdk_does_not(
     assert [call.kind for call in arena.calls].count("create") == row.upstream
 
 
-async def test_a_full_bridge_is_asked_again(arena: Arena, tmp_path: Path, request_log: RequestLog) -> None:
+async def test_the_sdk_retries_when_the_bridge_is_overloaded(
+    arena: Arena, tmp_path: Path, request_log: RequestLog
+) -> None:
     """The SDK retries after the delay in the `overloaded` error, when the slot is free."""
     leave = asyncio.Event()
     arena.script = lambda _: [Line("a0", "done"), Until(leave), Line("ad", {"finishReason": "stop"})]

@@ -87,12 +87,12 @@ async def password_is(folder: StateFolder, password: str) -> bool:
         pytest.param(f"{GOOD}\nand more\n", id="the first of two lines"),
     ],
 )
-async def test_a_pipe_gives_one_line(command: list[str], folder: StateFolder, stdin: str) -> None:
+async def test_the_first_line_from_a_pipe_is_the_password(command: list[str], folder: StateFolder, stdin: str) -> None:
     assert piped(command, stdin.encode()) == (0, SET, "")
     assert await password_is(folder, GOOD)
 
 
-async def test_a_terminal_is_asked_twice_and_shows_nothing(command: list[str], folder: StateFolder) -> None:
+async def test_a_terminal_prompts_twice_and_does_not_show_the_password(command: list[str], folder: StateFolder) -> None:
     code, shown = typed(command, (FIRST, GOOD.encode() + b"\n"), (SECOND, GOOD.encode() + b"\n"))
     assert code == 0
     assert shown.endswith(SET)
@@ -100,7 +100,7 @@ async def test_a_terminal_is_asked_twice_and_shows_nothing(command: list[str], f
     assert await password_is(folder, GOOD)
 
 
-async def test_only_the_password_is_changed(command: list[str], folder: StateFolder) -> None:
+async def test_a_new_password_leaves_the_stored_clearance_unchanged(command: list[str], folder: StateFolder) -> None:
     folder.prepare()
     clearance = Clearance.replacing("", "clear.1", "Mozilla/5.0")
     await admin_document(folder).save(Admin(None, clearance))
@@ -138,7 +138,7 @@ def test_a_weak_password_exits_1_and_changes_nothing(
         pytest.param([(FIRST, b"\x03\n")], "Aborted!", id="Ctrl-C"),  # the newline ends a read that begins after it
     ],
 )
-def test_a_terminal_may_say_no(
+def test_a_refused_or_aborted_entry_on_a_terminal_changes_nothing(
     command: list[str], folder: StateFolder, answers: list[tuple[bytes, bytes]], reason: str
 ) -> None:
     code, shown = typed(command, *answers)
@@ -147,13 +147,13 @@ def test_a_terminal_may_say_no(
     assert not folder.path.exists()
 
 
-def test_a_password_is_no_argument(command: list[str]) -> None:
+def test_a_password_as_an_argument_is_a_usage_error(command: list[str]) -> None:
     code, stdout, stderr = piped([*command, "correct-horse-battery"], b"")
     assert (code, stdout) == (2, "")
     assert "Usage:" in stderr
 
 
-def test_a_damaged_file_exits_1_and_stays(command: list[str], folder: StateFolder) -> None:
+def test_a_damaged_admin_file_exits_1_and_stays_unchanged(command: list[str], folder: StateFolder) -> None:
     folder.prepare()
     path = admin_document(folder).path
     path.write_text("{")

@@ -72,7 +72,7 @@ def puts(arena: Arena) -> int:
 
 @pytest.mark.parametrize("size", [None, 200_001], ids=["small", "200 KB"])
 @pytest.mark.parametrize("kind", SMALL)
-async def test_the_example_and_two_turns_more(
+async def test_the_example_with_a_picture_works_and_two_more_turns_upload_nothing(
     kind: str, size: int | None, arena: Arena, reader: Reader, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = SMALL[kind] if size is None else SIZED[kind](size)
@@ -95,7 +95,9 @@ async def test_the_example_and_two_turns_more(
 
 
 @pytest.mark.parametrize("kind", SMALL)
-async def test_the_example_streamed(kind: str, arena: Arena, reader: Reader, tmp_path: Path) -> None:
+async def test_the_example_with_a_picture_works_streamed(
+    kind: str, arena: Arena, reader: Reader, tmp_path: Path
+) -> None:
     (tmp_path / "cat").write_bytes(SMALL[kind])
     code, _, _ = examples()[0].partition("answer = ")
     await reader.paste(code, **{"cat.png": str(tmp_path / "cat"), "image/png": kind})
@@ -104,7 +106,7 @@ async def test_the_example_streamed(kind: str, arena: Arena, reader: Reader, tmp
     assert len(shown(arena)) == puts(arena) == 1
 
 
-async def test_the_drawing(arena: Arena, reader: Reader, tmp_path: Path) -> None:
+async def test_the_example_that_draws_saves_the_drawn_picture(arena: Arena, reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(SMALL["image/png"])
     asking, drawing = examples()
     await reader.paste(asking, **{"cat.png": str(tmp_path / "cat.png")})

@@ -79,7 +79,7 @@ async def test_a_chat_with_a_picture_goes_through_the_proxy(scheme: str, tmp_pat
     assert PASSWORD not in "\n".join(daemon.log)
 
 
-async def test_check_says_which_way_calls_go(tmp_path: Path) -> None:
+async def test_check_names_the_proxy_that_calls_go_through(tmp_path: Path) -> None:
     async with remote("socks5h", tmp_path) as there:
         checked = await there.check()
     where = f"the SOCKS5 proxy at 127.0.0.1:{there.tap.port}"
@@ -88,7 +88,7 @@ async def test_check_says_which_way_calls_go(tmp_path: Path) -> None:
     assert PASSWORD not in checked.stdout + checked.stderr
 
 
-async def test_a_dead_proxy_is_named_by_check_and_to_callers(tmp_path: Path) -> None:
+async def test_an_unreachable_proxy_is_named_by_check_and_in_errors_to_callers(tmp_path: Path) -> None:
     async with remote("http", tmp_path) as there:
         port = closed_port()
         there.environ = {

@@ -27,7 +27,7 @@ async def ask(bridge: RunningBridge) -> None:
     ("fault", "parameters", "kind"),
     [("unknown_tags", {}, "tag zz"), ("client_error", {"status": 418, "message": "kumquat"}, "status 418")],
 )
-async def test_drift_is_recorded_by_itself_and_can_be_replayed(
+async def test_drift_is_recorded_automatically_and_can_be_replayed(
     fault: str, parameters: dict[str, object], kind: str, tmp_path: Path
 ) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
@@ -45,14 +45,14 @@ async def test_drift_is_recorded_by_itself_and_can_be_replayed(
     assert played.drift >= set(recording.drift)
 
 
-async def test_nothing_is_recorded_where_all_is_known(tmp_path: Path) -> None:
+async def test_answers_without_drift_are_not_recorded(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
         await ask(bridge)
         await bridge.app[RECORDER].write_drift()
         assert not (bridge.folder.path / "drift").exists()
 
 
-def test_the_last_ones_are_kept(tmp_path: Path) -> None:
+def test_only_the_latest_drift_recordings_are_kept(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     folder.prepare()
     files = RecordingFiles(folder)

@@ -42,7 +42,7 @@ async def test_reloads_lose_no_stream(home: Home, http: aiohttp.ClientSession) -
         assert caller.texts == play.said[caller.prompt]
 
 
-async def test_what_needs_a_restart_is_said(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_reload_names_the_changed_settings_that_need_a_restart(home: Home, http: aiohttp.ClientSession) -> None:
     async with home.serve() as daemon:
         home.configure({"server": {"port": 1, "state_dir": "elsewhere", "host": "::1"}, "limits": {"streams": 1}})
         daemon.signal(signal.SIGHUP)
@@ -77,9 +77,7 @@ def _gone(path: Path) -> None:
 BAD_FILES = (emptied, _cut, _nested, _deep_names, pipe, directory, device, terminal, huge, _gone)
 
 
-async def test_whatever_is_in_the_configuration_s_place_changes_nothing(
-    home: Home, http: aiohttp.ClientSession
-) -> None:
+async def test_an_unreadable_configuration_file_changes_nothing(home: Home, http: aiohttp.ClientSession) -> None:
     async with home.serve() as daemon:
         for spoil in BAD_FILES:
             spoil(home.config)
@@ -100,8 +98,9 @@ async def test_whatever_is_in_the_configuration_s_place_changes_nothing(
         assert (await daemon.stop())[0] == 0
 
 
-async def test_a_reload_that_fails_in_a_way_nobody_thought_of(home: Home, http: aiohttp.ClientSession) -> None:
-    """Unexpected exceptions are logged, and the next reload works."""
+async def test_an_unexpected_exception_in_a_reload_is_logged_and_the_next_reload_works(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
     program = """
 import runpy, sys
 from bridge.config.file import ConfigSource

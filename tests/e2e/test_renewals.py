@@ -31,7 +31,7 @@ def asked(arena: Arena) -> bool:
     return any(call.kind == "me" for call in arena.calls)
 
 
-async def test_a_renewal_on_its_way_when_the_daemon_stops_is_kept(home: Home, arena: Arena) -> None:
+async def test_a_renewal_that_ends_during_a_stop_is_saved(home: Home, arena: Arena) -> None:
     release = asyncio.Event()
     arena.faults.arm("no_headers", on="me", release=release)
     old = home.session.cookie_value
@@ -49,7 +49,7 @@ async def test_a_renewal_on_its_way_when_the_daemon_stops_is_kept(home: Home, ar
     assert (home.session.alive, home.session.spent_twice) == (True, 0)
 
 
-async def test_a_renewal_that_hangs_does_not_hold_up_the_end(home: Home, arena: Arena) -> None:
+async def test_a_hanging_renewal_does_not_delay_the_stop(home: Home, arena: Arena) -> None:
     arena.faults.arm("no_headers", on="me")
     async with home.serve() as daemon:
         await until(lambda: asked(arena))

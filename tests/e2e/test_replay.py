@@ -73,7 +73,7 @@ SETTINGS = {"upstream": {"max_attempts": 2}}
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.slow
-async def test_a_recorded_fault_ends_as_it_did(fault: str, tmp_path: Path) -> None:
+async def test_a_replayed_fault_ends_as_recorded(fault: str, tmp_path: Path) -> None:
     recording = decode(await recorded_fault(fault, tmp_path))
     played = await play(recording)
     assert differences_of(recording, played) == []
@@ -82,7 +82,7 @@ async def test_a_recorded_fault_ends_as_it_did(fault: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("model", ["tools-xml", "tools-bare", "tools-full-width", "tools-wrong-first", JSON_MODEL])
 @pytest.mark.slow
-async def test_recorded_calls_of_tools_and_json_end_as_they_did(model: str, tmp_path: Path) -> None:
+async def test_replayed_tool_calls_and_json_answers_end_as_recorded(model: str, tmp_path: Path) -> None:
     parameters = {
         "type": "object",
         "properties": {"name": {"type": "string"}, "harvest_days": {"type": "integer"}, "ripe": {"type": "boolean"}},
@@ -107,7 +107,7 @@ async def test_recorded_calls_of_tools_and_json_end_as_they_did(model: str, tmp_
     assert differences_of(recording, await play(recording)) == []
 
 
-async def test_a_recorded_follow_up_is_one_again(tmp_path: Path) -> None:
+async def test_a_recorded_follow_up_is_replayed_as_a_follow_up(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path / "state") as bridge:
         first = {"role": "user", "content": "/say kumquats are ripe"}
         async with await bridge.post(bridge.chat(messages=[first])) as answer:
@@ -127,7 +127,7 @@ async def test_a_recorded_follow_up_is_one_again(tmp_path: Path) -> None:
     assert played.notes == ()
 
 
-def test_a_file_is_replayed_and_one_that_ends_otherwise_is_told_from_it(tmp_path: Path) -> None:
+def test_a_replay_that_ends_as_recorded_exits_0_and_any_other_exits_1(tmp_path: Path) -> None:
     file = tmp_path / "recording.json"
     file.write_bytes(asyncio.run(recorded_fault("model_failed_middle", tmp_path)))
     same = CliRunner().invoke(replay, [str(file), "--json"])
@@ -144,7 +144,7 @@ def test_a_file_is_replayed_and_one_that_ends_otherwise_is_told_from_it(tmp_path
     assert "differs   the finish reason: none in the recording, length now" in other.output
 
 
-async def test_a_request_that_asks_no_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_recording_of_a_request_to_no_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("handlers.commands.replaying.END_SECONDS", 0.5)
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
 
@@ -162,7 +162,7 @@ async def test_a_request_that_asks_no_model_is_refused(tmp_path: Path, monkeypat
             await play(changed)
 
 
-def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.json"
     file.write_text("{}")
     refused = CliRunner().invoke(replay, [str(file)])

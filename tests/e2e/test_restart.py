@@ -31,7 +31,7 @@ async def home(arena: Arena, tmp_path: Path) -> Home:
     return home
 
 
-async def test_a_restart_under_load_refuses_nobody_and_cuts_only_what_lasts_too_long(
+async def test_a_restart_under_load_refuses_no_request_and_cuts_only_streams_longer_than_the_drain(
     home: Home, http: aiohttp.ClientSession
 ) -> None:
     play = home.arena.script = Play(pace=0.25)

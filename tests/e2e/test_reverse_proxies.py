@@ -55,11 +55,11 @@ class TestConfiguration:
     def check(self, proxy: Proxy) -> subprocess.CompletedProcess[str]:
         return subprocess.run(proxy.check, env=proxy.environ, capture_output=True, text=True, timeout=20, check=False)
 
-    def test_is_what_the_program_takes(self, make: MakeProxy, tmp_path: Path) -> None:
+    def test_the_example_configuration_is_accepted_by_its_program(self, make: MakeProxy, tmp_path: Path) -> None:
         outcome = self.check(make(tmp_path, 8000))
         assert outcome.returncode == 0, outcome.stderr
 
-    def test_a_slip_is_found(self, make: MakeProxy, tmp_path: Path) -> None:
+    def test_a_misspelt_directive_in_the_configuration_is_rejected(self, make: MakeProxy, tmp_path: Path) -> None:
         proxy = make(tmp_path, 8000)
         word = SLIPS[proxy.name]
         proxy.file.write_text(proxy.file.read_text().replace(word, word[::-1]))
@@ -67,7 +67,7 @@ class TestConfiguration:
 
 
 class TestStreams:
-    async def test_each_delta_comes_before_the_next_is_sent(
+    async def test_each_delta_arrives_before_the_next_is_sent(
         self, http: aiohttp.ClientSession, bridge: RunningBridge, tmp_path: Path
     ) -> None:
         log = tmp_path / "log"
@@ -94,7 +94,7 @@ class TestStreams:
         assert frames(body)[-1] == DONE
 
     @pytest.mark.parametrize("begun", [False, True], ids=["before the first delta", "in the middle"])
-    async def test_a_caller_that_leaves_ends_its_call(
+    async def test_a_caller_that_disconnects_ends_its_upstream_call(
         self, http: aiohttp.ClientSession, bridge: RunningBridge, request_log: RequestLog, *, begun: bool
     ) -> None:
         asked = asyncio.Event()
@@ -118,7 +118,9 @@ class TestStreams:
         assert (await request_log.line(SECONDS))["reason"] == "client_gone"
         await asyncio.wait_for(bridge.arena.chats[-1].closed.wait(), SECONDS)
 
-    async def test_a_bridge_that_dies_is_no_good_end(self, make: MakeProxy, arena: Arena, tmp_path: Path) -> None:
+    async def test_a_stream_cut_by_a_killed_bridge_does_not_look_complete(
+        self, make: MakeProxy, arena: Arena, tmp_path: Path
+    ) -> None:
         home = Home(arena, tmp_path)
         await home.prepare()
         arena.script = Play()
@@ -136,7 +138,9 @@ class TestStreams:
 
 
 class TestRequests:
-    async def test_twelve_megabytes_pass(self, http: aiohttp.ClientSession, bridge: RunningBridge) -> None:
+    async def test_a_request_of_12_megabytes_reaches_the_bridge(
+        self, http: aiohttp.ClientSession, bridge: RunningBridge
+    ) -> None:
         """All of them arrive: the bridge, which accepts this size only for files, names the size in its refusal."""
         body = bridge.chat("x" * 12_000_000)
         async with await post(http, body, bridge.key) as response:
@@ -144,7 +148,7 @@ class TestRequests:
             message = (await response.json())["error"]["message"]
         assert f"{len(json.dumps(body)):,}".replace(",", "") in message
 
-    async def test_what_is_too_large_is_refused_in_our_words(
+    async def test_an_oversized_request_is_refused_with_the_bridges_own_error(
         self, http: aiohttp.ClientSession, bridge: RunningBridge
     ) -> None:
         body = bridge.chat("hello", padding="x" * (32 * 1024 * 1024))
@@ -152,7 +156,9 @@ class TestRequests:
             assert response.status == 413
             assert (await response.json())["error"]["code"] == "request_too_large"
 
-    async def test_who_asks_is_what_the_proxy_says(self, make: MakeProxy, tmp_path: Path) -> None:
+    async def test_forwarded_addresses_claimed_by_the_caller_are_replaced_by_the_proxy(
+        self, make: MakeProxy, tmp_path: Path
+    ) -> None:
         seen: list[Mapping[str, str]] = []
 
         async def see(request: web.BaseRequest) -> web.Response:

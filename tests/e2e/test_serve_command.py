@@ -56,7 +56,7 @@ async def serving(*words: str, **env: str) -> AsyncIterator[tuple[asyncio.subpro
 
 
 @pytest.mark.parametrize("words", [["serve"], []], ids=["serve", "no command"])
-async def test_the_daemon_serves_until_it_is_told_to_stop(words: list[str], arena: Arena) -> None:
+async def test_the_daemon_serves_until_sigterm(words: list[str], arena: Arena) -> None:
     configure(arena)
     secret = (await arun("keys", "add", "--name", "me")).stdout.strip()
     await arun("accounts", "add", stdin=arena.sign_in().cookie_value)
@@ -105,7 +105,7 @@ def _huge(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("file", ["bridge.toml", "state/keys.json", "state/accounts.json", "state/admin.json"])
-def test_what_is_no_file_of_ours_exits_78_at_once(
+def test_a_configuration_or_state_path_that_is_no_usable_file_exits_78_at_once(
     file: str, place: Callable[[Path], object], said: str, tmp_path: Path
 ) -> None:
     tmp_path.joinpath("state").mkdir(mode=0o700)
@@ -127,7 +127,9 @@ def test_what_is_no_file_of_ours_exits_78_at_once(
         pytest.param(Path.mkdir, "a directory", id="a directory"),
     ],
 )
-def test_a_certificate_that_is_no_file_exits_78(place: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+def test_a_certificate_that_is_no_regular_file_exits_78(
+    place: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
     tmp_path.joinpath("bridge.toml").write_text('[server]\ntls_cert = "cert.pem"\ntls_key = "cert.pem"\n')
     place(tmp_path / "cert.pem")
     served = run("serve")
@@ -135,7 +137,7 @@ def test_a_certificate_that_is_no_file_exits_78(place: Callable[[Path], object],
     assert f"must be regular files; this is {said}" in served.stderr
 
 
-def test_a_key_with_a_passphrase_exits_78_and_nothing_is_asked(tmp_path: Path) -> None:
+def test_an_encrypted_tls_key_exits_78_without_a_prompt_for_the_passphrase(tmp_path: Path) -> None:
     tmp_path.joinpath("bridge.toml").write_text('[server]\ntls_cert = "cert.pem"\ntls_key = "locked.pem"\n')
     server_context(tmp_path)
     key = ("pkey", "-in", "key.pem", "-aes128", "-passout", "pass:abcd", "-out", "locked.pem")
@@ -146,7 +148,7 @@ def test_a_key_with_a_passphrase_exits_78_and_nothing_is_asked(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EDQUOT", "EIO", "EACCES"])
-def test_a_disk_that_refuses_at_the_start_exits_75(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_cannot_be_written_at_the_start_exits_75(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files can be neither created nor changed."""
     number = getattr(errno, error)
     real = os.open
@@ -172,7 +174,7 @@ async def test_a_state_folder_in_use_exits_78_and_names_the_daemon(arena: Arena)
         assert f"process id {process.pid}" in second.stderr
 
 
-async def test_reload_reaches_the_daemon_and_a_single_process_is_not_restarted(arena: Arena) -> None:
+async def test_reload_reaches_the_daemon_and_restart_refuses_a_single_process(arena: Arena) -> None:
     configure(arena)
     nobody = await arun("reload")
     assert (nobody.exit_code, nobody.stdout) == (1, "")
@@ -192,7 +194,7 @@ async def test_reload_reaches_the_daemon_and_a_single_process_is_not_restarted(a
         assert process.returncode is None
 
 
-async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
+async def test_a_port_in_use_exits_1_with_an_explanation() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         served = await spawn("serve", LMARENA_BRIDGE_SERVER__PORT=str(port))
@@ -202,7 +204,7 @@ async def test_a_port_that_is_taken_exits_1_and_says_so() -> None:
 
 @pytest.mark.parametrize("command", ["serve", "demo"])
 @pytest.mark.parametrize("host", ["a..b", "192.0.2.1"], ids=["not a name", "another machine's"])
-async def test_a_host_on_which_it_cannot_listen_exits_1_and_says_so(command: str, host: str) -> None:
+async def test_a_host_that_cannot_be_listened_on_exits_1_with_an_explanation(command: str, host: str) -> None:
     served = await spawn(command, "--host", host, "--port", "0")
     assert served.returncode == 1
     assert re.search(rf"^Error: cannot listen on {host}[:,]", served.stderr, re.MULTILINE)
@@ -210,7 +212,7 @@ async def test_a_host_on_which_it_cannot_listen_exits_1_and_says_so(command: str
     assert "Traceback" not in served.stderr
 
 
-async def test_a_port_on_which_a_bridge_listens_is_named_as_such(bridge: RunningBridge) -> None:
+async def test_a_port_used_by_another_bridge_is_reported_as_such(bridge: RunningBridge) -> None:
     served = await spawn("serve", "--port", str(urlsplit(bridge.base_url).port))
     assert served.returncode == 1
     assert "it is another lmarena-bridge, or its demo: stop it" in served.stderr

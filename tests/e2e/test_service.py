@@ -29,7 +29,7 @@ from bridge.state.state import accounts_document, keys_document
 PASSWORD = "correct horse battery staple"
 
 
-async def test_a_name_that_is_not_answered_holds_up_neither_others_nor_the_end(home: Home) -> None:
+async def test_an_unanswered_dns_lookup_delays_neither_other_work_nor_the_stop(home: Home) -> None:
     await admin_document(home.folder).save(Admin(hash_password(PASSWORD)))
     home.configure({"upstream": {"base_url": f"https://site{stalled_names.SUFFIX}"}})
     async with home.serve(program=stalled_names.program(3600)) as daemon, aiohttp.ClientSession() as browser:
@@ -44,7 +44,7 @@ async def test_a_name_that_is_not_answered_holds_up_neither_others_nor_the_end(h
 
 
 @pytest.mark.parametrize("form", ["text", pytest.param("json", marks=pytest.mark.slow)])
-async def test_a_daemon_whose_log_nobody_reads_goes_on(home: Home, form: str) -> None:
+async def test_the_daemon_keeps_serving_when_its_log_is_not_read(home: Home, form: str) -> None:
     home.configure({"log": {"format": form}})
     reading, writing = os.pipe()
     words = [sys.executable, "-m", "bridge", "serve", "--config", str(home.config)]
@@ -77,7 +77,7 @@ def _until(log: io.FileIO, text: bytes) -> bytes:
     return seen
 
 
-async def test_a_restart_with_an_inherited_socket_refuses_nobody(home: Home) -> None:
+async def test_no_request_fails_during_restarts_with_an_inherited_socket(home: Home) -> None:
     outcomes: Counter[int | str] = Counter()
     served, over = asyncio.Event(), asyncio.Event()
 
@@ -110,13 +110,13 @@ async def test_a_restart_with_an_inherited_socket_refuses_nobody(home: Home) -> 
     assert set(outcomes) == {200}
 
 
-async def test_one_state_folder_has_one_daemon(home: Home) -> None:
+async def test_a_second_daemon_cannot_start_with_the_same_state_folder(home: Home) -> None:
     async with home.serve() as first, home.launch() as second:
         assert await second.ends() == 78
         assert f"is in use by the daemon with process id {first.process.pid}" in second.log[-1]
 
 
-async def test_the_table_of_open_files_has_room_before_the_first_stream(home: Home) -> None:
+async def test_the_file_descriptor_table_is_large_enough_for_all_streams_at_the_start(home: Home) -> None:
     home.configure({"limits": {"streams": 300}})
     async with home.serve() as daemon:
         status = await asyncio.to_thread(Path(f"/proc/{daemon.process.pid}/status").read_text)
@@ -125,7 +125,7 @@ async def test_the_table_of_open_files_has_room_before_the_first_stream(home: Ho
 
 
 @pytest.mark.parametrize(("hard", "allowed"), [(1000, 700), (400, 400)])
-async def test_as_many_files_may_be_open_as_the_streams_need(home: Home, hard: int, allowed: int) -> None:
+async def test_the_limit_on_open_files_is_raised_to_what_the_streams_need(home: Home, hard: int, allowed: int) -> None:
     home.configure({"limits": {"streams": 300}})
     shell = ("sh", "-c", f'ulimit -S -n 256; ulimit -H -n {hard}; exec "$@"', "sh", sys.executable, "-m", "bridge")
     async with home.serve(program=shell) as daemon:
@@ -134,7 +134,7 @@ async def test_as_many_files_may_be_open_as_the_streams_need(home: Home, hard: i
         assert (f"need 700 open files; only {hard} are allowed" in "\n".join(daemon.log)) == (allowed < 700)
 
 
-async def test_a_port_in_use_is_said(home: Home) -> None:
+async def test_a_port_in_use_is_reported_and_exits_1(home: Home) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         home.configure({"server": {"port": port}})
@@ -143,7 +143,7 @@ async def test_a_port_in_use_is_said(home: Home) -> None:
             assert f"cannot listen on 127.0.0.1, port {port}: Address already in use" in "\n".join(daemon.log)
 
 
-async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_changed_keys_are_read_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:
     secret, key = api_key(name="added")
 
     async def status() -> int:
@@ -162,7 +162,7 @@ async def test_keys_are_noticed_within_two_seconds(home: Home, http: aiohttp.Cli
 
 
 @pytest.mark.parametrize("name", ["accounts.json"])  # tests/bridge/state/test_missing_files.py covers the other files
-async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
+async def test_an_unreadable_state_file_neither_stops_the_daemon_nor_delays_its_stop(
     home: Home, http: aiohttp.ClientSession, name: str
 ) -> None:
     await admin_document(home.folder).save(Admin())
@@ -185,7 +185,7 @@ async def test_whatever_is_in_a_state_file_s_place_the_daemon_goes_on_and_ends(
         assert (await daemon.stop())[0] == 0
 
 
-async def test_accounts_are_noticed_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_changed_accounts_are_read_within_two_seconds(home: Home, http: aiohttp.ClientSession) -> None:
     async def total() -> int:
         async with http.get(f"{daemon.origin}/health") as response:
             found: int = (await response.json())["accounts"]["total"]
@@ -202,7 +202,7 @@ async def test_accounts_are_noticed_within_two_seconds(home: Home, http: aiohttp
         assert await total() == 1
 
 
-async def test_a_rotated_cookie_is_saved_at_once(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_rotated_cookie_is_saved_at_once_and_survives_a_kill(home: Home, http: aiohttp.ClientSession) -> None:
     document = accounts_document(home.folder)
     async with home.serve() as daemon:
         await daemon.logs("models")  # the list of models has been fetched for the first time

@@ -24,7 +24,9 @@ STREAMS = 50
 SLACK = 5.0
 
 
-async def test_sigterm_lets_streams_end_and_then_ends_the_rest(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_sigterm_lets_streams_finish_and_cuts_the_others_after_the_drain(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
     play = home.arena.script = Play()
     home.configure({"server": {"drain_seconds": 2}})
     prompts = [f"{'stuck' if number % 2 else 'ends'}-{number}-" for number in range(STREAMS)]
@@ -48,7 +50,7 @@ async def test_sigterm_lets_streams_end_and_then_ends_the_rest(home: Home, http:
     assert (await conversations_document(home.folder).load()).clean
 
 
-async def test_a_drain_ends_with_its_last_stream(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_drain_ends_when_the_last_stream_has_ended(home: Home, http: aiohttp.ClientSession) -> None:
     play = home.arena.script = Play()
     async with home.serve() as daemon:
         async with asyncio.TaskGroup() as tasks:
@@ -59,7 +61,9 @@ async def test_a_drain_ends_with_its_last_stream(home: Home, http: aiohttp.Clien
         assert await daemon.ends(SLACK) == 0
 
 
-async def test_a_draining_daemon_keeps_no_connection(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_draining_daemon_closes_idle_connections_and_refuses_new_ones(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
     home.arena.script = Play()
     async with home.serve() as daemon, asyncio.TaskGroup() as tasks:
         await begin(tasks, http, daemon, home, "stuck")
@@ -73,7 +77,7 @@ async def test_a_draining_daemon_keeps_no_connection(home: Home, http: aiohttp.C
         daemon.signal(signal.SIGTERM)
 
 
-async def test_a_draining_daemon_is_not_ready_at_once(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_draining_daemon_stops_being_ready_early_in_the_drain(home: Home, http: aiohttp.ClientSession) -> None:
     home.arena.script = Play()
 
     async def ready() -> bool:
@@ -96,7 +100,9 @@ async def test_a_draining_daemon_is_not_ready_at_once(home: Home, http: aiohttp.
         daemon.signal(signal.SIGTERM)
 
 
-async def test_a_probe_is_told_of_the_drain_over_any_connection(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_readiness_probe_during_a_drain_never_succeeds_over_any_connection(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
     """New connections are refused, idle ones are closed, and an open one without a request yet gets a 503."""
     home.arena.script = Play()
     request = b"GET /readyz HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -117,7 +123,7 @@ async def test_a_probe_is_told_of_the_drain_over_any_connection(home: Home, http
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["at once", "late"])
-async def test_a_connection_from_before_the_end_may_ask_at_once(
+async def test_a_connection_opened_before_sigterm_gets_an_answer_only_to_an_early_request(
     home: Home, http: aiohttp.ClientSession, *, late: bool
 ) -> None:
     home.arena.script = Play()
@@ -143,7 +149,7 @@ async def test_a_connection_from_before_the_end_may_ask_at_once(
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_hurries(home: Home, http: aiohttp.ClientSession, second: signal.Signals) -> None:
+async def test_a_second_signal_ends_the_drain(home: Home, http: aiohttp.ClientSession, second: signal.Signals) -> None:
     home.arena.script = Play()
     async with home.serve() as daemon:
         async with asyncio.TaskGroup() as tasks:
@@ -156,7 +162,9 @@ async def test_a_second_signal_hurries(home: Home, http: aiohttp.ClientSession, 
     assert caller.error["code"] == "overloaded"
 
 
-async def test_a_drain_cuts_whole_answers_with_a_503(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_answers_that_are_not_streamed_get_a_503_when_the_drain_ends(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
     asked = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:

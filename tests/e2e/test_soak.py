@@ -16,7 +16,7 @@ MINUTES = "0.5"
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-async def test_less_than_a_minute_of_everything_at_once(tmp_path: Path) -> None:
+async def test_a_short_soak_ends_without_a_wrong_answer(tmp_path: Path) -> None:
     words = (str(ROOT / "tests/attacks/soak.py"), "--minutes", MINUTES, "--rate", "6", "--out", str(tmp_path / "curve"))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, *words),

@@ -83,7 +83,7 @@ class TestUnits:
         outcome = analyze("verify", "--man=no", folder / name, environ={"SYSTEMD_UNIT_PATH": f"{folder}:"})
         return outcome.stdout + outcome.stderr
 
-    def test_the_template_says_what_the_service_says(self) -> None:
+    def test_the_template_unit_differs_from_the_service_only_in_instance_settings(self) -> None:
         ours, its = (
             [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
             for unit in (UNIT, TEMPLATE)
@@ -93,32 +93,32 @@ class TestUnits:
         assert all("%i" in it for _, it in differing)
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_nothing_is_said_of_them(self, folder: Path, name: str) -> None:
+    def test_systemd_verifies_the_units_without_any_message(self, folder: Path, name: str) -> None:
         assert self.verify(folder, name) == ""
 
     @pytest.mark.parametrize(("name", "key"), [(UNIT.name, "WatchdogSec"), ("lmarena-bridge.socket", "ListenStream")])
-    def test_a_misspelt_key_is_said(self, folder: Path, name: str, key: str) -> None:
+    def test_a_misspelt_key_in_a_unit_is_reported(self, folder: Path, name: str, key: str) -> None:
         unit = folder / name
         unit.write_text(unit.read_text().replace(key, f"{key}s"))
         assert f"'{key}s'" in self.verify(folder, name)
 
-    def test_a_missing_program_is_said(self, folder: Path) -> None:
+    def test_a_missing_program_of_a_unit_is_reported(self, folder: Path) -> None:
         (folder / UNIT.name).write_text(UNIT.read_text())
         assert f"{PROGRAM} is not executable" in self.verify(folder, UNIT.name)
 
-    def test_its_exposure_is_small(self) -> None:
+    def test_the_exposure_of_the_service_is_below_the_limit(self) -> None:
         report = analyze("security", "--offline=true", UNIT).stdout
         overall = re.search(r"Overall exposure level for lmarena-bridge.service: (\d+\.\d)", report)
         assert overall is not None, report
         assert float(overall[1]) <= MAX_EXPOSURE
 
-    def test_starts_that_fail_are_never_given_up(self) -> None:
+    def test_failed_starts_are_retried_for_ever_except_after_exit_status_78(self) -> None:
         """Restarts are too slow to reach the limit on starts, so that even a disk that is full for long is survived."""
         (pause,), (burst,), (interval,) = map(settings, ("RestartSec", "StartLimitBurst", "StartLimitIntervalSec"))
         assert float(pause) * float(burst) >= float(interval)
         assert settings("RestartPreventExitStatus") == ["78"]
 
-    def test_it_waits_for_the_drain(self) -> None:
+    def test_systemd_waits_longer_than_the_drain_before_killing_the_daemon(self) -> None:
         (seconds,) = settings("TimeoutStopSec")
         assert (
             float(seconds) >= Config.read({}).server.drain_seconds + 10
@@ -135,14 +135,14 @@ class TestMemory:
             pytest.skip("the kernel is older than 6.3: it knows no PR_SET_MDWE")
         assert outcome.returncode == 0, outcome.stderr
 
-    async def test_the_daemon_serves(self, home: Home) -> None:
+    async def test_the_daemon_serves_without_writable_and_executable_memory(self, home: Home) -> None:
         async with home.serve(program=(*WITH_MDWE, "-m", "bridge")) as daemon:
             await ask(home, daemon.origin)
 
-    def test_the_libraries_of_the_dashboard_work(self) -> None:
+    def test_the_dashboards_libraries_work_without_writable_and_executable_memory(self) -> None:
         subprocess.run([*WITH_MDWE, "-c", _DASHBOARD], check=True, timeout=30)
 
-    def test_it_is_really_forbidden(self) -> None:
+    def test_mapping_writable_and_executable_memory_is_forbidden(self) -> None:
         forbidden = "import mmap; mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)"
         outcome = subprocess.run([*WITH_MDWE, "-c", forbidden], capture_output=True, text=True, timeout=30, check=False)
         assert "PermissionError" in outcome.stderr
@@ -151,7 +151,7 @@ class TestMemory:
 @pytest.mark.parametrize(
     ("program", "readings"), [((sys.executable, "-m", "bridge"), 1), pytest.param(SERVE, 2, marks=pytest.mark.slow)]
 )
-async def test_the_daemon_does_only_what_the_filters_let_through(
+async def test_the_daemon_uses_only_system_calls_and_sockets_that_the_unit_allows(
     home: Home, tmp_path: Path, program: tuple[str, ...], readings: int
 ) -> None:
     """This also applies to a daemon with two workers."""

@@ -114,7 +114,9 @@ def leaves_no_trace(row: Row) -> bool:
 
 @pytest.mark.parametrize("row", {name: row for name, row in BEFORE_THE_ANSWER.items() if leaves_no_trace(row)}.values())
 @pytest.mark.parametrize("streams", [True, False])
-async def test_a_failure_before_the_answer(row: Row, streams: bool, bridge: Machines, arena: Arena) -> None:
+async def test_a_fault_before_the_answer_is_reported_as_in_the_table_of_faults(
+    row: Row, streams: bool, bridge: Machines, arena: Arena
+) -> None:
     for on in row.on:
         arena.faults.arm(row.fault, None, on=on, **row.parameters)
     async with await bridge.post(bridge.chat(PROMPT, stream=streams)) as answer:
@@ -128,7 +130,9 @@ async def test_a_failure_before_the_answer(row: Row, streams: bool, bridge: Mach
 
 
 @pytest.mark.parametrize("row", [row for name, row in IN_THE_MIDDLE.items() if name != "silence"])
-async def test_a_failure_in_the_middle(row: Break, bridge: Machines, arena: Arena) -> None:
+async def test_a_fault_in_the_middle_ends_the_stream_as_in_the_table_of_faults(
+    row: Break, bridge: Machines, arena: Arena
+) -> None:
     arena.faults.arm(row.fault, None, **row.parameters)
     async with await bridge.post(bridge.chat(PROMPT, stream=True)) as answer:
         *_, last = [json.loads(data) for data in frames(await answer.read())]

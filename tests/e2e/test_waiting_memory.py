@@ -26,7 +26,9 @@ def stays(_: Turn) -> Iterator[Step]:
     yield Until(asyncio.Event())
 
 
-async def test_a_thousand_requests_that_wait_cost_less_than_8_kib_each(arena: Arena, tmp_path: Path) -> None:
+async def test_each_of_a_thousand_waiting_requests_takes_less_than_8_kib_of_memory(
+    arena: Arena, tmp_path: Path
+) -> None:
     """The limit is for the memory beyond that of a request being received: its connection, its head, and its task."""
     arena.script = stays
     received = await cost(arena, tmp_path / "received", waits=False)

@@ -26,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(target)}
 
 
-def test_it_is_the_wheel_that_runs(installed: dict[str, str], tmp_path: Path) -> None:
+def test_the_installed_packages_are_imported_instead_of_the_checkout(installed: dict[str, str], tmp_path: Path) -> None:
     script = "import bridge, handlers, upstream; print(bridge.__file__, handlers.__file__, upstream.__file__)"
     found = subprocess.run(
         [sys.executable, "-c", script], env=installed, cwd=tmp_path, capture_output=True, text=True, check=True
@@ -34,7 +34,7 @@ def test_it_is_the_wheel_that_runs(installed: dict[str, str], tmp_path: Path) ->
     assert all(path.startswith(installed["PYTHONPATH"]) for path in found.stdout.split())
 
 
-def test_its_demo_does_what_it_prints(installed: dict[str, str], tmp_path: Path) -> None:
+def test_the_commands_printed_by_the_installed_demo_work(installed: dict[str, str], tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "bridge", "demo", "--port", "0"],
         env=installed,

@@ -45,7 +45,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-async def test_its_life(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_a_daemon_with_workers_acts_as_one_through_changes_deaths_and_stop(
+    home: Home, http: aiohttp.ClientSession
+) -> None:
     """All stages use one daemon, since a start takes long."""
     home.arena.script = play = Play()
     await admin_document(home.folder).save(Admin(hash_password(PASSWORD)))
@@ -120,7 +122,7 @@ async def by_both(daemon: DaemonProcess, text: str) -> None:
         await daemon.logs("")
 
 
-async def test_workers_whose_parent_is_killed_let_their_streams_end(home: Home, http: aiohttp.ClientSession) -> None:
+async def test_workers_whose_parent_is_killed_finish_their_streams(home: Home, http: aiohttp.ClientSession) -> None:
     home.arena.script = play = Play()
     async with serving(home) as daemon:
         orphans = [psutil.Process(pid) for pid in children(daemon)]
@@ -140,7 +142,7 @@ async def test_workers_whose_parent_is_killed_let_their_streams_end(home: Home, 
 @pytest.mark.parametrize(
     ("streams", "pace"), [(20, 20), pytest.param(200, 50, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]
 )
-async def test_a_restart_one_after_the_other_refuses_nobody(
+async def test_a_rolling_restart_of_the_workers_refuses_no_request(
     home: Home, http: aiohttp.ClientSession, streams: int, pace: float
 ) -> None:
     """All new requests are answered, and only answers that last longer than the drain are cut off."""
