@@ -76,7 +76,7 @@ def table() -> Table:
     return Table()
 
 
-def test_a_conversation_stays_in_its_evaluation(table: Table) -> None:
+def test_the_follow_ups_of_a_conversation_stay_in_its_evaluation(table: Table) -> None:
     assert table.where(FIRST) == ("new", "first", None)
     id_ = table.talk(FIRST, "Hi!")
     assert table.where(SECOND) == ("follow-up", "known", id_)
@@ -85,7 +85,7 @@ def test_a_conversation_stays_in_its_evaluation(table: Table) -> None:
     assert len(table.conversations) == 1
 
 
-def test_the_same_request_once_more_is_a_regenerate(table: Table) -> None:
+def test_a_repeated_request_is_a_regenerate(table: Table) -> None:
     id_ = table.talk(FIRST, "Hi!")
     assert table.where(FIRST) == ("regenerate", "repeated", id_)
     assert table.talk(FIRST, "Hello there!") == id_
@@ -116,12 +116,12 @@ OTHERS: dict[str, tuple[list[Message], str]] = {
 
 
 @pytest.mark.parametrize(("messages", "why"), OTHERS.values(), ids=OTHERS)
-def test_other_messages_are_a_new_conversation(table: Table, messages: list[Message], why: str) -> None:
+def test_different_messages_begin_a_new_conversation(table: Table, messages: list[Message], why: str) -> None:
     table.talk(FIRST, "Hi!")
     assert table.where(messages) == ("new", why, None)
 
 
-def test_another_key_or_model_is_a_new_conversation(table: Table) -> None:
+def test_another_key_or_model_begins_a_new_conversation(table: Table) -> None:
     table.talk(FIRST, "Hi!")
     for key, model in (("key-2", MODEL), (KEY, "model-2")):
         assert table.where(FIRST, key, model) == ("new", "first", None)
@@ -142,7 +142,7 @@ RETURNED: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("given", "returned"), RETURNED.values(), ids=RETURNED)
-def test_an_answer_is_known_in_the_forms_that_clients_return(table: Table, given: str, returned: str) -> None:
+def test_an_answer_is_recognised_in_the_forms_that_clients_return(table: Table, given: str, returned: str) -> None:
     id_ = table.talk(FIRST, given)
     messages = [*FIRST, assistant(returned), user("More")]
     assert table.where(messages) == ("follow-up", "known", id_)
@@ -162,19 +162,19 @@ EDITED: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("given", "returned"), EDITED.values(), ids=EDITED)
-def test_an_edited_answer_is_another(table: Table, given: str, returned: str) -> None:
+def test_an_edited_answer_begins_a_new_conversation(table: Table, given: str, returned: str) -> None:
     table.talk(FIRST, given)
     assert table.where([*FIRST, assistant(returned), user("More")]) == ("new", "unknown", None)
 
 
 @pytest.mark.parametrize("text", ["\n" * 10**6, "<think>" * 10**5, "<think></think>" * 10**5, "\n[1]: x" * 10**5])
-def test_comparing_takes_time_in_proportion_to_the_text(text: str) -> None:
+def test_answers_are_normalised_for_comparison_in_linear_time(text: str) -> None:
     """A search with patterns would take quadratic time: hours, for these texts."""
     for edge in ("", "a"):
         assert len(without_footnotes(comparable(edge + text + edge))) <= len(text) + 2
 
 
-def test_a_busy_evaluation_is_shared_with_nobody(table: Table) -> None:
+def test_a_busy_evaluation_is_not_used_for_another_request(table: Table) -> None:
     id_ = table.talk(FIRST, "Hi!")
     turn = table.take(SECOND)
     assert turn.evaluation is not None
@@ -186,7 +186,7 @@ def test_a_busy_evaluation_is_shared_with_nobody(table: Table) -> None:
     assert table.where(THIRD) == ("follow-up", "known", id_)
 
 
-def test_what_a_failed_turn_had_taken_is_gone(table: Table) -> None:
+def test_an_evaluation_released_after_a_failed_turn_is_forgotten(table: Table) -> None:
     table.talk(FIRST, "Hi!")
     taken = table.take(SECOND).evaluation
     assert taken is not None
@@ -195,14 +195,14 @@ def test_what_a_failed_turn_had_taken_is_gone(table: Table) -> None:
     assert table.where(FIRST) == ("new", "first", None)
 
 
-def test_giving_up_an_evaluation(table: Table) -> None:
+def test_a_turn_that_gives_up_its_evaluation_begins_a_new_conversation(table: Table) -> None:
     table.talk(FIRST, "Hi!")
     turn = table.take(SECOND)
     turn.start_anew("gone")
     assert (turn.kind, turn.why, turn.evaluation) == ("new", "gone", None)
 
 
-def test_equal_histories_have_each_their_evaluation(table: Table) -> None:
+def test_conversations_with_equal_histories_keep_separate_evaluations(table: Table) -> None:
     first, second = table.take(FIRST), table.take(FIRST)
     ids = {table.answer(first, "Hi!"), table.answer(second, "Hi!")}
     turns = [table.take(SECOND), table.take(SECOND), table.take(SECOND)]
@@ -211,7 +211,7 @@ def test_equal_histories_have_each_their_evaluation(table: Table) -> None:
     assert turns[2].why == "busy"
 
 
-def test_of_several_the_latest_with_a_usable_account_goes_on(table: Table) -> None:
+def test_a_follow_up_continues_the_latest_evaluation_whose_account_is_usable(table: Table) -> None:
     turns = [table.take(FIRST) for _ in range(3)]
     by_ada, by_bob, by_eve = (
         table.answer(turn, "Hi!", who) for turn, who in zip(turns, ("ada", "bob", "eve"), strict=True)
@@ -227,14 +227,14 @@ def test_of_several_the_latest_with_a_usable_account_goes_on(table: Table) -> No
     assert table.where(SECOND)[0] == "follow-up", "an account that rested is known again"
 
 
-def test_an_evaluation_that_says_one_answer_twice_can_go() -> None:
+def test_an_evaluation_with_a_repeated_answer_digest_can_be_dropped() -> None:
     conversations = Conversations(capacity=1)
     conversations.put(Evaluation("one", ACCOUNT, "answer", "asked", ("answered", "answered")))
     conversations.put(Evaluation("other", ACCOUNT, "answer", "else", ("answered so",)))
     assert [evaluation.id for evaluation in conversations] == ["other"]
 
 
-def test_the_least_recently_used_goes_first() -> None:
+def test_the_least_recently_used_evaluation_is_dropped_first() -> None:
     table = Table(capacity=2)
     table.talk([user("a")], "A")
     table.talk([user("b")], "B")
@@ -245,7 +245,7 @@ def test_the_least_recently_used_goes_first() -> None:
     assert table.where([user("a"), assistant("A"), user("c"), assistant("C"), user("?")])[0] == "follow-up"
 
 
-def test_nothing_is_left_of_what_has_gone() -> None:
+def test_a_dropped_evaluation_leaves_nothing_in_the_indexes() -> None:
     table = Table(capacity=3)
     for number in range(20):
         table.talk([user(str(number))], "Hi!\n[1]: a")
@@ -258,7 +258,7 @@ def test_nothing_is_left_of_what_has_gone() -> None:
 # Restarts
 
 
-async def test_a_clean_stop_keeps_the_table(tmp_path: Path) -> None:
+async def test_conversations_survive_a_clean_stop(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     folder.prepare()
     async with kept_conversations(folder) as conversations:
@@ -272,7 +272,7 @@ async def test_a_clean_stop_keeps_the_table(tmp_path: Path) -> None:
         assert table.where([user("a"), assistant("Hi!"), user("More")]) == ("follow-up", "known", ids[0])
 
 
-async def test_without_a_clean_stop_nothing_is_trusted(tmp_path: Path) -> None:
+async def test_saved_conversations_are_cleared_on_start_so_that_a_kill_leaves_none(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     folder.prepare()
     async with kept_conversations(folder) as conversations:
@@ -291,7 +291,7 @@ async def test_without_a_clean_stop_nothing_is_trusted(tmp_path: Path) -> None:
         answered=st.lists(st.text(max_size=5), min_size=1, max_size=3).map(tuple),
     )
 )
-def test_an_evaluation_as_json(evaluation: Evaluation) -> None:
+def test_an_evaluation_survives_a_json_round_trip(evaluation: Evaluation) -> None:
     assert Evaluation.from_json(evaluation.to_json()) == evaluation
 
 
@@ -308,7 +308,7 @@ def test_an_evaluation_as_json(evaluation: Evaluation) -> None:
         ["a a", "b", "c", "d", "e"],
     ],
 )
-def test_what_is_no_evaluation(value: object) -> None:
+def test_malformed_json_of_an_evaluation_is_rejected(value: object) -> None:
     with pytest.raises(ValueError, match="strings"):
         Evaluation.from_json(value)
 
@@ -355,7 +355,7 @@ def compared(messages: list[Message]) -> list[Message]:
 
 @a_share(of=10)
 @given(histories, histories)
-def test_different_histories_share_no_digest(one: list[Message], other: list[Message]) -> None:
+def test_different_histories_have_different_digests(one: list[Message], other: list[Message]) -> None:
     """Histories are different if a model would be shown different prompts."""
     table = Table()
     assume(prompt(compared(one)) != prompt(compared(other)))
@@ -366,7 +366,7 @@ def test_different_histories_share_no_digest(one: list[Message], other: list[Mes
 
 @a_share(of=10)
 @given(histories, texts, texts.filter(str.strip), st.integers(min_value=0), any_message)
-def test_a_follow_up_has_exactly_the_history_of_its_request(
+def test_a_request_is_a_follow_up_exactly_if_its_history_is_equal_and_its_last_message_is_sendable(
     seen: list[Message], answer: str, question: str, at: int, edited: Message
 ) -> None:
     """A request is a follow-up exactly if its earlier messages are equal and its last one can be sent alone."""

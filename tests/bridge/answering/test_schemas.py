@@ -36,7 +36,7 @@ VALID: dict[str, object] = {
 
 
 @pytest.mark.parametrize("schema", VALID.values(), ids=VALID)
-def test_a_valid_schema(schema: object) -> None:
+def test_a_valid_schema_passes_the_check(schema: object) -> None:
     assert check_schema(schema) is None
 
 
@@ -89,7 +89,7 @@ INVALID: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize(("schema", "path"), INVALID.values(), ids=INVALID)
-def test_an_invalid_schema_is_named_by_its_path(schema: object, path: str) -> None:
+def test_an_invalid_schema_is_reported_with_the_path_of_the_fault(schema: object, path: str) -> None:
     found = check_schema(schema)
     assert found is not None
     assert found.path == path
@@ -112,7 +112,7 @@ FITTING: dict[str, object] = {
 
 
 @pytest.mark.parametrize("value", FITTING.values(), ids=FITTING)
-def test_a_value_that_fits(value: object) -> None:
+def test_a_value_that_fits_the_schema_has_no_misfit(value: object) -> None:
     assert first_misfit(PERSON, value) is None
 
 
@@ -131,20 +131,20 @@ MISFITS: dict[str, tuple[object, str, str]] = {
 
 
 @pytest.mark.parametrize(("value", "path", "said"), MISFITS.values(), ids=MISFITS)
-def test_a_value_that_does_not_fit_is_named_by_its_path(value: object, path: str, said: str) -> None:
+def test_a_value_that_does_not_fit_is_reported_with_its_path(value: object, path: str, said: str) -> None:
     found = first_misfit(PERSON, value)
     assert found is not None
     assert found.path == path
     assert said in found.message
 
 
-def test_a_message_is_bounded() -> None:
+def test_the_message_of_a_misfit_is_bounded() -> None:
     found = first_misfit({"type": "integer"}, "é" * 100_000)
     assert found is not None
     assert len(found.message) < 400
 
 
-def test_a_path_is_bounded() -> None:
+def test_the_path_of_a_misfit_is_bounded() -> None:
     name = "a" * 1_000_000
     for misfit in (
         check_schema({"properties": {name: {"type": "word"}}}),
@@ -154,12 +154,12 @@ def test_a_path_is_bounded() -> None:
         assert len(misfit.path) == 301
 
 
-def test_an_invalid_schema_is_an_error() -> None:
+def test_checking_a_value_against_an_invalid_schema_raises_an_error() -> None:
     with pytest.raises(ValueError, match="type"):
         first_misfit({"type": "strin"}, 1)
 
 
-def test_patterns_do_not_run_away() -> None:
+def test_a_pattern_that_backtracks_exponentially_is_checked_quickly() -> None:
     """Python's own `re` would take longer than the age of the universe."""
     assert first_misfit({"pattern": "^(?=a)(a+)+$"}, "a" * 200 + "!") is not None
 
@@ -181,7 +181,9 @@ STATES = {"pattern": "[ab]*a[ab]{900}c"}
     ],
     ids=["items", "values", "names", "names by pattern", "states", "references"],
 )
-def test_many_matches_that_take_long_are_not_begun(schema: dict[str, Any], value: object) -> None:
+def test_patterns_that_would_take_too_long_in_total_are_rejected_as_too_large(
+    schema: dict[str, Any], value: object
+) -> None:
     assert check_schema(schema) is None
     misfit = first_misfit(schema, value)
     assert misfit is not None
@@ -198,7 +200,7 @@ def test_many_matches_that_take_long_are_not_begun(schema: dict[str, Any], value
         (r"^[^\]\[]*$", "plain"),
     ],
 )
-def test_patterns_as_real_tools_have_them_are_checked(pattern: str, text: str) -> None:
+def test_patterns_of_real_tools_are_checked(pattern: str, text: str) -> None:
     schema = {"items": {"pattern": pattern}}
     assert first_misfit(schema, [text] * (1 if len(text) > 100 else 200)) is None
     misfit = first_misfit(schema, [f"{text}]\n"])
@@ -250,7 +252,7 @@ for _ in range(60):
 
 
 @pytest.mark.parametrize(("schema", "value"), EXPLODING.values(), ids=EXPLODING)
-def test_what_would_take_hours_is_not_begun(schema: dict[str, Any], value: object) -> None:
+def test_a_check_that_would_take_hours_is_rejected_as_too_large(schema: dict[str, Any], value: object) -> None:
     assert check_schema(schema) is None
     found = first_misfit(schema, value)
     assert found is not None
@@ -286,21 +288,21 @@ HARMLESS: dict[str, tuple[dict[str, Any], object]] = {
 
 
 @pytest.mark.parametrize(("schema", "value"), HARMLESS.values(), ids=HARMLESS)
-def test_what_real_tools_have_is_checked(schema: dict[str, Any], value: object) -> None:
+def test_large_values_and_schemas_of_real_tools_are_checked(schema: dict[str, Any], value: object) -> None:
     assert check_schema(schema) is None
     assert first_misfit(schema, value) is None
 
 
-def test_a_value_with_a_million_misfits_is_named_by_the_first() -> None:
+def test_only_the_first_of_many_misfits_is_reported() -> None:
     assert first_misfit({"items": {"type": "string"}}, [1] * 200_000) == Misfit("[0]", '1 is not of type "string"')
 
 
-def test_paths() -> None:
+def test_path_of_writes_names_with_dots_and_indexes_in_brackets() -> None:
     assert path_of([]) == ""
     assert path_of(["a", 0, 1, "b"]) == "a[0][1].b"
 
 
-def test_a_verdict_is_remembered_for_the_content_not_for_the_object() -> None:
+def test_the_cached_verdict_on_a_schema_depends_on_its_content_not_on_the_object() -> None:
     schema: dict[str, object] = {"type": "object", "description": "whose verdict is remembered"}
     assert check_schema(schema) is None
     schema["type"] = "no such type"

@@ -205,7 +205,7 @@ def o200k() -> Callable[[str], int]:
 
 
 @pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in (PURE | MIXES).items()])
-def test_within_15_percent_of_o200k(text: str, o200k: Callable[[str], int]) -> None:
+def test_token_estimates_are_within_15_percent_of_o200k(text: str, o200k: Callable[[str], int]) -> None:
     assert estimate(text) == pytest.approx(o200k(text), rel=0.15)
 
 
@@ -224,11 +224,13 @@ def test_within_15_percent_of_o200k(text: str, o200k: Callable[[str], int]) -> N
         pytest.param("🎂🎁🥳 Happy birthday!! 🎉🎈", id="emoji"),
     ],
 )
-def test_other_scripts_are_in_the_right_region(text: str, o200k: Callable[[str], int]) -> None:
+def test_token_estimates_of_other_scripts_are_within_35_percent_of_o200k(
+    text: str, o200k: Callable[[str], int]
+) -> None:
     assert estimate(text) == pytest.approx(o200k(text), rel=0.35)
 
 
-def test_nothing_is_no_token_and_something_is_one() -> None:
+def test_an_empty_text_has_no_tokens_and_any_character_at_least_one() -> None:
     assert TokenCount().total == estimate("") == 0
     for char in ("a", "Z", "7", ".", "\n", "é", "я", "中", "、", "한", "👋", "\ud83d", "\U0010ffff"):
         assert estimate(char) >= 1, char
@@ -239,7 +241,7 @@ texts = st.text(st.one_of(st.sampled_from("aZ7 .\n\té中👋\ud83d_(“"), st.c
 
 @a_share(of=2)
 @given(texts, st.lists(st.integers(0, 60)), st.integers(1, 40))
-def test_the_total_does_not_depend_on_the_cuts(text: str, cuts: list[int], times: int) -> None:
+def test_the_token_count_of_a_text_does_not_depend_on_its_cuts(text: str, cuts: list[int], times: int) -> None:
     text, count = text * times, TokenCount()
     seen = 0
     for start, end in pairwise([0, *sorted({cut * times for cut in cuts}), len(text)]):
@@ -250,7 +252,7 @@ def test_the_total_does_not_depend_on_the_cuts(text: str, cuts: list[int], times
     assert count.total == estimate(text)
 
 
-def test_a_copy_counts_on_by_itself() -> None:
+def test_a_copied_token_count_counts_on_independently() -> None:
     count = TokenCount()
     count.add("one two")
     ahead = copy.copy(count)
@@ -258,7 +260,7 @@ def test_a_copy_counts_on_by_itself() -> None:
     assert (count.total, ahead.total) == (estimate("one two"), estimate("one two three four"))
 
 
-async def test_one_message_counts_as_its_text_alone() -> None:
+async def test_a_prompt_of_one_message_counts_as_its_text_alone() -> None:
     assert await prompt_tokens([Message("user", ENGLISH)]) == estimate(ENGLISH)
 
 
@@ -269,14 +271,14 @@ async def test_further_messages_add_their_tokens_to_those_before() -> None:
     assert added == pytest.approx(estimate(CHINESE), abs=5), "its text and its heading"
 
 
-async def test_the_calls_of_tools_count() -> None:
+async def test_tool_calls_count_towards_the_prompt_tokens() -> None:
     call = ToolCall("call_1", "find_hotels", '{"city": "Lisbon", "nights": 3}')
     bare, calling = Message("assistant", "I look."), Message("assistant", "I look.", None, (call,))
     added = await prompt_tokens([calling]) - await prompt_tokens([bare])
     assert added == pytest.approx(estimate(call.name + call.arguments), abs=1)
 
 
-async def test_a_prompt_that_is_counted_in_a_thread_counts_the_same() -> None:
+async def test_a_long_prompt_counted_in_a_thread_has_the_same_token_count() -> None:
     text = "".join(PURE.values())
     text *= 2 * PIECE_CHARS // len(text) + 1
     assert await prompt_tokens([Message("user", text)]) == estimate(text)

@@ -83,7 +83,7 @@ TURNS: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
-def test_a_turn_that_can_be_sent_alone(table: Table, turn: list[Message]) -> None:
+def test_tool_results_and_a_question_can_be_sent_alone_as_a_follow_up(table: Table, turn: list[Message]) -> None:
     assert table.where([*FIRST, ANSWER, *turn]) == ("follow-up", "known")
 
 
@@ -100,11 +100,11 @@ OTHER_SHAPES: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("turn", OTHER_SHAPES.values(), ids=OTHER_SHAPES)
-def test_a_turn_that_cannot(table: Table, turn: list[Message]) -> None:
+def test_a_turn_of_another_shape_begins_a_new_conversation(table: Table, turn: list[Message]) -> None:
     assert table.where([*FIRST, ANSWER, *turn]) == ("new", "shape")
 
 
-def test_results_of_earlier_calls_are_none_of_the_last_ones(table: Table) -> None:
+def test_a_result_of_an_earlier_call_begins_a_new_conversation(table: Table) -> None:
     messages = [*FIRST, ANSWER, *RESULTS]
     table.talk(messages, "Done.")
     assert table.where([*messages, assistant("Done."), result("blue", "call_1")]) == ("new", "shape")
@@ -142,7 +142,9 @@ SAME: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("messages", SAME.values(), ids=SAME)
-def test_what_clients_change_between_two_turns_does_not_count(table: Table, messages: list[Message]) -> None:
+def test_harmless_changes_that_clients_make_between_two_turns_are_ignored(
+    table: Table, messages: list[Message]
+) -> None:
     assert table.where([*FIRST, *messages]) == ("follow-up", "known")
     table.talk([*FIRST, *messages], "Done.")
     seen = [*FIRST, ANSWER, *RESULTS, assistant("Done."), user("Thanks.")]
@@ -165,7 +167,7 @@ EDITED: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("messages", EDITED.values(), ids=EDITED)
-def test_an_edited_answer_is_another(table: Table, messages: list[Message]) -> None:
+def test_an_edited_answer_with_calls_begins_a_new_conversation(table: Table, messages: list[Message]) -> None:
     assert table.where([*FIRST, *messages]) == ("new", "unknown")
 
 
@@ -178,7 +180,9 @@ EARLIER: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("messages", EARLIER.values(), ids=EARLIER)
-def test_an_edited_history_is_another(table: Table, messages: list[Message]) -> None:
+def test_an_edited_history_of_calls_and_results_begins_a_new_conversation(
+    table: Table, messages: list[Message]
+) -> None:
     table.talk([*FIRST, ANSWER, *RESULTS], "Done.")
     assert table.where([*FIRST, *messages, assistant("Done."), user("Thanks.")]) == ("new", "unknown")
 
@@ -221,7 +225,7 @@ OTHERWISE: dict[str, str] = {
 
 
 @pytest.mark.parametrize("otherwise", OTHERWISE.values(), ids=OTHERWISE)
-def test_other_tools_another_evaluation(otherwise: str) -> None:
+def test_different_tools_or_another_format_begin_a_new_conversation(otherwise: str) -> None:
     table = Table()
     table.talk(FIRST, "Let me see.", LOOK, GO, told=told())
     messages = [*FIRST, ANSWER, *RESULTS]
@@ -231,14 +235,14 @@ def test_other_tools_another_evaluation(otherwise: str) -> None:
     assert table.where(FIRST, otherwise) == ("new", "tools")
 
 
-def test_both_evaluations_go_on() -> None:
+def test_conversations_that_differ_only_in_their_tools_keep_separate_evaluations() -> None:
     table = Table()
     ids = [table.talk(FIRST, "Let me see.", LOOK, GO, told=each) for each in (told(), told(None))]
     messages = [*FIRST, ANSWER, *RESULTS]
     assert [table.talk(messages, "Done.", told=each) for each in (told(), told(None))] == ids
 
 
-def test_an_evaluation_with_tools_as_json() -> None:
+def test_an_evaluation_with_instructions_survives_a_json_round_trip() -> None:
     evaluation = Evaluation("id", "ada", "answer", "asked", ("answered", "too"), "told")
     assert Evaluation.from_json(evaluation.to_json()) == evaluation
     assert Evaluation.from_json(["id", "ada", "answer", "asked", "answered"]).instructions == ""
@@ -291,7 +295,7 @@ NOT_SHOWN = {("Tool", "checkable"), ("JsonFormat", "strict")}
 LABELS = {("ToolCall", "id"), ("Message", "tool_call_id")}
 
 
-def test_the_table_names_every_field() -> None:
+def test_the_test_tables_name_every_field() -> None:
     for kind, row in ((ToolCall, CALL), (Message, MESSAGE), (Tool, TOOL), (Tools, TOOLS), (JsonFormat, FORMAT)):
         assert tuple(row) == kind._fields
 
@@ -320,7 +324,7 @@ FIELDS = [(kind.__name__, name) for kind in (ToolCall, Message, Tool, Tools, Jso
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS)
-def test_what_is_shown_is_in_the_digest_and_nothing_else(kind: str, name: str) -> None:
+def test_the_digest_covers_exactly_the_fields_that_the_prompt_shows(kind: str, name: str) -> None:
     (one, told_one), (other, told_other) = histories(kind, name)
     shown = prompt(one, told_one) != prompt(other, told_other)
     turns = [Table().take(one, told_one), Table().take(other, told_other)]
@@ -335,7 +339,7 @@ def test_what_is_shown_is_in_the_digest_and_nothing_else(kind: str, name: str) -
         assert (shown, counted) == (True, True)
 
 
-def test_a_results_id_is_a_label() -> None:
+def test_a_tool_result_s_id_does_not_change_the_digest() -> None:
     """The id is shown as the client spelled it; what counts is the call that the result answers."""
     one = [user("hi"), assistant("", LOOK), result("blue", "call_1")]
     other = [user("hi"), assistant("", LOOK._replace(id="x")), result("blue", "x")]
@@ -343,7 +347,7 @@ def test_a_results_id_is_a_label() -> None:
     assert Table().take(one).asked == Table().take(other).asked
 
 
-def test_other_pictures_are_another_history() -> None:
+def test_different_attached_files_change_the_digest() -> None:
     digests = {
         Table().take([Message("user", "see", files=files)]).asked for files in ((PNG,), (JPEG,), (PNG, JPEG), ())
     }

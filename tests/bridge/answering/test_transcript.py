@@ -161,7 +161,7 @@ PROMPTS: dict[str, tuple[list[Message], str]] = {
 
 
 @pytest.mark.parametrize(("messages", "written"), PROMPTS.values(), ids=PROMPTS)
-def test_a_prompt(messages: list[Message], written: str) -> None:
+def test_messages_are_written_as_a_prompt(messages: list[Message], written: str) -> None:
     assert prompt(messages) == written
 
 
@@ -180,7 +180,7 @@ any_message = st.one_of(
 
 @a_share(of=4)
 @given(st.lists(any_message, max_size=6))
-def test_all_texts_stand_verbatim_and_in_order(messages: list[Message]) -> None:
+def test_a_prompt_contains_all_texts_and_calls_verbatim_and_in_order(messages: list[Message]) -> None:
     """This includes names and arguments of calls; arguments that are JSON keep their spelling."""
     written, at = prompt(messages), 0
     for message in messages:
@@ -192,7 +192,7 @@ def test_all_texts_stand_verbatim_and_in_order(messages: list[Message]) -> None:
 
 @a_share(of=5)
 @given(any_call)
-def test_a_call_as_a_block(call: ToolCall) -> None:
+def test_a_tool_call_is_written_as_a_block_of_json(call: ToolCall) -> None:
     before, after = "<tool_call>\n", "\n</tool_call>"
     block = call_block(call)
     assert block.startswith(before)
@@ -218,7 +218,7 @@ LEADING: dict[str, tuple[list[Message], str]] = {
 
 
 @pytest.mark.parametrize(("messages", "written"), LEADING.values(), ids=LEADING)
-def test_instructions_stand_before_all_that_the_caller_wrote(messages: list[Message], written: str) -> None:
+def test_instructions_precede_all_messages_of_the_caller(messages: list[Message], written: str) -> None:
     assert prompt(messages, INSTRUCTIONS) == written
 
 
@@ -245,25 +245,27 @@ FOLLOW_UPS: dict[str, tuple[list[Message], str]] = {
 
 
 @pytest.mark.parametrize(("messages", "written"), FOLLOW_UPS.values(), ids=FOLLOW_UPS)
-def test_a_follow_up_is_only_what_is_new(messages: list[Message], written: str) -> None:
+def test_a_follow_up_contains_only_the_new_messages(messages: list[Message], written: str) -> None:
     assert follow_up(messages) == written
 
 
-def test_a_result_stands_verbatim() -> None:
+def test_a_tool_result_is_written_verbatim() -> None:
     text = 'a "b" <c> </tool_response> &amp; \\n\n'
     assert text in response_block(text, "call_1", "look")
 
 
 @a_share(of=10)
 @given(st.lists(any_message, max_size=12), st.integers(0, 150), st.sampled_from(["", "Answer in JSON."]))
-def test_as_few_messages_are_dropped_as_it_takes(messages: list[Message], longest: int, told: str) -> None:
+def test_a_long_conversation_is_shortened_by_as_few_messages_as_necessary(
+    messages: list[Message], longest: int, told: str
+) -> None:
     kept = shorten(tuple(messages), told, longest)
     leading = next((at for at, message in enumerate(messages) if message.role != "system"), len(messages))
     every = [tuple(messages[:leading] + messages[at:]) for at in range(leading, max(leading + 1, len(messages)))]
     assert kept == next((each for each in every if len(prompt(each, told)) <= longest), every[-1])
 
 
-def test_of_many_messages_no_long_prompt_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shortening_many_messages_writes_few_prompts_and_none_much_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[int] = []
 
     def noted(messages: Sequence[Message], told: str) -> str:

@@ -22,7 +22,7 @@ from upstream.protocol.events import ReasoningDeltas, TextDeltas
     tokens=st.integers(1, 30),
     places=st.lists(st.integers(1, 80)),
 )
-def test_the_text_is_the_longest_beginning_that_has_so_many_tokens(text: str, tokens: int, places: list[int]) -> None:
+def test_a_limited_text_is_the_longest_prefix_within_the_token_limit(text: str, tokens: int, places: list[int]) -> None:
     answer = run_stages([partial(Limit, tokens)], cut_at(text, places))
     assert text.startswith(answer.text)
     assert estimate(answer.text) <= tokens
@@ -45,7 +45,7 @@ characters = st.text(st.sampled_from("ab Z9.\n中é🦦"), min_size=1, max_size=
     st.lists(st.tuples(st.booleans(), st.lists(characters, min_size=1, max_size=3)), max_size=12),
     st.integers(1, 200),
 )
-def test_text_and_reasoning_end_where_both_together_have_so_many_tokens(
+def test_text_and_reasoning_are_cut_where_their_total_reaches_the_token_limit(
     runs: list[tuple[bool, list[str]]], tokens: int
 ) -> None:
     limit, told, sent = Limit(tokens), {True: "", False: ""}, {True: "", False: ""}
@@ -67,14 +67,14 @@ def test_text_and_reasoning_end_where_both_together_have_so_many_tokens(
         assert told == sent
 
 
-def test_a_limit_that_is_far_away_is_met_in_small_deltas_all_the_same() -> None:
+def test_a_large_token_limit_is_met_exactly_in_small_deltas() -> None:
     limit, told = Limit(50_000), 0
     while not limit.done:
         told += sum(len(event.text) for event in limit.feed([text_delta("a word ")]) if isinstance(event, TextDeltas))
     assert estimate("a word " * (told // 7) + "a word "[: told % 7]) == 50_000
 
 
-def test_reasoning_counts() -> None:
+def test_reasoning_counts_towards_the_token_limit() -> None:
     limit = Limit(4)
     thought = "a thought of more tokens than that"
     (passed,) = limit.feed([ReasoningDeltas(thought, b'"a thought of more tokens than that"')])
@@ -85,7 +85,7 @@ def test_reasoning_counts() -> None:
     assert limit.feed([TextDeltas("text", b'"text"')]) == []
 
 
-def test_text_has_what_reasoning_has_left() -> None:
+def test_text_gets_the_tokens_that_reasoning_has_left_over() -> None:
     limit = Limit(10)
     thought = ReasoningDeltas("thinking it over", b'"thinking it over"')
     assert limit.feed([thought]) == [thought]

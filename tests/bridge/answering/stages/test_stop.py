@@ -27,7 +27,7 @@ def stopped(pieces: list[str], *stops: str) -> StagedAnswer:
 
 
 @pytest.mark.parametrize("place", range(len(TEXT) + 1))
-def test_a_stop_string_at_every_place_is_found_over_every_cut(place: int) -> None:
+def test_a_stop_string_is_found_at_every_place_and_across_every_cut(place: int) -> None:
     text = TEXT[:place].replace("END", "eND") + "<STOP>" + TEXT[place:]
     for cuts in [*combinations(range(1, len(text)), 1), *combinations(range(1, len(text)), 2), range(len(text))]:
         answer = stopped(cut_at(text, cuts), "<STOP>")
@@ -43,7 +43,7 @@ def test_a_stop_string_at_every_place_is_found_over_every_cut(place: int) -> Non
     stops=st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=5),
     places=st.lists(st.integers(1, 30)),
 )
-def test_the_stop_string_counts_that_is_complete_first(text: str, stops: list[str], places: list[int]) -> None:
+def test_the_stop_string_that_is_complete_first_ends_the_text(text: str, stops: list[str], places: list[int]) -> None:
     ends = [end for end in range(len(text) + 1) if text[:end].endswith(tuple(stops))]
     if ends:
         longest = max(len(stop) for stop in stops if text[: ends[0]].endswith(stop))
@@ -67,7 +67,7 @@ class CountedReads(list[int]):
 
 
 @pytest.mark.parametrize("stop", ["a" * 5000 + "b", "ab" * 2500 + "c", "a" * 2500 + "b" + "a" * 2500])
-def test_a_long_stop_string_costs_no_more_than_a_short_one_for_each_character(stop: str) -> None:
+def test_a_long_stop_string_is_searched_for_in_linear_time(stop: str) -> None:
     strings = StopStrings([stop, f"{stop}no"])
     strings._fallbacks = counted = CountedReads(strings._fallbacks)  # type: ignore[assignment]
     text = stop[:-1] * 3
@@ -75,19 +75,19 @@ def test_a_long_stop_string_costs_no_more_than_a_short_one_for_each_character(st
     assert counted.reads <= len(text) + 2 * len(stop)
 
 
-def test_only_what_may_begin_a_stop_string_waits() -> None:
+def test_only_text_that_may_begin_a_stop_string_is_held_back() -> None:
     answer = stopped(["one E", "N", "d two EN"], "END")
     assert answer.deltas == ["one ", "ENd two "]
     assert answer.late == ["EN"]
 
 
-def test_what_cannot_begin_one_is_the_very_event_that_came() -> None:
+def test_a_delta_that_cannot_begin_a_stop_string_is_passed_on_as_the_same_object() -> None:
     delta = text_delta("one")
     (passed,) = Stop(["END"]).feed([delta])
     assert passed is delta
 
 
-def test_reasoning_does_not_count_and_pictures_keep_their_place() -> None:
+def test_stop_strings_in_reasoning_are_ignored_and_images_keep_their_place() -> None:
     stage = Stop(["END"])
     thought = ReasoningDeltas("END", b'"END"')
     picture = Images(("https://example.org/1.png",))
@@ -95,7 +95,7 @@ def test_reasoning_does_not_count_and_pictures_keep_their_place() -> None:
     assert stage.feed([text_delta("a E"), picture]) == [text_delta("a "), text_delta("E"), picture]
 
 
-def test_no_text_follows_the_calls() -> None:
+def test_text_held_back_for_a_stop_string_is_sent_before_tool_calls() -> None:
     stage = Stop(["END"])
     calls = ToolCalls((ToolCall("call_1", "now", "{}"),))
     assert stage.feed([text_delta("a E"), calls]) == [text_delta("a "), text_delta("E"), calls]

@@ -54,7 +54,7 @@ def answered(
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("text", AROUND.values(), ids=AROUND.keys())
-def test_what_stands_around_the_json_is_taken_away(text: str, streamed: bool) -> None:
+def test_text_around_the_json_is_removed(text: str, streamed: bool) -> None:
     for pieces in ([text], list(text)):
         answer = answered(pieces, streamed=streamed)
         assert answer.text == GOOD
@@ -63,7 +63,7 @@ def test_what_stands_around_the_json_is_taken_away(text: str, streamed: bool) ->
         assert answer.stages.regenerable == (text == GOOD)
 
 
-def test_json_flows_once_it_has_begun() -> None:
+def test_json_is_streamed_from_its_beginning_on() -> None:
     answer = answered(["Here: ", "{", '"na', 'me": "A', 'da"}', " bye"], streamed=True)
     assert "".join(answer.deltas) == '{"name": "Ada"}'
     assert answer.deltas == ['{"na', 'me": "A', 'da"}']
@@ -79,7 +79,7 @@ def test_json_flows_once_it_has_begun() -> None:
         ('{"name": "Ada", "tags": [1, 2]', {"name": "Ada", "tags": [1, 2]}),
     ],
 )
-def test_json_that_is_nearly_right_is_mended(text: str, value: object) -> None:
+def test_almost_valid_json_is_repaired(text: str, value: object) -> None:
     answer = answered(f"```json\n{text}\n```")
     assert json.loads(answer.text) == value
 
@@ -105,7 +105,7 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("text", MISFITS.values(), ids=MISFITS.keys())
-def test_what_does_not_fit_is_asked_for_once_more(text: str) -> None:
+def test_an_answer_that_does_not_fit_the_schema_is_requested_once_more(text: str) -> None:
     answer = answered(text, f"Sorry:\n{GOOD}")
     assert len(answer.prompts) == 1
     assert answer.text == GOOD
@@ -114,20 +114,20 @@ def test_what_does_not_fit_is_asked_for_once_more(text: str) -> None:
 
 
 @pytest.mark.parametrize("repairs", [(), ("Still not.",), ('{"name": "Ada", "tags": ["x"]}',), (None,)])
-def test_if_that_fails_the_answer_is_refused(repairs: Sequence[str | None]) -> None:
+def test_an_answer_whose_repair_fails_is_rejected_with_a_502(repairs: Sequence[str | None]) -> None:
     answer = answered('{"name": "Ada", "tags": [1, "2"]}', *repairs)
     assert answer.text == ""
     assert answer.stages.error is not None
     assert (answer.stages.error.status, answer.stages.error.code) == (502, "invalid_model_output")
 
 
-def test_the_refusal_names_the_first_place_that_does_not_fit() -> None:
+def test_the_error_names_the_first_value_that_does_not_fit_the_schema() -> None:
     answer = answered('{"name": "Ada", "tags": [1, "2"]}')
     assert answer.stages.error is not None
     assert "'tags[1]'" in answer.stages.error.message
 
 
-def test_streamed_json_that_proves_wrong_is_an_error_at_the_end() -> None:
+def test_streamed_json_that_does_not_fit_the_schema_ends_with_an_error() -> None:
     answer = answered(list('{"name": 1}'), GOOD, streamed=True)
     assert answer.text == '{"name": 1}'
     assert not answer.prompts
@@ -135,13 +135,13 @@ def test_streamed_json_that_proves_wrong_is_an_error_at_the_end() -> None:
     assert "'name'" in answer.stages.error.message
 
 
-def test_where_no_json_has_begun_a_stream_is_repaired() -> None:
+def test_a_stream_in_which_no_json_has_begun_is_repaired() -> None:
     answer = answered("I would rather not.", GOOD, streamed=True)
     assert answer.text == GOOD
     assert len(answer.prompts) == 1
 
 
-def test_an_object_is_asked_for_without_a_schema() -> None:
+def test_json_without_a_schema_must_be_an_object() -> None:
     assert answered("It is [1] or [2]: {}", schema=None).text == "{}"
     assert answered("[1]", schema=None).stages.error is not None
 
@@ -151,12 +151,12 @@ def test_an_object_is_asked_for_without_a_schema() -> None:
     [({"type": "string"}, '"Ada"'), ({"type": "integer"}, "12"), ({"enum": [None]}, "null"), ({}, "[1, 2]")],
 )
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_schema_may_ask_for_any_type(schema: Mapping[str, object], text: str, streamed: bool) -> None:
+def test_a_schema_may_require_any_json_type(schema: Mapping[str, object], text: str, streamed: bool) -> None:
     assert answered(text, schema=schema, streamed=streamed).text == text
     assert answered(f"```\n{text}\n```", schema=schema, streamed=streamed).text == text
 
 
-def test_an_answer_that_was_cut_is_told_as_it_is() -> None:
+def test_incomplete_json_of_an_answer_cut_at_its_length_is_returned_unchanged() -> None:
     for streamed in (False, True):
         answer = answered('{"name": "A', GOOD, streamed=streamed, finish="length")
         assert answer.text == '{"name": "A'
@@ -165,7 +165,7 @@ def test_an_answer_that_was_cut_is_told_as_it_is() -> None:
         assert answer.stages.error is None
 
 
-def test_calls_or_json_where_both_are_asked_for() -> None:
+def test_an_answer_may_be_tool_calls_or_json_if_both_are_requested() -> None:
     makers: list[StageMaker] = [partial(ToolsStage, offering()), partial(JsonStage, JsonFormat(SCHEMA), streamed=False)]
     answer = run_stages(makers, ["I look.\n" + block([("now", {})])])
     assert answer.called == [("now", "{}")]
@@ -193,7 +193,7 @@ values = st.recursive(
     indent=st.none() | st.integers(0, 2),
     streamed=st.booleans(),
 )
-def test_any_object_is_found_over_any_cut(
+def test_any_json_object_is_found_across_any_cut(
     value: dict[str, Any], places: list[int], indent: int | None, streamed: bool
 ) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
@@ -201,14 +201,14 @@ def test_any_object_is_found_over_any_cut(
     assert answered(pieces, schema=None, streamed=streamed).text == text
 
 
-def test_json_that_is_too_long_to_be_mended_is_refused_in_these_words() -> None:
+def test_the_error_for_json_too_long_to_be_repaired_says_so() -> None:
     answer = answered("{'name': " + "x" * 200_000 + "}")
     assert answer.text == ""
     assert answer.stages.error is not None
     assert "too long to be repaired" in answer.stages.error.message
 
 
-def test_what_a_stream_has_told_of_its_json_is_counted_while_it_is_kept() -> None:
+def test_streamed_json_counts_towards_the_size_of_its_stage() -> None:
     stage = JsonStage(JsonFormat(SCHEMA), streamed=True)
     pieces = ['{"name": "', "a" * 1000]
     for piece in pieces:
@@ -219,7 +219,7 @@ def test_what_a_stream_has_told_of_its_json_is_counted_while_it_is_kept() -> Non
 @pytest.mark.parametrize("before", ["", "```json\n", '```json\n{"city": "Paris"', "~~~\n```\n", '{"city": "'])
 @pytest.mark.parametrize("piece", [" ", "\n", "\n ", "`", "`` ", '\\"', "{", "```\n"])
 @pytest.mark.parametrize("streamed", [True, False])
-def test_an_answer_that_repeats_itself_is_read_in_time(before: str, piece: str, streamed: bool) -> None:
+def test_a_repetitive_json_answer_is_read_in_bounded_time(before: str, piece: str, streamed: bool) -> None:
     """Models that write JSON are known to repeat white space endlessly; a slow search would block all threads."""
     stage = JsonStage(JsonFormat(SCHEMA), streamed=streamed)
     began = time.thread_time()

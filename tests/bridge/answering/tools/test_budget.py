@@ -24,19 +24,19 @@ def read_within_bounds(text: str) -> Reading:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_hundreds_of_calls_are_read(form: str) -> None:
+def test_hundreds_of_calls_in_one_answer_are_read(form: str) -> None:
     reading = read_within_bounds(FORMS[form]([("get_weather", {"city": "Paris"})] * 700))
     assert (len(reading.calls), reading.wrong) == (700, ())
 
 
-def test_one_block_of_many_calls_counts_as_so_many() -> None:
+def test_calls_in_one_block_count_individually_towards_the_limit() -> None:
     calls = json.dumps([{"name": "get_weather", "arguments": {"city": "Paris"}}] * (MAX_BLOCKS + 1))
     reading = read_within_bounds(f"<tool_call>{calls}</tool_call>")
     assert (reading.calls, reading.start) == ((), 0)
     assert reading.wrong[0].startswith("There are too many calls")
 
 
-def test_more_blocks_than_any_answer_has_call_nothing() -> None:
+def test_an_answer_with_too_many_blocks_yields_no_calls() -> None:
     reading = read_within_bounds(f"{block([('get_weather', {'city': 'Paris'})])}\n" * (MAX_BLOCKS // 2 + 1))
     assert (reading.calls, reading.start) == ((), 0)
     assert reading.wrong[0].startswith("There are too many calls")
@@ -63,7 +63,7 @@ LONG_STRINGS = {
 
 @pytest.mark.parametrize("piece", BAD.values(), ids=BAD)
 @pytest.mark.parametrize("padding", [0, 1000], ids=["dense", "sparse"])
-def test_bad_blocks_are_given_up_in_time(piece: str, padding: int) -> None:
+def test_many_malformed_blocks_are_read_in_bounded_time(piece: str, padding: int) -> None:
     filled = piece + "word " * (padding // 5) + "\n"
     read_within_bounds(filled * (100_000 // len(filled)))
 
@@ -71,7 +71,7 @@ def test_bad_blocks_are_given_up_in_time(piece: str, padding: int) -> None:
 @pytest.mark.parametrize("piece", LONG_STRINGS.values(), ids=LONG_STRINGS)
 @pytest.mark.parametrize("quote", ['"', "'"])
 @pytest.mark.parametrize("before", ["", "<tool_call>"], ids=["bare", "in a block"])
-def test_a_long_string_without_an_end_is_read_in_time(before: str, quote: str, piece: str) -> None:
+def test_a_long_unterminated_string_is_read_in_bounded_time(before: str, quote: str, piece: str) -> None:
     text = f'{before}{{"name": "get_weather", "arguments": {{"city": {quote}'
     read_within_bounds(text + piece * (50_000 // len(piece)))
 
@@ -93,18 +93,18 @@ STOPPED = {
 
 
 @pytest.mark.parametrize("block", STOPPED.values(), ids=STOPPED)
-def test_white_space_without_end_is_read_in_time(block: str) -> None:
+def test_endless_white_space_in_an_unfinished_block_is_read_in_bounded_time(block: str) -> None:
     for blank in (" ", "\n"):
         assert not read_within_bounds(block + blank * 30_000).calls
 
 
-def test_a_few_that_are_not_closed_or_mended_are_called_among_many_others() -> None:
+def test_unclosed_and_repairable_calls_are_read_among_hundreds_of_others() -> None:
     good, nearly = block([("get_weather", {"city": "Paris"})]), BAD["nearly JSON"]
     assert len(read_within_bounds(f"{good}\n{nearly}\n{BAD['not closed']}" * 200).calls) == 600
     assert 200 * len(nearly) < MAX_MENDED_IN_ALL
 
 
-def test_a_large_schema_is_prepared_once() -> None:
+def test_a_large_schema_is_prepared_once_for_many_calls() -> None:
     properties = {f"p{number}": {"type": "string", "description": "x" * 100} for number in range(500)}
     parameters = {**(WEATHER.parameters or {}), "properties": {"city": {"type": "string"}, **properties}}
     tools = offering(WEATHER._replace(parameters=parameters), RUN)

@@ -29,7 +29,7 @@ EQUAL: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("one", "other"), EQUAL.values(), ids=EQUAL)
-def test_equal_arguments(one: str, other: str) -> None:
+def test_arguments_that_differ_only_in_spelling_are_equal(one: str, other: str) -> None:
     assert compared(one) == compared(other)
 
 
@@ -49,18 +49,18 @@ DIFFERENT: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT.values(), ids=DIFFERENT)
-def test_different_arguments(one: str, other: str) -> None:
+def test_arguments_with_different_values_are_not_equal(one: str, other: str) -> None:
     assert compared(one) != compared(other)
 
 
-def test_what_else_counts_in_a_call() -> None:
+def test_calls_are_compared_by_name_and_kind_but_not_by_id() -> None:
     call = ToolCall("id", "look", "{}")
     assert compared_call(call) == compared_call(call._replace(id="another"))
     assert compared_call(call) != compared_call(call._replace(name="go"))
     assert compared_call(call) != compared_call(call._replace(kind="custom"))
 
 
-def test_free_text_is_compared_as_it_is() -> None:
+def test_free_text_of_a_custom_tool_is_compared_verbatim() -> None:
     call = ToolCall("id", "patch", '{"a":1}', "custom")
     assert compared_call(call) != compared_call(call._replace(arguments='{"a": 1}'))
 
@@ -83,7 +83,7 @@ json_values = st.recursive(
 
 @a_share(of=20)
 @given(json_values, json_values)
-def test_arguments_are_equal_exactly_if_their_values_are(one: object, other: object) -> None:
+def test_arguments_compare_equal_exactly_if_their_values_are_equal(one: object, other: object) -> None:
     def spelled(value: object, option: int) -> bytes:
         return compared(orjson.dumps(value, option=option).decode())
 
@@ -114,7 +114,9 @@ MATCHED: dict[str, tuple[list[ToolCall], Message, Matched]] = {
 
 
 @pytest.mark.parametrize(("calls", "message", "matched"), MATCHED.values(), ids=MATCHED)
-def test_whose_result_it_is(calls: list[ToolCall], message: Message, matched: Matched) -> None:
+def test_a_tool_result_is_matched_to_its_call_by_id_or_name(
+    calls: list[ToolCall], message: Message, matched: Matched
+) -> None:
     so_far = CallsSoFar()
     for call in calls:
         so_far.add((call,))

@@ -134,7 +134,7 @@ def write(form: str, tool: Tool, arguments: Mapping[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_right_calls_are_read_back_equal(part: int) -> None:
+def test_valid_calls_of_random_tools_are_read_back_unchanged(part: int) -> None:
     for number in range(part * NUMBER // 10, (part + 1) * NUMBER // 10):
         maker = Maker(number)
         tool, make = maker.tool(number)

@@ -47,17 +47,17 @@ def assert_read(answer: StagedAnswer, text: str = "Let me look.") -> None:
 
 
 @every_form
-def test_each_form_is_read_whole(form: str) -> None:
+def test_each_form_of_calls_is_read_in_one_piece(form: str) -> None:
     assert_read(read(BEFORE + FORMS[form](CALLS)))
 
 
 @every_form
-def test_each_form_is_read_without_text_before_it(form: str) -> None:
+def test_each_form_of_calls_is_read_without_text_before_it(form: str) -> None:
     assert_read(read(FORMS[form](CALLS)), "")
 
 
 @every_form
-def test_each_form_is_read_byte_by_byte(form: str) -> None:
+def test_each_form_of_calls_is_read_character_by_character(form: str) -> None:
     answer = read(list(BEFORE + FORMS[form](CALLS)))
     assert_read(answer)
     assert "".join(answer.deltas) == "Let me look."  # streamed before the answer has ended
@@ -66,25 +66,25 @@ def test_each_form_is_read_byte_by_byte(form: str) -> None:
 @every_form
 @a_share(of=100)
 @given(places=st.lists(st.integers(1, 400)))
-def test_each_form_is_read_over_any_cut(form: str, places: list[int]) -> None:
+def test_each_form_of_calls_is_read_across_any_cut(form: str, places: list[int]) -> None:
     assert_read(read(cut_at(BEFORE + FORMS[form](CALLS), places)))
 
 
 @every_form
-def test_one_call_is_read_in_each_form(form: str) -> None:
+def test_a_single_call_is_read_in_each_form(form: str) -> None:
     answer = read(FORMS[form](CALLS[:1]))
     assert answer.called == READ[:1]
 
 
 # Two forms are left out: their texts are made by replacements that would change these arguments too.
 @pytest.mark.parametrize("form", sorted(FORMS.keys() - {"nearly right JSON", "closing tag missing at the end"}))
-def test_a_call_is_read_whose_arguments_hold_a_closing_tag_and_a_marker(form: str) -> None:
+def test_a_call_whose_arguments_contain_a_closing_tag_and_a_marker_is_read(form: str) -> None:
     text = "a </tool_call> <tool_call> ``` </x> [TOOL_CALLS] b"
     answer = read(FORMS[form]([("get_weather", {"city": text})]))
     assert [json.loads(arguments) for _, arguments in answer.called] == [{"city": text}]
 
 
-def test_each_call_has_an_id_of_its_own() -> None:
+def test_each_call_gets_its_own_random_id() -> None:
     ids = [call.id for call in read(block(CALLS)).calls]
     assert len(set(ids)) == 2
     for id_ in ids:
@@ -94,18 +94,18 @@ def test_each_call_has_an_id_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", ["GET_WEATHER", "functions.get_weather", "default_api.Get_Weather"])
-def test_names_compare_without_case_and_without_a_prefix(name: str) -> None:
+def test_tool_names_are_matched_without_letter_case_and_prefix(name: str) -> None:
     assert read(block([(name, {"city": "Paris"})])).called == [("get_weather", '{"city":"Paris"}')]
 
 
 @every_form
-def test_a_name_may_be_as_long_as_any_api_allows(form: str) -> None:
+def test_a_tool_name_as_long_as_any_api_allows_is_read(form: str) -> None:
     name = "mcp__server__" + "n" * 115
     for pieces in (list, lambda text: [text]):
         assert read(pieces(FORMS[form]([(name, {})])), offering(NOW._replace(name=name))).called == [(name, "{}")]
 
 
-def test_a_name_that_is_given_exactly_counts_first() -> None:
+def test_an_exact_tool_name_is_preferred_over_a_similar_one() -> None:
     tools = offering(NOW, NOW._replace(name="NOW"), NOW._replace(name="functions.now"))
     for name in ("now", "NOW", "functions.now"):
         assert read(block([(name, {})]), tools).called == [(name, "{}")]
@@ -138,7 +138,7 @@ def test_a_custom_tool_takes_free_text(text: str) -> None:
         ('{"name": "get_weather", "arguments": {"city": "Paris"}', '{"city":"Paris"}'),
     ],
 )
-def test_json_that_is_nearly_right_is_mended(json_text: str, arguments: str) -> None:
+def test_almost_valid_json_of_a_call_is_repaired(json_text: str, arguments: str) -> None:
     for closing in ("</tool_call>", ""):
         assert read(f"<tool_call>\n{json_text}\n{closing}").called == [("get_weather", arguments)]
 
@@ -155,14 +155,14 @@ LONG = 'print("it\'s fine")  # {}\n' * 15_000
         '{"name": "get_weather", /* here */ "arguments": {"city": LONG}}',
     ],
 )
-def test_json_with_a_long_string_is_mended_around_it(json_text: str) -> None:
+def test_almost_valid_json_with_a_long_string_is_repaired(json_text: str) -> None:
     text = json_text.replace("LONG", json.dumps(LONG))
     assert len(text) > MAX_MENDED_CHARS
     ((name, arguments),) = read(f"<tool_call>\n{text}\n</tool_call>").called
     assert (name, json.loads(arguments)) == ("get_weather", {"city": LONG})
 
 
-def test_a_long_string_in_single_quotation_marks_is_read() -> None:
+def test_a_long_string_in_single_quotes_is_read() -> None:
     """Models sometimes write a Python dictionary in place of JSON."""
     text = repr({"name": "get_weather", "arguments": {"city": LONG + '"'}})
     assert "'print(\"it\\'s fine\")" in text
@@ -171,7 +171,7 @@ def test_a_long_string_in_single_quotation_marks_is_read() -> None:
 
 
 @pytest.mark.parametrize("city", ["x" * MAX_MENDED_CHARS + "'", '"' + 'say "hi" to\n' * 20_000 + '"'])
-def test_what_is_too_long_to_be_mended_is_said(city: str) -> None:
+def test_a_call_too_long_to_be_repaired_is_reported(city: str) -> None:
     text = f'<tool_call>\n{{"name": "get_weather", "arguments": {{"city": {city},}}}}\n</tool_call>'
     reading = reading_of(text, 0, OfferedTools(offering()))
     assert reading.calls == ()
@@ -189,18 +189,18 @@ def test_a_number_that_is_too_large_for_a_float_is_not_passed_on(arguments: str)
     ]
 
 
-def test_half_a_character_is_replaced() -> None:
+def test_a_lone_surrogate_in_arguments_is_replaced() -> None:
     """Many JSON parsers refuse a lone surrogate, even an escaped one."""
     text = '<tool_call>{"name": "now", "arguments": {"a": "\\ud83d", "b": "\\ud83d\\ude00"}}</tool_call>'
     assert read(text).called == [("now", '{"a":"\ufffd","b":"😀"}')]
 
 
-def test_json_that_was_only_begun_is_not_mended() -> None:
+def test_json_that_has_only_begun_is_not_repaired() -> None:
     tools = offering(NOW)
     assert read('<tool_call>\n{"name": "now", "arguments": {', tools).called == []
 
 
-def test_values_in_xml_are_read_by_the_schemas_type() -> None:
+def test_values_in_xml_are_converted_to_the_type_in_the_schema() -> None:
     schema = {
         "type": "object",
         "properties": {
@@ -273,7 +273,7 @@ def test_values_in_xml_are_read_by_the_schemas_type() -> None:
         assert json.loads(arguments) == expected
 
 
-def test_line_breaks_inside_an_xml_value_are_part_of_it_but_for_the_tags_own() -> None:
+def test_line_breaks_in_an_xml_value_are_kept_except_those_next_to_its_tags() -> None:
     tools = offering(RUN._replace(kind="function", parameters=None))
     ((_, arguments),) = read("<function=run>\n<parameter=a>\n\n  x\n\n</parameter>\n</function>", tools).called
     assert json.loads(arguments) == {"a": "\n  x\n"}
@@ -281,7 +281,7 @@ def test_line_breaks_inside_an_xml_value_are_part_of_it_but_for_the_tags_own() -
     assert json.loads(arguments) == {"a": "\nx\n"}
 
 
-def test_what_stands_between_and_behind_blocks_is_dropped() -> None:
+def test_text_between_and_after_call_blocks_is_dropped() -> None:
     first, second = block(CALLS[:1]), block(CALLS[1:])
     stage = ToolsStage(offering())
     answer = run_stages([lambda: stage], [f"{BEFORE}{first}\nand then\n{second}\nDone."])
@@ -292,7 +292,7 @@ def test_what_stands_between_and_behind_blocks_is_dropped() -> None:
     assert not answer.stages.regenerable
 
 
-def test_nothing_is_read_from_a_made_up_result_on() -> None:
+def test_everything_after_a_result_invented_by_the_model_is_ignored() -> None:
     result = '<tool_response id="call_1" name="get_weather">\nsunny\n</tool_response>'
     answer = read(f"{block(CALLS[:1])}\n{result}\n{block(CALLS[1:])}\nIt is sunny.")
     assert answer.called == READ[:1]
@@ -300,14 +300,14 @@ def test_nothing_is_read_from_a_made_up_result_on() -> None:
     assert not answer.stages.regenerable
 
 
-def test_only_the_first_call_is_taken_where_one_is_allowed() -> None:
+def test_only_the_first_call_is_returned_without_parallel_calls() -> None:
     answer = read(block(CALLS), offering(parallel=False))
     assert answer.called == READ[:1]
     assert not answer.stages.regenerable
 
 
 @every_form
-def test_an_answer_that_is_cut_in_a_block_calls_nothing(form: str) -> None:
+def test_an_answer_cut_inside_a_block_yields_only_its_complete_calls(form: str) -> None:
     text = FORMS[form](CALLS)
     for end in range(len(text)):
         answer = read(f"{BEFORE}{text[:end]}", finish="length")
@@ -318,7 +318,7 @@ def test_an_answer_that_is_cut_in_a_block_calls_nothing(form: str) -> None:
 
 
 @every_form
-def test_text_before_a_call_is_hardly_delayed(form: str) -> None:
+def test_text_before_a_call_is_streamed_almost_without_delay(form: str) -> None:
     """Only a possible marker and white space are held back, and never more than the length of the longest marker."""
     text = "Plain words before it, (a) < b, <b>, c[1] {x} and `code`: a<|b, [x], </x>.\n" * 2
     stage = ToolsStage(offering())

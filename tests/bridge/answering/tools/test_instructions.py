@@ -54,12 +54,12 @@ What it is for: A report.
 {"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"""
 
 
-def test_the_whole_wording() -> None:
+def test_instructions_for_tools_and_a_format_have_this_exact_wording() -> None:
     form = JsonFormat(CITY, "report", strict=True, description="A report.")
     assert instructions(Tools((WEATHER, PATCH), BOTH), form) == WHOLE
 
 
-def test_nothing_is_asked_for() -> None:
+def test_instructions_without_tools_and_format_are_empty() -> None:
     assert instructions(None, None) == ""
 
 
@@ -93,11 +93,11 @@ CHOICES: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize(("choice", "said"), CHOICES.values(), ids=CHOICES)
-def test_a_choice(choice: dict[str, Any], said: list[str]) -> None:
+def test_a_tool_choice_determines_the_rules_in_the_instructions(choice: dict[str, Any], said: list[str]) -> None:
     assert rules(**choice) == said
 
 
-def test_some_of_three_are_required() -> None:
+def test_instructions_for_a_required_call_name_the_allowed_tools() -> None:
     tools = Tools((WEATHER, PATCH, Tool("look")), frozenset({"look", "get_weather"}), required=True)
     said = instructions(tools, None).split("\n")
     assert said[-2:] == [
@@ -118,7 +118,7 @@ LINES: dict[str, tuple[Tool, str]] = {
 
 
 @pytest.mark.parametrize(("tool", "line"), LINES.values(), ids=LINES)
-def test_a_tool_is_one_line(tool: Tool, line: str) -> None:
+def test_each_tool_is_described_in_one_line_of_json(tool: Tool, line: str) -> None:
     said = instructions(Tools((tool,), frozenset({tool.name})), None).split("\n")
     assert said[said.index("<tools>") + 1 : said.index("</tools>")] == [line]
 
@@ -132,6 +132,6 @@ FORMS: dict[str, tuple[JsonFormat, str]] = {
 
 
 @pytest.mark.parametrize(("form", "said"), FORMS.values(), ids=FORMS)
-def test_a_form(form: JsonFormat, said: str) -> None:
+def test_a_json_format_is_described_in_the_instructions(form: JsonFormat, said: str) -> None:
     assert said in instructions(None, form)
     assert "tool" not in instructions(None, form)

@@ -21,7 +21,7 @@ values = st.recursive(
 
 @a_share(of=50)
 @given(st.dictionaries(texts, values, min_size=1, max_size=4))
-def test_json_with_a_comma_too_many_is_read_as_it_was_meant(value: dict[str, Any]) -> None:
+def test_json_with_a_trailing_comma_is_repaired(value: dict[str, Any]) -> None:
     text = json.dumps(value, ensure_ascii=False)
     nearly = read_nearly(text[:-1] + ",}")
     assert nearly is not None
@@ -30,7 +30,7 @@ def test_json_with_a_comma_too_many_is_read_as_it_was_meant(value: dict[str, Any
 
 @a_share(of=50)
 @given(st.dictionaries(texts, texts, min_size=1, max_size=4))
-def test_a_dictionary_of_pythons_is_read_as_it_is(value: dict[str, str]) -> None:
+def test_a_python_dictionary_is_read_like_json(value: dict[str, str]) -> None:
     nearly = read_nearly(repr(value))
     assert nearly is not None
     assert nearly.value == value

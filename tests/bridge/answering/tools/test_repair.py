@@ -35,7 +35,7 @@ def read(text: str, *repairs: str | None, tools: Tools | None = None, finish: st
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_what_cannot_be_used_is_asked_for_once_more(wrong: str) -> None:
+def test_an_unusable_call_is_requested_once_more(wrong: str) -> None:
     answer = read(f"I look.\n{wrong}", f"Sorry!\n{GOOD}")
     assert len(answer.prompts) == 1
     assert answer.called == CALLED
@@ -48,7 +48,7 @@ def test_what_cannot_be_used_is_asked_for_once_more(wrong: str) -> None:
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
 @pytest.mark.parametrize("repair", ["I cannot.", block([("weather", {})]), None])
-def test_if_that_fails_the_first_answer_is_a_text(wrong: str, repair: str | None) -> None:
+def test_an_unusable_call_whose_repair_fails_is_returned_as_text(wrong: str, repair: str | None) -> None:
     text = f"I look.\n{wrong}\n"
     answer = read(text, repair)
     assert len(answer.prompts) == 1
@@ -61,7 +61,7 @@ def test_if_that_fails_the_first_answer_is_a_text(wrong: str, repair: str | None
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_without_repairs_it_is_a_text_at_once(wrong: str) -> None:
+def test_an_unusable_call_is_returned_as_text_if_no_repair_is_possible(wrong: str) -> None:
     answer = read(wrong)
     assert not answer.prompts
     assert answer.text == wrong
@@ -69,7 +69,7 @@ def test_without_repairs_it_is_a_text_at_once(wrong: str) -> None:
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
-def test_an_answer_that_was_cut_is_not_repaired(wrong: str) -> None:
+def test_an_answer_cut_at_its_length_is_not_repaired(wrong: str) -> None:
     answer = read(f"I look.\n{wrong}", GOOD, finish="length")
     assert not answer.prompts
     assert not answer.calls
@@ -77,7 +77,7 @@ def test_an_answer_that_was_cut_is_not_repaired(wrong: str) -> None:
     assert answer.finish == "length"
 
 
-def test_a_call_that_is_required_is_asked_for() -> None:
+def test_a_missing_required_call_is_requested_once_more() -> None:
     answer = read("It is sunny.", GOOD, tools=offering(required=True))
     assert "calls no tool" in answer.prompts[0]
     assert answer.called == CALLED
@@ -86,14 +86,14 @@ def test_a_call_that_is_required_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("repairs", [(), ("No.",), (None,)])
-def test_where_it_does_not_come_the_answer_is_refused(repairs: Sequence[str | None]) -> None:
+def test_an_answer_still_without_its_required_call_is_rejected_with_a_502(repairs: Sequence[str | None]) -> None:
     answer = read("It is sunny.", *repairs, tools=offering(required=True))
     assert answer.stages.error is not None
     assert (answer.stages.error.status, answer.stages.error.code) == (502, "invalid_model_output")
     assert answer.stages.outcome is ToolsOutcome.UNPARSED
 
 
-def test_a_tool_that_may_not_be_called_is_none_that_is_given() -> None:
+def test_a_call_of_a_tool_that_is_not_allowed_is_repaired_as_if_the_tool_did_not_exist() -> None:
     tools = offering(allowed=["now"])
     answer = read(GOOD, block([("now", {})]), tools=tools)
     assert 'The tool "get_weather" does not exist' in answer.prompts[0]
@@ -101,7 +101,7 @@ def test_a_tool_that_may_not_be_called_is_none_that_is_given() -> None:
     assert answer.called == [("now", "{}")]
 
 
-def test_bare_json_that_does_not_fit_is_text_and_no_repair_is_asked_for() -> None:
+def test_bare_json_that_fits_no_tool_is_returned_as_text_without_a_repair() -> None:
     text = '{"name": "get_weather", "arguments": {"town": "Paris"}}'
     answer = read(text, GOOD)
     assert not answer.prompts
@@ -109,12 +109,12 @@ def test_bare_json_that_does_not_fit_is_text_and_no_repair_is_asked_for() -> Non
     assert answer.stages.outcome is ToolsOutcome.NONE
 
 
-def test_an_invalid_schema_asks_only_for_an_object() -> None:
+def test_a_tool_with_an_invalid_schema_accepts_any_object() -> None:
     tools = offering(WEATHER._replace(parameters={"type": "no such type"}, checkable=False))
     assert read(block([("get_weather", {"any": "thing"})]), tools=tools).called == [("get_weather", '{"any":"thing"}')]
 
 
-def test_the_prompt_as_a_whole() -> None:
+def test_the_repair_prompt_for_calls_has_this_exact_wording() -> None:
     tools = offering(WEATHER, NOW)
     assert (
         calls_prompt(tools, ["The first mistake.", "The second."])
@@ -133,7 +133,7 @@ You may call these tools: get_weather, now."""
     )
 
 
-def test_the_prompt_for_one_call_of_a_custom_tool_as_a_whole() -> None:
+def test_the_repair_prompt_for_one_call_of_a_custom_tool_has_this_exact_wording() -> None:
     tools = offering(RUN, parallel=False)
     assert (
         calls_prompt(tools, [])
@@ -150,7 +150,7 @@ You may call these tools: run."""
     )
 
 
-def test_the_prompt_for_json_as_a_whole() -> None:
+def test_the_repair_prompt_for_json_has_this_exact_wording() -> None:
     assert (
         json_prompt("it contains no valid JSON.", has_schema=True)
         == """\

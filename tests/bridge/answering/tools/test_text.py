@@ -72,7 +72,7 @@ def read(pieces: list[str]) -> StagedAnswer:
 
 @a_share(of=20)
 @given(st.lists(st.text(st.characters(exclude_characters="<[{`~", exclude_categories=["Cs"]), max_size=40)))
-def test_text_without_markers_passes_delta_for_delta(pieces: list[str]) -> None:
+def test_text_without_markers_is_passed_on_delta_by_delta(pieces: list[str]) -> None:
     stage = ToolsStage(offering())
     come = sent = ""
     for piece in pieces:
@@ -92,7 +92,7 @@ def test_text_without_markers_passes_delta_for_delta(pieces: list[str]) -> None:
 
 @a_share(of=20)
 @given(fragments=st.lists(st.sampled_from(FRAGMENTS), max_size=12), places=st.lists(st.integers(1, 100)))
-def test_cuts_change_nothing_and_text_is_never_lost(fragments: list[str], places: list[int]) -> None:
+def test_cuts_between_deltas_change_no_result_and_lose_no_text(fragments: list[str], places: list[int]) -> None:
     text = "".join(fragments)
     whole = read([text])
     for pieces in (cut_at(text, places), list(text)):
@@ -145,7 +145,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
-def test_text_that_merely_speaks_of_calls_stays_text(text: str) -> None:
+def test_text_that_merely_mentions_calls_stays_text(text: str) -> None:
     for pieces in ([text], list(text)):
         answer = run_stages([partial(ToolsStage, offering())], pieces, repairs=["no more"])
         assert answer.text == text
@@ -190,7 +190,7 @@ ADVERSARIAL = adversarial()
 
 
 @pytest.mark.parametrize("form", ADVERSARIAL)
-def test_no_shown_call_is_taken_for_a_call(form: str) -> None:
+def test_a_quoted_example_of_a_call_stays_text(form: str) -> None:
     for way, text in ADVERSARIAL[form].items():
         for pieces in ([text], list(text)):
             answer = run_stages([partial(ToolsStage, offering())], pieces, repairs=[None])
@@ -198,20 +198,19 @@ def test_no_shown_call_is_taken_for_a_call(form: str) -> None:
             assert answer.text == text, way
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_at_least_300_texts_that_only_look_like_calls() -> None:
     assert sum(map(len, ADVERSARIAL.values())) + len(TEXTS) >= 300
 
 
 @a_share(of=10)
 @given(st.text(max_size=2000))
-def test_an_arbitrary_text_is_no_call(text: str) -> None:
+def test_arbitrary_text_is_passed_on_unchanged(text: str) -> None:
     text = text.encode(errors="replace").decode()
     answer = read(list(text))
     assert answer.text == text
 
 
-def test_json_is_followed_without_reading_it_again_and_again() -> None:
-    """Reading 200 KB of arguments in small deltas takes linear time."""
+def test_long_json_arguments_in_small_deltas_are_read_in_linear_time() -> None:
     buffer = CallBuffer(OfferedTools(offering()))
     pieces = ['{"name": "get_weather", "arguments": {"city": "', *["x" * 20] * 10_000, '"}}']
     began = time.process_time()
@@ -220,7 +219,7 @@ def test_json_is_followed_without_reading_it_again_and_again() -> None:
     assert time.process_time() - began < 5
 
 
-def test_an_answer_of_more_blocks_than_are_read_calls_nothing() -> None:
+def test_an_answer_with_more_blocks_than_are_read_is_returned_as_text() -> None:
     text = "[TOOL_CALLS]now[ARGS]{}" * (MAX_BLOCKS // 2 + 1)
     answer = run_stages([partial(ToolsStage, offering())], [text])
     assert not answer.calls
@@ -229,7 +228,7 @@ def test_an_answer_of_more_blocks_than_are_read_calls_nothing() -> None:
 
 
 @pytest.mark.parametrize("piece", ["<tool_call>", "```\n", '{"name": "now",\n', "[[", "<", " ", "'", "/*", '{"a": '])
-def test_text_that_repeats_itself_takes_no_time_that_grows_with_its_square(piece: str) -> None:
+def test_repetitive_text_is_not_read_in_quadratic_time(piece: str) -> None:
     text = f'<tool_call>{{"name": {piece * (200_000 // len(piece))}' if piece in "'/*" else piece * 20_000
     began = time.process_time()
     for pieces in ([text], cut_at(text, range(0, len(text), 50))):

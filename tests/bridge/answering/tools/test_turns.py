@@ -55,18 +55,18 @@ def seconds(pieces: list[str]) -> float:
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_a_read_holds_the_loop_only_for_a_moment(text: str) -> None:
+def test_one_read_of_repetitive_text_blocks_the_event_loop_only_briefly(text: str) -> None:
     read = repeated(text, READ_CHARS)
     assert min(seconds([read]), seconds([read])) < ONE_READ
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_small_deltas_are_not_looked_through_again_and_again(text: str) -> None:
+def test_many_small_deltas_of_repetitive_text_are_searched_in_bounded_time(text: str) -> None:
     text = repeated(text, MANY_CHARS)
     assert seconds([text[at : at + SMALL_CHARS] for at in range(0, len(text), SMALL_CHARS)]) < SMALL_DELTAS
 
 
-def test_a_piece_as_long_as_no_model_writes_one_waits_for_the_end() -> None:
+def test_an_implausibly_long_piece_that_may_be_a_call_is_held_back_until_the_end() -> None:
     buffer = CallBuffer(OfferedTools(offering()))
     assert buffer.push("[\n" * 40_000) == ""
     assert buffer.size == 80_000
