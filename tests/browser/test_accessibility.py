@@ -43,7 +43,9 @@ async def examine(page: Page, axe: str) -> None:
         assert await page.evaluate(RUN) == [], f"{page.url}, {scheme}"
 
 
-async def test_the_door(browser: Browser, arena: Arena, bridge: RunningBridge, tmp_path: Path, axe: str) -> None:
+async def test_the_login_and_setup_pages_are_accessible(
+    browser: Browser, arena: Arena, bridge: RunningBridge, tmp_path: Path, axe: str
+) -> None:
     async with visiting(browser, bridge.origin) as page:
         await page.goto("/dashboard/login")
         await examine(page, axe)
@@ -56,7 +58,9 @@ async def test_the_door(browser: Browser, arena: Arena, bridge: RunningBridge, t
         await examine(page, axe)
 
 
-async def test_a_bridge_that_nobody_has_used(browser: Browser, arena: Arena, tmp_path: Path, axe: str) -> None:
+async def test_the_pages_of_an_unused_bridge_are_accessible(
+    browser: Browser, arena: Arena, tmp_path: Path, axe: str
+) -> None:
     await set_password(tmp_path)
     async with running_bridge(arena, tmp_path, sessions=()) as bridge, visiting(browser, bridge.origin) as page:
         await bridge.state.update_keys(lambda _: ())
@@ -70,7 +74,9 @@ async def test_a_bridge_that_nobody_has_used(browser: Browser, arena: Arena, tmp
         await examine(page, axe)
 
 
-async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, axe: str) -> None:
+async def test_the_pages_of_a_bridge_in_use_are_accessible(
+    page: Page, bridge: RunningBridge, arena: Arena, axe: str
+) -> None:
     async with TaskOwner() as tasks:
         for model in (bridge.model(), "no-such-model"):
             async with await bridge.post(bridge.chat("hello", model=model)) as answer:
@@ -133,14 +139,16 @@ async def test_a_bridge_in_use(page: Page, bridge: RunningBridge, arena: Arena, 
         await examine(page, axe)
 
 
-async def test_more_keys_than_a_page_shows(page: Page, bridge: RunningBridge, axe: str) -> None:
+async def test_further_pages_and_searches_of_keys_are_accessible(page: Page, bridge: RunningBridge, axe: str) -> None:
     await bridge.state.update_keys(lambda known: (*known, *many_keys(250)))
     for query in ("?page=2", "?search=nobody"):
         await page.goto(PAGES["keys"] + query)
         await examine(page, axe)
 
 
-async def test_the_api_for_everybody(browser: Browser, bridge: RunningBridge, axe: str) -> None:
+async def test_the_api_documentation_is_accessible_without_login_or_scripts(
+    browser: Browser, bridge: RunningBridge, axe: str
+) -> None:
     """/docs needs no login and has no script; it is no wider than a narrow screen."""
     async with visiting(browser, bridge.origin) as page:
         await page.goto("/docs")
@@ -160,7 +168,9 @@ async def test_the_api_for_everybody(browser: Browser, bridge: RunningBridge, ax
         await expect(page.locator("#main")).to_be_focused()
 
 
-async def test_the_demos_trouble(browser: Browser, arena: Arena, tmp_path: Path, axe: str) -> None:
+async def test_the_trouble_page_of_the_demo_arms_faults_and_is_accessible(
+    browser: Browser, arena: Arena, tmp_path: Path, axe: str
+) -> None:
     """A click arms a fault, the page shows changes in what is armed, and another click ends the fault."""
     await set_password(tmp_path)
     extend = partial(add_trouble, arena=arena)

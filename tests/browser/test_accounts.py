@@ -61,7 +61,9 @@ async def ask(bridge: RunningBridge) -> int:
         return answer.status
 
 
-async def test_every_form_says_whose_it_is(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+async def test_every_form_of_paste_adds_the_account_and_shows_its_owner(
+    page: Page, bridge: RunningBridge, arena: Arena
+) -> None:
     await page.goto(PAGES["accounts"])
     for form, copied in FORMS.items():
         session = arena.sign_in(f"{form}@example.org")
@@ -74,7 +76,7 @@ async def test_every_form_says_whose_it_is(page: Page, bridge: RunningBridge, ar
     assert [account.label for account in bridge.state.pool][1:] == list(FORMS)
 
 
-async def test_a_copied_request_brings_the_clearance_along(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+async def test_a_copied_request_also_provides_the_clearance(page: Page, bridge: RunningBridge, arena: Arena) -> None:
     arena.clearance = CLEARANCE
     assert await ask(bridge) == 503
     await page.goto(PAGES["accounts"])
@@ -85,7 +87,7 @@ async def test_a_copied_request_brings_the_clearance_along(page: Page, bridge: R
     assert CLEARANCE not in await page.content()
 
 
-async def test_what_cannot_be_used_is_said(page: Page, bridge: RunningBridge) -> None:
+async def test_an_unusable_paste_is_refused_with_the_reason(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["accounts"])
     for text, said in {"hello": "no session cookie in it", "arena-auth-prod-v1=base64-*": "not base64"}.items():
         await paste(page, text, "laptop")
@@ -115,7 +117,7 @@ async def test_an_expired_account_is_renewed_in_place(
     await expect(card.locator(".answer").first).to_contain_text("ok")
 
 
-async def test_what_becomes_of_a_login_is_shown_by_itself(
+async def test_changes_of_an_accounts_state_are_shown_without_a_reload(
     page: Page, bridge: RunningBridge, arena: Arena, session: Session
 ) -> None:
     [account] = bridge.state.pool
@@ -139,7 +141,7 @@ async def test_what_becomes_of_a_login_is_shown_by_itself(
     await expect(card).to_contain_text("the bridge keeps retrying")
 
 
-async def test_an_account_is_removed_once_the_question_is_answered(page: Page, bridge: RunningBridge) -> None:
+async def test_an_account_is_removed_after_confirmation(page: Page, bridge: RunningBridge) -> None:
     [account] = bridge.state.pool
     await page.goto(PAGES["accounts"])
     await page.get_by_text("Remove", exact=True).click()
@@ -149,7 +151,7 @@ async def test_an_account_is_removed_once_the_question_is_answered(page: Page, b
     assert await ask(bridge) == 503
 
 
-async def test_an_account_is_tested_paused_and_renamed_by_the_keyboard(page: Page, bridge: RunningBridge) -> None:
+async def test_an_account_is_tested_paused_and_renamed_by_keyboard(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["accounts"])
     await page.get_by_role("button", name="Test ").focus()
     await page.keyboard.press("Enter")

@@ -38,7 +38,7 @@ def hold(arena: Arena) -> asyncio.Event:
     return go_on
 
 
-async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(
+async def test_a_request_is_shown_while_it_runs_and_after_it_has_ended(
     page: Page, bridge: RunningBridge, arena: Arena
 ) -> None:
     await page.goto(PAGES["activity"])
@@ -59,7 +59,9 @@ async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(
     assert "a secret heron" not in await page.content()
 
 
-async def test_a_running_answer_is_ended_and_its_caller_told(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+async def test_ending_a_running_answer_sends_its_caller_an_error(
+    page: Page, bridge: RunningBridge, arena: Arena
+) -> None:
     hold(arena)
     async with TaskOwner() as tasks:
         asking = tasks.spawn(ask(bridge, "go on for ever"), name="ask")
@@ -74,7 +76,7 @@ async def test_a_running_answer_is_ended_and_its_caller_told(page: Page, bridge:
     await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
 
 
-async def test_what_is_open_and_has_the_focus_stays_so_while_others_come(
+async def test_open_details_and_the_focus_survive_the_arrival_of_new_requests(
     page: Page, bridge: RunningBridge, arena: Arena
 ) -> None:
     await ask(bridge, "hello", model="no-such-model")
@@ -95,14 +97,14 @@ async def test_what_is_open_and_has_the_focus_stays_so_while_others_come(
         await expect(running.get_by_role("button", name="Yes, end")).to_be_focused()
 
 
-async def test_prompts_are_shown_only_where_they_are_logged(page: Page, bridge: RunningBridge) -> None:
+async def test_prompts_that_are_not_logged_are_not_shown(page: Page, bridge: RunningBridge) -> None:
     await ask(bridge, "a secret heron")
     await page.goto(PAGES["activity"])
     await expect(page.get_by_text("Prompts are not kept")).to_be_visible()
     assert "heron" not in await page.content()
 
 
-async def test_requests_are_searched_and_the_address_says_how(page: Page, bridge: RunningBridge) -> None:
+async def test_searches_of_requests_are_in_the_address(page: Page, bridge: RunningBridge) -> None:
     for model in (bridge.model(), bridge.model(), "no-such-model"):
         await ask(bridge, "/say hello", model=model)
     await page.goto(PAGES["activity"])
@@ -127,7 +129,7 @@ async def test_requests_are_searched_and_the_address_says_how(page: Page, bridge
     await expect(page.get_by_text("1 to 3 of 3")).to_be_visible()  # without a reload
 
 
-async def test_a_request_has_a_page_that_can_be_shown_to_others(
+async def test_the_page_of_a_request_offers_a_bug_report_without_email_addresses(
     page: Page, bridge: RunningBridge, arena: Arena
 ) -> None:
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -149,7 +151,7 @@ async def test_a_request_has_a_page_that_can_be_shown_to_others(
     await expect(page.get_by_role("heading", name="Playground")).to_be_visible()
 
 
-async def test_times_are_those_of_the_browser(browser: Browser, bridge: RunningBridge) -> None:
+async def test_times_are_shown_and_entered_in_the_browsers_time_zone(browser: Browser, bridge: RunningBridge) -> None:
     await ask(bridge, "/say hello")
     async with visiting(browser, bridge.origin, timezone_id="America/Los_Angeles") as page:
         await log_in(page)

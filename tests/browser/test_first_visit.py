@@ -14,9 +14,7 @@ from upstream.arena import Arena
 pytestmark = IN_BROWSER
 
 
-async def test_the_address_that_the_daemon_prints_sets_the_password(
-    browser: Browser, arena: Arena, tmp_path: Path
-) -> None:
+async def test_the_one_time_setup_address_sets_the_password(browser: Browser, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path) as bridge, visiting(browser, bridge.origin) as page:
         await page.goto("/")
         await expect(page.get_by_role("heading", name="Set the password")).to_be_visible()
@@ -56,7 +54,7 @@ async def test_every_page_asks_for_the_password(browser: Browser, bridge: Runnin
         await expect(page.get_by_label("Password")).to_have_value("")
 
 
-async def test_after_logging_out_back_shows_nothing(page: Page) -> None:
+async def test_the_back_button_shows_no_data_after_logging_out(page: Page) -> None:
     for address in (PAGES["keys"], PAGES["accounts"]):
         await page.goto(address)
     await page.get_by_role("button", name="Log out").click()
@@ -67,7 +65,7 @@ async def test_after_logging_out_back_shows_nothing(page: Page) -> None:
         assert "example.org" not in await page.content()
 
 
-async def test_a_page_that_redraws_itself_goes_to_the_login_when_the_login_ends_and_back(page: Page) -> None:
+async def test_an_ended_session_redirects_an_open_page_to_the_login_and_back(page: Page) -> None:
     await page.goto("/dashboard?span=7d")
     await page.context.clear_cookies()
     await page.wait_for_url("**/dashboard/login?next=/dashboard%3Fspan%3D7d")

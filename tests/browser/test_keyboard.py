@@ -30,7 +30,7 @@ async def tab_to(page: Page, name: str) -> None:
     raise AssertionError(f"no way to {name}")
 
 
-async def test_a_key_is_made_and_revoked(browser: Browser, bridge: RunningBridge) -> None:
+async def test_a_key_is_created_and_revoked_by_keyboard_alone(browser: Browser, bridge: RunningBridge) -> None:
     async with visiting(browser, bridge.origin) as page:
         await page.goto("/")
         await expect(page.get_by_label("Password")).to_be_focused()
@@ -68,7 +68,7 @@ async def test_a_key_is_made_and_revoked(browser: Browser, bridge: RunningBridge
         await expect(page.get_by_label("Password")).to_be_focused()
 
 
-async def test_the_focus_is_seen_all_through_every_page(page: Page, bridge: RunningBridge) -> None:
+async def test_the_focus_is_visible_on_every_element_of_every_page(page: Page, bridge: RunningBridge) -> None:
     async with await bridge.post(bridge.chat("hello", model="no-such-model")) as answer:
         await answer.read()
         request_id = answer.headers["x-request-id"]
@@ -90,7 +90,7 @@ async def test_the_focus_is_seen_all_through_every_page(page: Page, bridge: Runn
         assert "Log out" not in names, "the link has not skipped the menu"
 
 
-async def test_pages_and_the_search_are_a_key_or_two_away(page: Page) -> None:
+async def test_keyboard_shortcuts_open_pages_and_focus_the_search(page: Page) -> None:
     await page.goto(PAGES["overview"])
     await page.keyboard.press("?")
     shortcuts = page.get_by_role("dialog", name="Keyboard shortcuts")
@@ -108,7 +108,7 @@ async def test_pages_and_the_search_are_a_key_or_two_away(page: Page) -> None:
     assert page.url.endswith("/dashboard/activity")
 
 
-async def test_the_dashboard_can_be_kept_as_an_app(page: Page) -> None:
+async def test_the_dashboard_can_be_installed_as_an_app(page: Page) -> None:
     await page.goto(PAGES["overview"])
     client = await page.context.new_cdp_session(page)
     found = await client.send("Page.getAppManifest")

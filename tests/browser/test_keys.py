@@ -40,7 +40,7 @@ async def copied(page: Page, element: str) -> str:
     return text
 
 
-async def test_a_key_is_shown_once_and_works(page: Page, bridge: RunningBridge) -> None:
+async def test_a_new_key_is_shown_only_once_and_is_accepted(page: Page, bridge: RunningBridge) -> None:
     secret = await make_key(page, "laptop")
     assert await ask(bridge, secret) == (200, None)
     for visit in (page.goto(PAGES["keys"]), page.reload()):
@@ -49,7 +49,7 @@ async def test_a_key_is_shown_once_and_works(page: Page, bridge: RunningBridge) 
         await expect(page.get_by_role("row", name="laptop")).to_contain_text(f"sk-lmab-…{secret[-4:]}")
 
 
-async def test_the_lines_beside_a_key_run_as_they_are(
+async def test_the_copied_examples_beside_a_new_key_run_unchanged(
     page: Page, bridge: RunningBridge, capsys: pytest.CaptureFixture[str]
 ) -> None:
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
@@ -67,7 +67,7 @@ async def test_the_lines_beside_a_key_run_as_they_are(
     assert len(capsys.readouterr().out) > 20
 
 
-async def test_a_key_is_made_with_its_rights(page: Page, bridge: RunningBridge) -> None:
+async def test_a_key_is_created_with_the_entered_rights_and_limits(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["keys"])
     await page.get_by_label("Requests per minute").first.fill("7")
     await page.get_by_label("Concurrent requests").first.fill("2")
@@ -101,7 +101,7 @@ WRONG = {
 }
 
 
-async def test_what_cannot_be_is_said(page: Page, bridge: RunningBridge) -> None:
+async def test_invalid_values_for_a_new_key_are_refused_with_the_reason(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["keys"])
     for label, (written, said) in WRONG.items():
         await page.get_by_label("Name", exact=True).fill("laptop")
@@ -111,7 +111,7 @@ async def test_what_cannot_be_is_said(page: Page, bridge: RunningBridge) -> None
     assert [key.name for key in bridge.state.keys] == ["test"]
 
 
-async def test_the_rights_of_a_key_are_changed(page: Page, bridge: RunningBridge) -> None:
+async def test_changed_rights_of_a_key_apply_to_its_requests(page: Page, bridge: RunningBridge) -> None:
     secret = await make_key(page, "laptop")
     row = page.get_by_role("row", name="laptop")
     await row.get_by_text("Change", exact=True).click()
@@ -127,7 +127,7 @@ async def test_the_rights_of_a_key_are_changed(page: Page, bridge: RunningBridge
     assert await ask(bridge, secret, "claude-opus-5-1-20260114") == (200, None)
 
 
-async def test_a_key_is_revoked_once_the_question_is_answered(page: Page, bridge: RunningBridge) -> None:
+async def test_a_key_is_revoked_only_after_confirmation(page: Page, bridge: RunningBridge) -> None:
     secret = await make_key(page, "laptop")
     row = page.get_by_role("row", name="laptop")
     question = row.get_by_text("Tools that use it stop working at once")
@@ -142,7 +142,7 @@ async def test_a_key_is_revoked_once_the_question_is_answered(page: Page, bridge
     assert await ask(bridge, secret) == (401, "invalid_api_key")
 
 
-async def test_one_of_many_keys_is_found(page: Page, bridge: RunningBridge) -> None:
+async def test_keys_are_shown_in_pages_and_found_by_search(page: Page, bridge: RunningBridge) -> None:
     await bridge.state.update_keys(lambda known: (*known, *many_keys(125)))
     await page.goto(PAGES["keys"])
     await expect(page.get_by_text("1 to 50 of 126")).to_be_visible()

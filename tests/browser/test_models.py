@@ -9,7 +9,7 @@ from running import RunningBridge
 pytestmark = IN_BROWSER
 
 
-async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningBridge) -> None:
+async def test_models_are_searched_filtered_and_sorted_and_a_name_is_copied(page: Page, bridge: RunningBridge) -> None:
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.goto(PAGES["models"])
     rows, found = page.locator("#list tr:visible"), page.locator("output")
@@ -58,7 +58,7 @@ async def test_a_model_is_found_and_its_name_copied(page: Page, bridge: RunningB
     await expect(page.get_by_role("searchbox")).to_have_value("gemini")
 
 
-async def test_a_favourite_is_marked_without_loading_the_page_again(page: Page, bridge: RunningBridge) -> None:
+async def test_a_favourite_is_marked_without_reloading_the_page(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["models"])
     await page.evaluate("window.unchanged = true")
     button = page.locator("#list tr").last.get_by_role("button", name="Favourite ")
@@ -87,7 +87,7 @@ async def test_a_name_is_copied_where_the_browser_offers_no_clipboard(page: Page
     await expect(page.get_by_role("searchbox")).to_have_value("glm-5.2")
 
 
-async def test_a_model_is_tried_in_the_playground(page: Page) -> None:
+async def test_the_try_link_of_a_model_selects_it_in_the_playground(page: Page) -> None:
     await page.goto(PAGES["models"])
     await page.get_by_role("link", name="Try gemini-4-pro-image-preview-2k (nano-mango-pro)").click()
     await expect(page.get_by_label("Model", exact=True)).to_have_value("gemini-4-pro-image-preview-2k (nano-mango-pro)")

@@ -38,7 +38,7 @@ def arena(arena: Arena) -> Arena:
     return arena
 
 
-async def test_no_page_is_wider_than_the_screen(browser: Browser, arena: Arena, bridge: RunningBridge) -> None:
+async def test_no_page_is_wider_than_a_phones_screen(browser: Browser, arena: Arena, bridge: RunningBridge) -> None:
     phone = {"viewport": {"width": WIDTH, "height": HEIGHT}, "has_touch": True, "is_mobile": True}
     secret, key = api_key(name="K" * 64, models=("g" * 90, "*"), stealth=True, metrics=True)
     await bridge.state.update_keys(lambda keys: (*keys, key))
@@ -78,7 +78,7 @@ async def test_no_page_is_wider_than_the_screen(browser: Browser, arena: Arena, 
 
 
 @pytest.mark.parametrize("width", [840, 1024, 1440])
-async def test_what_opens_on_a_wider_screen_stays_on_it(
+async def test_opened_panels_stay_within_wider_screens(
     width: int, page: Page, arena: Arena, bridge: RunningBridge
 ) -> None:
     _, key = api_key(name="K" * 64, models=("g" * 90, "*"), note="N" * 200)

@@ -17,7 +17,7 @@ def tile(page: Page, title: str) -> Locator:
     return page.locator(".tiles > div").filter(has=page.get_by_text(title, exact=True)).get_by_role("definition")
 
 
-async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: RunningBridge) -> None:
+async def test_numbers_and_charts_follow_new_requests_without_a_reload(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["overview"])
     await page.evaluate("window.unchanged = true")
     chart = page.get_by_role("img", name="Requests in the last 2 hours")
@@ -56,7 +56,9 @@ async def test_numbers_and_charts_follow_what_is_asked(page: Page, bridge: Runni
         await expect(page.get_by_role("link", name=span)).to_have_attribute("aria-current", "true")
 
 
-async def test_it_says_what_is_wrong_and_what_to_do_now(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+async def test_the_headline_shows_a_problem_and_what_to_do_about_it(
+    page: Page, bridge: RunningBridge, arena: Arena
+) -> None:
     await page.goto(PAGES["overview"])
     await expect(page.get_by_role("heading", name="Ready for the first question")).to_be_visible()
     arena.clearance = "expected"

@@ -33,7 +33,7 @@ async def choose(page: Page, name: str, label: str = "Model") -> None:
     await expect(page.get_by_label(label, exact=True)).to_have_value(name)
 
 
-async def test_an_answer_is_written_while_it_comes(page: Page, arena: Arena) -> None:
+async def test_an_answer_is_shown_while_it_arrives(page: Page, arena: Arena) -> None:
     go_on = asyncio.Event()
     arena.script = lambda _: [
         Line("ag", "Hm."),
@@ -63,7 +63,7 @@ async def test_an_answer_is_written_while_it_comes(page: Page, arena: Arena) -> 
     await expect(page.get_by_role("article").last).not_to_contain_text("it is")
 
 
-async def test_what_is_not_yet_rendered_keeps_its_space(page: Page, arena: Arena) -> None:
+async def test_the_space_between_rendered_and_unrendered_text_is_kept(page: Page, arena: Arena) -> None:
     go_on, end = asyncio.Event(), asyncio.Event()
     arena.script = lambda _: [Line("a0", "so "), Until(go_on), Line("a0", "it is"), Until(end), Line("ad", {})]
 
@@ -84,7 +84,7 @@ async def test_what_is_not_yet_rendered_keeps_its_space(page: Page, arena: Arena
     await page.unroute("**/playground/markdown")
 
 
-async def test_an_answer_is_stopped_and_upstream_s_call_closed(page: Page, arena: Arena) -> None:
+async def test_stopping_an_answer_ends_the_upstream_call(page: Page, arena: Arena) -> None:
     arena.script = lambda _: [Line("a0", "so "), Until(asyncio.Event())]
     await page.goto(PAGES["playground"])
     await say(page, "go on for ever")
@@ -95,7 +95,7 @@ async def test_an_answer_is_stopped_and_upstream_s_call_closed(page: Page, arena
     await expect(page.get_by_role("button", name="Send")).to_be_enabled()
 
 
-async def test_a_picture_goes_along(page: Page, arena: Arena) -> None:
+async def test_a_picture_is_sent_with_the_message(page: Page, arena: Arena) -> None:
     await page.goto(PAGES["playground"])
     await page.locator("#file").set_input_files({"name": "heron.png", "mimeType": "image/png", "buffer": png(7)})
     await expect(page.get_by_role("img", name="heron.png")).to_be_visible()
@@ -105,7 +105,7 @@ async def test_a_picture_goes_along(page: Page, arena: Arena) -> None:
     assert [stored.data for stored in arena.storage.objects.values()] == [png(7)]
 
 
-async def test_an_image_model_s_picture_is_shown(page: Page, bridge: RunningBridge, arena: Arena) -> None:
+async def test_a_picture_drawn_by_an_image_model_is_shown(page: Page, bridge: RunningBridge, arena: Arena) -> None:
     await page.set_viewport_size({"width": 390, "height": 520})
     await page.goto(f"{PAGES['playground']}?model={bridge.model(output='image')}")
     await expect(page.get_by_text("Add a picture")).to_be_hidden()
@@ -123,7 +123,7 @@ async def test_an_image_model_s_picture_is_shown(page: Page, bridge: RunningBrid
     assert [len(turn.messages) for turn in list(arena.evaluations.values())[-1:]] == [2]  # without the picture's turn
 
 
-async def test_an_error_is_shown_and_the_message_not_lost(page: Page, arena: Arena) -> None:
+async def test_an_error_is_shown_and_the_message_stays_in_the_input(page: Page, arena: Arena) -> None:
     await page.goto(PAGES["playground"])
     arena.faults.arm("rejected", message="Not today")
     await say(page, "hello there")
@@ -143,7 +143,7 @@ async def test_an_error_is_shown_and_the_message_not_lost(page: Page, arena: Are
     await expect(page.get_by_role("alert").get_by_role("link", name="Open Accounts")).to_be_visible()
 
 
-async def test_a_message_is_not_lost_with_its_page_or_its_login(page: Page) -> None:
+async def test_an_unsent_message_survives_leaving_the_page_and_a_new_login(page: Page) -> None:
     await page.goto(PAGES["playground"])
     await page.get_by_label("Message").fill("half a thought")
     await page.goto(PAGES["overview"])
@@ -163,7 +163,7 @@ async def test_a_message_is_not_lost_with_its_page_or_its_login(page: Page) -> N
     await expect(page.get_by_label("Message")).to_have_value("")
 
 
-async def test_an_edit_that_fails_leaves_the_answer_before(page: Page, arena: Arena) -> None:
+async def test_a_failed_edit_leaves_the_earlier_answer(page: Page, arena: Arena) -> None:
     await page.goto(PAGES["playground"])
     await say(page, "/say a heron")
     answer = page.get_by_role("article").last
@@ -180,7 +180,7 @@ async def test_an_edit_that_fails_leaves_the_answer_before(page: Page, arena: Ar
     await expect(page.get_by_role("article")).to_have_count(2)
 
 
-async def test_a_broken_answer_is_marked_and_asked_for_again(page: Page, arena: Arena) -> None:
+async def test_a_broken_answer_is_marked_and_can_be_requested_again(page: Page, arena: Arena) -> None:
     await page.goto(PAGES["playground"])
     arena.faults.arm("model_failed_middle")
     await say(page, "/count 9")
@@ -216,7 +216,7 @@ def strike():
 """
 
 
-async def test_markdown_is_shown_and_copied(page: Page) -> None:
+async def test_markdown_of_an_answer_is_rendered_and_can_be_copied(page: Page) -> None:
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await page.goto(PAGES["playground"])
     await say(page, f"/cite /say {MARKDOWN}")
@@ -239,7 +239,7 @@ async def test_markdown_is_shown_and_copied(page: Page) -> None:
         await page.locator("#status").evaluate("status => { status.textContent = '' }")
 
 
-async def test_one_reads_back_while_an_answer_comes(page: Page, arena: Arena) -> None:
+async def test_scrolling_back_stops_the_page_from_following_an_arriving_answer(page: Page, arena: Arena) -> None:
     """The page does not move while its reader looks back, and follows the answer while its reader is at the end."""
     go_on = [asyncio.Event() for _ in range(3)]
     arena.script = lambda _: [
@@ -275,7 +275,7 @@ async def test_one_reads_back_while_an_answer_comes(page: Page, arena: Arena) ->
     assert await page.evaluate(at_end) < 2  # the note has appeared below, in view
 
 
-async def test_the_last_turn_is_edited_and_answered_again(page: Page, arena: Arena) -> None:
+async def test_the_last_turn_can_be_answered_again_and_edited(page: Page, arena: Arena) -> None:
     await page.goto(PAGES["playground"])
     await say(page, "/say one")
     last = page.get_by_role("article").last
@@ -347,7 +347,7 @@ async def test_two_models_answer_side_by_side(page: Page, arena: Arena, bridge: 
     compile(code, "copied", "exec")
 
 
-async def test_one_request_asks_both_columns_while_they_have_one_history(
+async def test_both_columns_share_one_request_while_their_histories_are_equal(
     page: Page, arena: Arena, bridge: RunningBridge
 ) -> None:
     first, second = bridge.model(), "gpt-6.1-mini"
@@ -406,7 +406,7 @@ async def test_one_request_asks_both_columns_while_they_have_one_history(
     assert asked[-1]["model"] == f"{first}+{third}"
 
 
-async def test_a_model_that_is_gone_fails_only_its_own_column(page: Page) -> None:
+async def test_a_model_that_no_longer_exists_fails_only_its_own_column(page: Page) -> None:
     gone, second = "no-such-model", "gpt-6.1-mini"
     await page.goto(PAGES["playground"])
     await page.evaluate("(name) => localStorage.setItem('lmarena-bridge.recent-models', JSON.stringify([name]))", gone)
@@ -418,7 +418,7 @@ async def test_a_model_that_is_gone_fails_only_its_own_column(page: Page) -> Non
     await expect(page.get_by_role("article", name=gone).get_by_role("alert")).to_contain_text(gone)
 
 
-async def test_chats_are_kept_in_the_browser(page: Page) -> None:
+async def test_chats_are_stored_in_the_browser_and_can_be_reopened_and_deleted(page: Page) -> None:
     await page.goto(PAGES["playground"])
     await say(page, "/say **a heron**")
     await expect(page.get_by_role("article").last).to_contain_text("first token")
@@ -447,7 +447,7 @@ async def test_chats_are_kept_in_the_browser(page: Page) -> None:
     assert await page.evaluate("Object.keys(localStorage).filter((key) => key.includes('chat.'))") == []
 
 
-async def test_pictures_are_pasted_dropped_and_taken_away(page: Page, arena: Arena) -> None:
+async def test_pictures_can_be_pasted_dropped_and_removed(page: Page, arena: Arena) -> None:
     bring = """([kind, name, data]) => {
       const transfer = new DataTransfer();
       transfer.items.add(new File([Uint8Array.from(data)], name, { type: "image/png" }));
@@ -468,7 +468,7 @@ async def test_pictures_are_pasted_dropped_and_taken_away(page: Page, arena: Are
     assert [stored.data for stored in arena.storage.objects.values()] == [png(2)]
 
 
-async def test_a_model_is_found_and_made_a_favourite(page: Page, bridge: RunningBridge) -> None:
+async def test_the_model_menu_finds_models_and_lists_favourites(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["playground"])
     field = page.get_by_label("Model", exact=True)
     options = page.get_by_role("option")
@@ -507,7 +507,7 @@ HOSTILE = {
 }
 
 
-async def test_hostile_markdown_is_text(page: Page, arena: Arena) -> None:
+async def test_hostile_markdown_is_shown_as_text(page: Page, arena: Arena) -> None:
     """The fixture `page` fails on requests to other sites and on violations of the policy (browsing.py)."""
     elements = "script, iframe, img, [onerror], a:not([href^='https://evil.example'])"
     await page.goto(PAGES["playground"])

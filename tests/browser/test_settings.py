@@ -15,7 +15,9 @@ from handlers.request.appkeys import SETTINGS
 pytestmark = IN_BROWSER
 
 
-async def test_all_of_it(page: Page, bridge: RunningBridge) -> None:
+async def test_settings_are_searched_and_the_diagnosis_and_the_log_level_used_by_keyboard(
+    page: Page, bridge: RunningBridge
+) -> None:
     await page.goto(PAGES["settings"])
     rows = page.locator("#list tr:visible")
     everything = await rows.count()

@@ -18,7 +18,7 @@ async def icon(page: Page) -> str:
     return address.rpartition("/")[2].partition("?")[0]
 
 
-async def test_failures_are_in_the_headline_the_title_and_the_icon(
+async def test_failures_are_shown_in_the_headline_the_title_and_the_icon(
     page: Page, bridge: RunningBridge, arena: Arena
 ) -> None:
     for _ in range(19):
@@ -42,7 +42,9 @@ async def test_failures_are_in_the_headline_the_title_and_the_icon(
         await expect(page).to_have_title(f"(!) 5.0 % failed · {name.title()} · LMArena Bridge")
 
 
-async def test_nothing_is_called_well_while_the_daemon_is_gone(browser: Browser, bridge: RunningBridge) -> None:
+async def test_a_lost_connection_is_shown_and_no_state_is_called_well_meanwhile(
+    browser: Browser, bridge: RunningBridge
+) -> None:
     async with await bridge.post(bridge.chat("/say hi")):
         pass
     await bridge.app[STATS].flush()
@@ -72,7 +74,7 @@ async def test_nothing_is_called_well_while_the_daemon_is_gone(browser: Browser,
     await context.close()
 
 
-async def test_a_page_that_is_paused_stands_still_until_it_goes_on(page: Page, bridge: RunningBridge) -> None:
+async def test_a_paused_page_does_not_change_until_it_is_resumed(page: Page, bridge: RunningBridge) -> None:
     await page.goto(PAGES["activity"])
     await page.get_by_role("button", name="Pause").click()
     async with await bridge.post(bridge.chat("hello", model="no-such-model")):

@@ -11,7 +11,9 @@ from upstream.arena import Arena
 pytestmark = IN_BROWSER
 
 
-async def test_keys_and_accounts(browser: Browser, bridge: RunningBridge, arena: Arena) -> None:
+async def test_the_pages_of_the_dashboard_work_without_javascript(
+    browser: Browser, bridge: RunningBridge, arena: Arena
+) -> None:
     async with visiting(browser, bridge.origin, java_script_enabled=False) as page:
         await page.goto("/")
         await page.get_by_label("Password").fill(PASSWORD)

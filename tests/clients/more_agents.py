@@ -11,5 +11,5 @@ pytestmark = CLIENTS
 
 
 @pytest.mark.parametrize("name", MORE_AGENTS)
-async def test_it_edits_a_file(served: Served, name: str) -> None:
+async def test_the_agent_edits_a_file(served: Served, name: str) -> None:
     await edits_a_file(served, MORE_AGENTS[name])

@@ -36,7 +36,7 @@ def greets_an_otter(turn: Turn) -> Iterator[Line]:
     yield Line("ad", {"finishReason": "stop"})
 
 
-async def test_it_edits_a_file(served: Served) -> None:
+async def test_aider_edits_a_file_as_the_answer_says(served: Served) -> None:
     served.arena.script = greets_an_otter
     file = served.folder / "greet.py"
     file.write_text(BEFORE)
@@ -46,7 +46,7 @@ async def test_it_edits_a_file(served: Served) -> None:
     assert served.calls == ["create"]
 
 
-async def test_a_session_of_two_messages(served: Served) -> None:
+async def test_the_second_message_of_a_session_starts_a_new_evaluation_with_the_history(served: Served) -> None:
     """The second message is no follow-up, since aider inserts the current files after the earlier messages."""
     served.arena.script = greets_an_otter
     file = served.folder / "greet.py"
@@ -60,7 +60,7 @@ async def test_a_session_of_two_messages(served: Served) -> None:
     assert AFTER in shown.content
 
 
-async def test_a_refusal(served: Served) -> None:
+async def test_a_refusal_has_the_bridges_message(served: Served) -> None:
     (served.folder / "greet.py").write_text(BEFORE)
     ended = await aider(served, "Greet an otter", model="gpt-2")
     assert "The model 'gpt-2' does not exist" in ended.text

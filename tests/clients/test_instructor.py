@@ -26,7 +26,7 @@ def answers_in_json(turn: Turn) -> Iterator[Line]:
     yield Line("ad", {"finishReason": "stop"})
 
 
-async def test_a_streamed_object(served: Served) -> None:
+async def test_an_object_is_streamed_in_growing_pieces(served: Served) -> None:
     served.arena.script = answers_in_json
     talk = await served.converse(CLIENT, "An animal, bit by bit")
     assert talk.error is None
@@ -36,7 +36,7 @@ async def test_a_streamed_object(served: Served) -> None:
     assert animals[-1] == {"name": "otter", "legs": 4}
 
 
-async def test_a_conversation(served: Served) -> None:
+async def test_each_later_turn_of_a_conversation_is_a_follow_up(served: Served) -> None:
     served.arena.script = answers_in_json
     talk = await served.converse(CLIENT, "An animal", "Another")
     assert talk.error is None
@@ -44,7 +44,7 @@ async def test_a_conversation(served: Served) -> None:
     assert served.calls == ["create", "follow-up"]
 
 
-async def test_a_picture(served: Served) -> None:
+async def test_a_picture_arrives_byte_for_byte(served: Served) -> None:
     served.arena.script = answers_in_json
     talk = await served.converse(CLIENT, "Which animal is this?", picture=png(7))
     assert talk.error is None
@@ -52,11 +52,11 @@ async def test_a_picture(served: Served) -> None:
     assert served.pictures == [hashlib.sha256(png(7)).hexdigest()]
 
 
-async def test_a_refusal(served: Served) -> None:
+async def test_a_refusal_has_the_bridges_message(served: Served) -> None:
     await tells_of_an_error(served, CLIENT)
 
 
-async def test_a_failure_in_the_middle(served: Served) -> None:
+async def test_a_failure_in_the_middle_raises_the_models_error(served: Served) -> None:
     served.arena.script = answers_in_json
     served.arena.faults.arm("model_failed_middle", after=3, message="The model is tired")
     talk = await served.converse(CLIENT, "An animal that is too much")
@@ -64,9 +64,9 @@ async def test_a_failure_in_the_middle(served: Served) -> None:
     assert "The model is tired" in talk.error["message"]
 
 
-async def test_the_mode_with_tools(served: Served) -> None:
+async def test_the_tools_mode_parses_an_answer_into_an_object(served: Served) -> None:
     await makes_an_object(served, CLIENT, "tools", "tools-asked-for")
 
 
-async def test_the_mode_with_a_schema(served: Served) -> None:
+async def test_the_schema_mode_parses_an_answer_into_an_object(served: Served) -> None:
     await makes_an_object(served, CLIENT, "schema")

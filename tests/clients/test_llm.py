@@ -22,7 +22,7 @@ async def llm(served: Served, *words: str, model: str = MODEL) -> FinishedProgra
     return await served.run(command, *words, environ={"LLM_USER_PATH": str(settings)})
 
 
-async def test_a_conversation(served: Served) -> None:
+async def test_each_later_turn_of_a_conversation_is_a_follow_up(served: Served) -> None:
     said = ["llm asks. /say wörld 👋\n\n- and all", "/say more", "/echo"]
     first = await llm(served, "--model", "bridge", said[0])
     assert first.out == "wörld 👋\n\n- and all\n", first.text
@@ -38,7 +38,7 @@ async def test_a_conversation(served: Served) -> None:
     assert served.calls == ["create", "follow-up", "follow-up"]
 
 
-async def test_a_picture(served: Served) -> None:
+async def test_a_picture_arrives_byte_for_byte(served: Served) -> None:
     picture = served.folder / "picture.png"
     picture.write_bytes(png(7))
     ended = await llm(served, "--model", "bridge", "--attachment", str(picture), "llm looks. /say a picture")
@@ -46,13 +46,13 @@ async def test_a_picture(served: Served) -> None:
     assert served.pictures == [hashlib.sha256(png(7)).hexdigest()]
 
 
-async def test_a_refusal(served: Served) -> None:
+async def test_a_refusal_has_the_bridges_message(served: Served) -> None:
     ended = await llm(served, "--model", "bridge", "hello", model="gpt-2")
     assert ended.status == 1
     assert "The model 'gpt-2' does not exist" in ended.err
 
 
-async def test_a_failure_in_the_middle(served: Served) -> None:
+async def test_a_failure_in_the_middle_keeps_the_text_so_far_and_has_the_models_error(served: Served) -> None:
     served.arena.faults.arm("model_failed_middle", after=2, message="The model is tired")
     ended = await llm(served, "--model", "bridge", "llm counts. /count 5")
     assert ended.status == 1

@@ -13,15 +13,15 @@ every_api = pytest.mark.parametrize("api", PI)
 
 
 @every_api
-async def test_it_edits_a_file(served: Served, api: str) -> None:
+async def test_the_agent_edits_a_file(served: Served, api: str) -> None:
     await edits_a_file(served, PI[api])
 
 
 @every_api
-async def test_it_goes_on_after_failures(served: Served, api: str) -> None:
+async def test_the_agent_finishes_its_task_despite_failures_of_the_model(served: Served, api: str) -> None:
     await recovers(served, PI[api])
 
 
 @every_api
-async def test_it_compacts_what_has_become_too_long(served: Served, api: str) -> None:
+async def test_the_agent_compacts_a_history_that_is_too_long(served: Served, api: str) -> None:
     await compacts(served, PI[api])

@@ -18,30 +18,30 @@ pytestmark = CLIENTS
 CLIENT = Client("sdks", "ask_pydantic_ai.py")
 
 
-async def test_a_streamed_answer(served: Served) -> None:
+async def test_a_streamed_answer_arrives_in_the_pieces_of_the_model(served: Served) -> None:
     await streams(served, CLIENT)
 
 
-async def test_a_conversation(served: Served) -> None:
+async def test_each_later_turn_of_a_conversation_is_a_follow_up(served: Served) -> None:
     await continues(served, CLIENT)
 
 
-async def test_a_picture(served: Served) -> None:
+async def test_a_picture_arrives_byte_for_byte(served: Served) -> None:
     await shows_a_picture(served, CLIENT)
 
 
-async def test_a_refusal(served: Served) -> None:
+async def test_a_refusal_has_the_bridges_message(served: Served) -> None:
     await tells_of_an_error(served, CLIENT)
 
 
-async def test_a_failure_in_the_middle(served: Served) -> None:
+async def test_a_failure_in_the_middle_keeps_the_text_so_far_and_has_the_models_error(served: Served) -> None:
     await tells_of_a_failure(served, CLIENT)
 
 
-async def test_an_agent_with_two_tools(served: Served) -> None:
+async def test_an_agents_calls_of_two_tools_continue_by_follow_ups(served: Served) -> None:
     await calls_tools(served, CLIENT, "tools")
 
 
-async def test_an_agent_that_puts_out_an_object(served: Served) -> None:
+async def test_an_agent_returns_an_object(served: Served) -> None:
     """The agent requests the call of a tool that takes the object."""
     await makes_an_object(served, CLIENT, "output", "tools-asked-for")
