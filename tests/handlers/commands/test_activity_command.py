@@ -71,11 +71,11 @@ def ids(*words: str) -> list[str]:
     ],
     ids=str,
 )
-def test_requests_are_chosen_as_on_the_page(words: list[str], numbers: list[int]) -> None:
+def test_activity_filters_requests_like_the_dashboard(words: list[str], numbers: list[int]) -> None:
     assert ids(*words) == [ended(number).id for number in numbers]
 
 
-def test_the_table_has_a_row_for_each() -> None:
+def test_the_table_has_a_row_for_each_request() -> None:
     result = run()
     lines = result.stdout.splitlines()
     assert len([line for line in lines if "req_0" in line]) == 4
@@ -86,7 +86,7 @@ def test_the_table_has_a_row_for_each() -> None:
     assert "1 of 4 requests; use --number to show more." in run("-n", "1").stderr
 
 
-def test_one_request_with_its_attempts_and_what_to_do() -> None:
+def test_a_single_request_is_shown_with_its_attempts_and_advice() -> None:
     result = run(ended(2).id)
     assert result.exit_code == 0
     for text in (
@@ -106,7 +106,7 @@ def test_one_request_with_its_attempts_and_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("words", [(), (ended(3).id,)], ids=["all", "one"])
-def test_json_steers_no_terminal_and_keeps_every_character(words: tuple[str, ...]) -> None:
+def test_json_output_has_no_control_characters_and_keeps_every_character(words: tuple[str, ...]) -> None:
     printed = run("--json", *words).stdout
     assert not steers(printed)
     assert not {"\x7f", "\U000e0001"} & set(printed)
@@ -124,14 +124,14 @@ def test_json_steers_no_terminal_and_keeps_every_character(words: tuple[str, ...
     ],
     ids=str,
 )
-def test_what_cannot_be_shown_is_said(words: list[str], code: int, said: str) -> None:
+def test_activity_says_why_a_request_cannot_be_shown(words: list[str], code: int, said: str) -> None:
     result = run(*words)
     assert result.exit_code == code
     assert said in result.output
     assert not result.stdout
 
 
-def test_nothing_is_made_where_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activity_creates_no_files_without_a_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "new").mkdir()
     monkeypatch.chdir(tmp_path / "new")
     Path("bridge.toml").touch()

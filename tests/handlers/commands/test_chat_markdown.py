@@ -42,7 +42,7 @@ def shown(text: str) -> str:
 
 @given(st.lists(st.sampled_from(_LINES), max_size=20).map("\n".join), st.integers(0, 80))
 @a_share(10)
-def test_what_is_settled_stays(text: str, cut: int) -> None:
+def test_settled_blocks_do_not_change_as_the_text_grows(text: str, cut: int) -> None:
     before = settled(text[:cut])
     assert before <= settled(text)
     first = blocks(text[:before])
@@ -54,7 +54,7 @@ def blocks(text: str) -> list[tuple[str, str]]:
     return [(token.type, token.content) for token in MarkdownIt().parse(text) if token.level == 0]
 
 
-def test_blocks_are_settled_by_the_next_one() -> None:
+def test_a_block_is_settled_once_the_next_one_begins() -> None:
     text = "# h\n\na\n\n```py\nb\n\nc\n```\n\n- d\n\n  e\n\nf\n"
     assert text[: settled(text)].endswith("  e\n\n")
     assert settled("a\n\nb") == 0  # the last line may still become anything
@@ -65,7 +65,7 @@ def test_blocks_are_settled_by_the_next_one() -> None:
     assert settled("````\n```\n\nb\n````\n\nc\n") == len("````\n```\n\nb\n````\n\n")
 
 
-def test_how_markdown_looks() -> None:
+def test_markdown_is_shown_with_addresses_and_without_control_characters() -> None:
     text = "a\nb <i>*c*</i> [d](https://e.example) ![f](https://g.example/h.png) ![i](data:image/png;base64,AA)"
     assert shown(text).split() == (
         ["a", "b", "<i>c</i>", "d", "(https://e.example)", "[f]", "https://g.example/h.png", "[i]"]

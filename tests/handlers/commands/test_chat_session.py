@@ -13,7 +13,7 @@ from handlers.commands.chat_screen import Screen, Shown
 from handlers.commands.chat_session import converse
 
 
-def test_a_retry_that_is_interrupted_keeps_the_answer_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_retry_keeps_the_previous_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     kept = tmp_path / "chat.md"
     lines: Iterator[str | None] = iter(["Who are you?", "/retry", f"/save {kept}", None])

@@ -17,7 +17,7 @@ from handlers.commands.check_lines import Verdict
 from handlers.commands.main import main
 
 
-async def test_one_question_is_asked_through_the_daemon_and_timed(
+async def test_check_chat_sends_one_request_through_the_daemon_and_times_it(
     bridge: RunningBridge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -33,13 +33,13 @@ async def test_one_question_is_asked_through_the_daemon_and_timed(
     assert bridge.arena.calls[-1].kind == "create"
 
 
-async def test_a_key_that_is_not_good_is_no_answer(bridge: RunningBridge) -> None:
+async def test_check_chat_fails_with_an_invalid_key(bridge: RunningBridge) -> None:
     line = await asyncio.to_thread(chat_line, Bridge(bridge.base_url, "sk-lmab-wrong"))
     assert line.verdict is Verdict.BAD
     assert "Incorrect or missing API key" in line.text
 
 
-def test_nobody_listens_and_no_key_is_given() -> None:
+def test_check_chat_fails_without_a_daemon_or_without_a_key() -> None:
     line = chat_line(Bridge("http://127.0.0.1:9/v1", "sk-lmab-x"))
     assert line.verdict is Verdict.BAD
     assert "Is it running? lmarena-bridge serve" in line.text
@@ -47,7 +47,7 @@ def test_nobody_listens_and_no_key_is_given() -> None:
     assert (asked.exit_code, "an API key is required" in asked.stderr) == (2, True)
 
 
-def test_a_state_folder_that_this_user_cannot_reach_or_create_is_bad(tmp_path: Path) -> None:
+def test_check_fails_if_this_user_cannot_reach_or_create_the_state_folder(tmp_path: Path) -> None:
     blocker, hidden = tmp_path / "file", tmp_path / "hidden"
     blocker.write_text("")
     hidden.joinpath("state").mkdir(parents=True)
@@ -66,7 +66,7 @@ def test_a_state_folder_that_this_user_cannot_reach_or_create_is_bad(tmp_path: P
     ] * 2
 
 
-def test_a_disk_that_is_nearly_full_is_worth_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_warns_about_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert check._state_folder(tmp_path).text.endswith(" GB free")
     monkeypatch.setattr(check, "LITTLE_SPACE_BYTES", 10**18)
     line = check._state_folder(tmp_path)

@@ -36,7 +36,7 @@ def run(*words: str, **env: str) -> Result:
     return CliRunner().invoke(main, ["config", *words], env=env)
 
 
-def test_it_shows_every_setting_with_its_origin(home: Path) -> None:
+def test_config_show_lists_every_setting_with_its_origin(home: Path) -> None:
     (home / "bridge.toml").write_text("[limits]\nrpm = 7\n")
     result = run("show", LMARENA_BRIDGE_SERVER__PORT="9000")
     assert (result.exit_code, result.stderr) == (0, f"file: {home / 'bridge.toml'}\n")
@@ -47,7 +47,7 @@ def test_it_shows_every_setting_with_its_origin(home: Path) -> None:
     assert rows["limits.concurrency"] == ["100", "default"]
 
 
-def test_names_and_what_is_set(home: Path) -> None:
+def test_config_show_can_be_limited_to_named_settings_or_to_those_that_are_set(home: Path) -> None:
     (home / "bridge.toml").write_text("[limits]\nrpm = 7\n[log]\nlevel = 'debug'\n")
     document = json.loads(run("show", "limits", "server.port", "--json").stdout)
     assert document["file"] == str(home / "bridge.toml")
@@ -66,7 +66,7 @@ def test_names_and_what_is_set(home: Path) -> None:
     assert (unknown.exit_code, "no setting or section limit" in unknown.stderr) == (1, True)
 
 
-def test_no_secret_is_shown_wherever_it_comes_from(home: Path) -> None:
+def test_config_shows_no_secret_whatever_its_origin(home: Path) -> None:
     credentials = home / "credentials"
     credentials.mkdir()
     for name, value in SECRETS.items():
@@ -86,7 +86,7 @@ def test_no_secret_is_shown_wherever_it_comes_from(home: Path) -> None:
         assert {name for name, each in settings.items() if each["origin"] == place and each["set"]} == set(SECRETS)
 
 
-def test_the_path_and_whether_it_is_right(home: Path) -> None:
+def test_config_path_names_the_file_and_config_check_lists_its_errors(home: Path) -> None:
     assert run("path").exit_code == 1
     assert run("check").stdout == "no bridge.toml, so the defaults apply: valid\n"
     file = home / "bridge.toml"

@@ -26,7 +26,7 @@ ACCOUNTS = ("ada@example.org", "office@example.org")
 SPAN: Any = {"days": KEPT.days + 2, "gap": 600}
 
 
-async def test_statistics_and_activity_tell_of_the_same_requests(tmp_path: Path) -> None:
+async def test_statistics_and_activity_agree_on_the_requests(tmp_path: Path) -> None:
     now = time.time()
     folder = StateFolder(tmp_path / "state")
     folder.prepare()
@@ -44,7 +44,7 @@ async def test_statistics_and_activity_tell_of_the_same_requests(tmp_path: Path)
     assert {entry.model for entry in made if entry.key == "phone"} == {"gpt-4o", "claude-5"}
 
 
-async def test_a_demo_that_is_lived_in_has_something_on_every_page(
+async def test_a_lived_in_demo_has_content_on_every_page(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "DAYS", 1)

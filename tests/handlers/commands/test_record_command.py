@@ -26,7 +26,7 @@ async def ask(bridge: RunningBridge, request_id: str = "call-1") -> None:
         await answer.read()
 
 
-async def test_the_next_call_is_saved(tmp_path: Path) -> None:
+async def test_record_next_saves_the_next_call(tmp_path: Path) -> None:
     state, file = tmp_path / "state", tmp_path / "call.json"
     async with Arena() as arena, running_bridge(arena, state) as bridge:
         with bridge.folder.hold():
@@ -48,7 +48,7 @@ async def test_the_next_call_is_saved(tmp_path: Path) -> None:
     assert "is not overwritten" in again.output
 
 
-async def test_a_folder_that_does_not_exist_is_refused_before_the_call(tmp_path: Path) -> None:
+async def test_a_folder_that_does_not_exist_is_rejected_before_the_call(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path / "state") as bridge:
         with bridge.folder.hold():
             words = ("--next", "-o", str(tmp_path / "none" / "call.json"))
@@ -57,7 +57,7 @@ async def test_a_folder_that_does_not_exist_is_refused_before_the_call(tmp_path:
     assert f"{tmp_path / 'none'} is not a folder" in result.output
 
 
-async def test_a_call_that_is_kept_is_saved_with_its_texts(tmp_path: Path) -> None:
+async def test_record_with_texts_saves_a_kept_call_with_its_texts(tmp_path: Path) -> None:
     state, file = tmp_path / "state", tmp_path / "call.json"
     async with Arena() as arena, running_bridge(arena, state, {"recording": {"keep_mb": 10}}) as bridge:
         await ask(bridge, "../../call")  # a caller's id never becomes part of a path; an invalid one is replaced
@@ -78,7 +78,9 @@ async def test_a_call_that_is_kept_is_saved_with_its_texts(tmp_path: Path) -> No
         (("call-1",), 1, "no daemon is running with the state folder"),
     ],
 )
-def test_what_cannot_be_saved_is_said(words: tuple[str, ...], keep_mb: int, said: str, tmp_path: Path) -> None:
+def test_record_says_why_a_call_cannot_be_saved(
+    words: tuple[str, ...], keep_mb: int, said: str, tmp_path: Path
+) -> None:
     result = run(tmp_path, *words, keep_mb=keep_mb)
     assert result.exit_code != 0
     assert said in result.output

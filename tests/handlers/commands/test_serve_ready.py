@@ -28,7 +28,7 @@ URL = "http://127.0.0.1:8000"
     ],
     ids=["all is set up", "nothing is"],
 )
-def test_serve_says_where_all_is_and_what_comes_next(
+def test_serve_logs_its_addresses_and_the_next_steps_when_ready(
     setup: Setup, next_steps: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "bridge.toml"

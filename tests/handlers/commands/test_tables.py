@@ -27,7 +27,9 @@ class Terminal(io.StringIO):
         pytest.param(io.StringIO(), 100, True, False, id="a pipe"),
     ],
 )
-def test_the_pager(out: io.StringIO, rows: int, paged: bool, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_longer_than_the_terminal_is_paged(
+    out: io.StringIO, rows: int, paged: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
     monkeypatch.setattr(pydoc, "pager", seen.append)
     monkeypatch.setattr(sys, "stdout", out)

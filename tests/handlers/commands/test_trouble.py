@@ -56,7 +56,7 @@ async def test_any_other_fault_is_armed_once(dashboard: Dashboard, arena: Arena)
     assert "<li>crlf " in (await dashboard.live(PATH)).text
 
 
-async def test_what_does_not_exist_is_refused(dashboard: Dashboard, arena: Arena) -> None:
+async def test_an_unknown_trouble_or_fault_is_rejected(dashboard: Dashboard, arena: Arena) -> None:
     for fields in ({}, {"once": "nothing"}, {"fault": "nothing"}, {"always": ""}):
         assert (await dashboard.post(PATH, fields)).status == 400
     assert arena.faults.armed() == ()
@@ -79,9 +79,7 @@ TOLD = {
 }
 
 
-async def test_a_chat_meets_what_is_armed_and_all_off_heals_the_account(
-    dashboard: Dashboard, bridge: RunningBridge
-) -> None:
+async def test_an_armed_trouble_affects_a_chat_until_all_are_off(dashboard: Dashboard, bridge: RunningBridge) -> None:
     assert TROUBLES.keys() - TOLD.keys() == {"slow", "slow_start"}
     for name, told in TOLD.items():
         await dashboard.post(PATH, {"once": name})
@@ -94,7 +92,9 @@ async def test_a_chat_meets_what_is_armed_and_all_off_heals_the_account(
         assert (await health.json())["unknown"]["tag zz"] == 1
 
 
-async def test_it_is_the_owners_alone(bridge: RunningBridge, arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_trouble_page_requires_a_login_and_a_csrf_token(
+    bridge: RunningBridge, arena: Arena, dashboard: Dashboard
+) -> None:
     stranger = Dashboard(bridge)
     assert (await stranger.get(PATH)).location == f"/dashboard/login?next={PATH}"
     for path in (PATH, f"{PATH}/off"):
@@ -103,7 +103,7 @@ async def test_it_is_the_owners_alone(bridge: RunningBridge, arena: Arena, dashb
     assert arena.faults.armed() == ()
 
 
-async def test_no_other_daemon_has_it(arena: Arena, tmp_path: Path) -> None:
+async def test_only_the_demo_has_the_trouble_page(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path) as bridge:
         browser = Dashboard(bridge)
         await browser.enter()

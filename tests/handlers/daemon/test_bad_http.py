@@ -93,7 +93,7 @@ TOO_LARGE: dict[str, tuple[Sequence[str], str, int]] = {
 
 @pytest.mark.parametrize("slowly", [False, True], ids=["at once", "in pieces"])
 @pytest.mark.parametrize(("fields", "said", "limit"), TOO_LARGE.values(), ids=TOO_LARGE)
-async def test_larger_ones_are_431_with_their_name_and_the_limit(
+async def test_too_large_header_fields_are_431_with_their_name_and_the_limit(
     fields: Sequence[str], said: str, limit: int, slowly: bool, bridge: RunningBridge
 ) -> None:
     answer = await ask(bridge, "/v1/models", f"Origin: {PAGE}", *fields, key(bridge), slowly=slowly)
@@ -138,7 +138,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("sent", "said"), BROKEN.values(), ids=BROKEN)
-async def test_the_answer_names_the_error_in_broken_http(sent: bytes, said: str, bridge: RunningBridge) -> None:
+async def test_the_refusal_of_broken_http_names_the_error(sent: bytes, said: str, bridge: RunningBridge) -> None:
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     with closing(writer):
@@ -165,7 +165,7 @@ READERS = {
 
 
 @pytest.mark.parametrize(("allowed", "origin", "reader"), READERS.values(), ids=READERS)
-def test_who_may_read_a_refusal(allowed: list[str], origin: str | None, reader: str | None) -> None:
+def test_an_allowed_origin_may_read_a_refusal(allowed: list[str], origin: str | None, reader: str | None) -> None:
     headers = cors_headers(origin, allowed)
     assert headers.get("Access-Control-Allow-Origin") == reader
     assert ("Vary" in headers) == bool(allowed)
@@ -173,7 +173,7 @@ def test_who_may_read_a_refusal(allowed: list[str], origin: str | None, reader: 
 
 @a_share(of=5)
 @given(st.lists(st.integers(1, 400)))
-def test_a_head_is_remembered_however_it_is_split(sizes: list[int]) -> None:
+def test_an_unfinished_head_yields_its_last_field_and_origin_however_it_is_split(sizes: list[int]) -> None:
     head = f"GET / HTTP/1.1\r\nHost: x\r\nUser-Agent: y\r\norigin: {PAGE}\r\nCookie: {'a' * 500}".encode()
     remembered = UnfinishedHead()
     at = 0

@@ -148,7 +148,7 @@ REFUSED: dict[str, tuple[bytes, bytes]] = {
 
 
 @pytest.mark.parametrize(("begin", "status"), REFUSED.values(), ids=REFUSED)
-async def test_a_refused_caller_that_still_sends_reads_why_and_is_not_parsed(
+async def test_a_refused_caller_that_keeps_sending_gets_the_reason_and_is_not_parsed(
     begin: bytes, status: bytes, bridge: RunningBridge, parsed: list[int]
 ) -> None:
     async with connected(bridge.origin) as (reader, writer):
@@ -174,7 +174,7 @@ FORMS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", FORMS.values(), ids=FORMS)
-async def test_a_form_without_a_login_is_small(sent: bytes, bridge: RunningBridge) -> None:
+async def test_a_large_form_without_a_login_is_413(sent: bytes, bridge: RunningBridge) -> None:
     assert (await exchange(bridge.origin, sent)).startswith(b"HTTP/1.1 413 ")
 
 
@@ -191,7 +191,7 @@ HALVES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES)
-async def test_the_bytes_of_all_callers_without_a_key_are_bounded_and_the_oldest_are_evicted(
+async def test_the_total_bytes_of_callers_without_a_key_are_bounded(
     sent: bytes, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_limits, "MAX_UNANSWERED_BYTES", 200_000)
@@ -223,7 +223,7 @@ LARGE_HALVES: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", LARGE_HALVES.values(), ids=LARGE_HALVES)
-async def test_a_head_that_is_held_takes_little_more_than_its_bytes(sent: bytes, bridge: RunningBridge) -> None:
+async def test_an_unfinished_head_takes_less_than_three_times_its_bytes(sent: bytes, bridge: RunningBridge) -> None:
     """The bytes that were sent are counted, while the parser keeps each field both as bytes and as text."""
     everybody = bridge.app[CONNECTION_LIMITS]
     count = 20
@@ -280,7 +280,7 @@ def pass_time(everybody: ConnectionLimits, clock: Clock, seconds: float) -> None
         everybody.next_round()
 
 
-def test_eviction_takes_the_oldest_stranger_then_the_oldest_idle_and_never_an_authenticated_one(clock: Clock) -> None:
+def test_eviction_prefers_callers_without_a_key_then_idle_ones_and_spares_busy_ones(clock: Clock) -> None:
     everybody = ConnectionLimits(8, clock)
     first, second, third = come(everybody, 3)
     everybody.mark_authenticated(first)
@@ -301,7 +301,7 @@ def test_eviction_takes_the_oldest_stranger_then_the_oldest_idle_and_never_an_au
     assert not first.is_away
 
 
-def test_who_has_only_just_come_stays_while_others_wait(clock: Clock) -> None:
+def test_a_connection_that_has_just_been_accepted_is_not_evicted(clock: Clock) -> None:
     everybody = ConnectionLimits(3, clock)
     guests = come(everybody, 3)
     assert not everybody.has_room()
@@ -313,7 +313,7 @@ def test_who_has_only_just_come_stays_while_others_wait(clock: Clock) -> None:
     assert [guest.is_away for guest in guests] == [True, False, False]
 
 
-def test_many_connections_without_a_key_stay_for_a_moment_only(clock: Clock) -> None:
+def test_surplus_connections_without_a_key_are_evicted_after_a_grace_period(clock: Clock) -> None:
     everybody = ConnectionLimits(100_000, clock)
     guests = come(everybody, connection_limits.UNAUTHENTICATED_CONNECTIONS + 100)
     assert not any(guest.is_away for guest in guests)
@@ -334,7 +334,7 @@ def test_evictions_are_logged_once_a_minute(clock: Clock, caplog: pytest.LogCapt
     assert caplog.text.count("the oldest are closed") == 2
 
 
-async def test_a_few_requests_a_turn_in_the_order_of_coming(clock: Clock) -> None:
+async def test_few_requests_start_per_iteration_in_order_of_arrival(clock: Clock) -> None:
     everybody = ConnectionLimits(2, clock)
     came: list[int] = []
 
@@ -398,7 +398,7 @@ async def _hold(origin: str, sent: bytes) -> None:
         await is_closed(reader)
 
 
-async def test_tls_takes_little_before_a_handshake_ends(arena: Arena, tmp_path: Path) -> None:
+async def test_tls_buffers_are_small_and_large_answers_arrive_whole(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
         assert sslproto.SSLProtocol.max_size <= 32 * 1024
         large = "x" * 100_000
@@ -447,7 +447,7 @@ class Counted(CallerConnection):
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-async def test_no_descriptor_is_one_line_one_try_at_a_time_and_over_at_once(
+async def test_running_out_of_descriptors_is_logged_once_and_accepting_resumes(
     number: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = asyncio.Event()
@@ -494,7 +494,7 @@ def rare_collections() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("rare_collections")
-async def test_old_garbage_goes_once_the_memory_has_grown() -> None:
+async def test_garbage_is_collected_only_after_the_memory_has_grown() -> None:
     resident = 100 * MIB
     look = GarbageCollector(lambda: resident, lambda: 0)
 

@@ -26,14 +26,14 @@ HEAD = st.builds(
 
 @a_share(of=5)
 @given(HEAD, st.binary(max_size=20), st.data())
-def test_a_head_is_awaited_to_its_end_wherever_it_is_cut(head: bytes, body: bytes, data: st.DataObject) -> None:
+def test_a_head_is_unfinished_until_its_last_byte_has_arrived(head: bytes, body: bytes, data: st.DataObject) -> None:
     assert is_unfinished(head[: data.draw(st.integers(0, len(head) - 1))])
     assert not is_unfinished(head + body)
 
 
 @a_share(of=5)
 @given(st.binary(max_size=200))
-def test_anything_can_be_sorted(sent: bytes) -> None:
+def test_arbitrary_first_bytes_raise_no_error(sent: bytes) -> None:
     is_unfinished(sent)
     secret_in(sent)
 
@@ -53,11 +53,11 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
-def test_the_end_of_a_head_is_not_awaited_if_it_is_not_http(sent: bytes) -> None:
+def test_bytes_that_are_not_http_are_not_an_unfinished_head(sent: bytes) -> None:
     assert not is_unfinished(sent)
 
 
-def test_a_head_is_awaited_up_to_a_bound() -> None:
+def test_a_head_longer_than_the_bound_is_not_awaited() -> None:
     begin = b"GET / HTTP/1.1\r\nX: "
     assert is_unfinished(begin + b"a" * (MAX_BYTES - len(begin) - 1))
     assert not is_unfinished(begin + b"a" * (MAX_BYTES - len(begin)))
@@ -74,7 +74,7 @@ SPELLED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("line", SPELLED.values(), ids=SPELLED)
-def test_a_secret_is_found(line: bytes) -> None:
+def test_a_secret_in_the_head_is_found_in_each_spelling(line: bytes) -> None:
     assert secret_in(b"POST / HTTP/1.1\r\nHost: x\r\n" + line + b"\r\nX: y\r\n\r\n{}") == "sk-1"
     assert secret_in(b"POST / HTTP/1.1\r\n" + line + b"\r\n\r\n") == "sk-1"
 
@@ -89,12 +89,12 @@ HIDDEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("sent", HIDDEN.values(), ids=HIDDEN)
-def test_no_secret_is_found_where_none_is_sent(sent: bytes) -> None:
+def test_no_secret_is_found_in_a_head_without_one(sent: bytes) -> None:
     assert secret_in(sent) is None
 
 
 @a_share(of=5)
 @given(st.lists(st.sampled_from([b"\r\n", b"authorization:", b" ", b"bearer", b"a", b"\0", b"\xff"]), max_size=60))
-def test_a_secret_is_one_printable_word(parts: list[bytes]) -> None:
+def test_a_secret_found_in_arbitrary_bytes_is_one_printable_word(parts: list[bytes]) -> None:
     found = secret_in(b"".join(parts))
     assert found is None or re.fullmatch(r"[!-~]{1,256}", found)

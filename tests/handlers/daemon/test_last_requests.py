@@ -43,7 +43,7 @@ async def ending(bridge: RunningBridge) -> AsyncIterator[Ending]:
         yield Ending(bridge, tasks)
 
 
-async def test_a_connection_that_is_being_made(
+async def test_a_request_on_a_connection_accepted_during_the_stop_is_answered(
     bridge: RunningBridge, ending: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -61,7 +61,7 @@ async def test_a_connection_that_is_being_made(
         assert b" 200 " in await caller.sees(b"\r\n")
 
 
-async def test_a_request_that_waits_before_its_answer_begins(
+async def test_a_request_that_waits_before_its_answer_begins_is_answered_during_the_stop(
     bridge: RunningBridge, ending: Ending, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A request waits there while its tokens are counted in a thread, or its slot is claimed in Redis."""
@@ -75,7 +75,9 @@ async def test_a_request_that_waits_before_its_answer_begins(
         assert response.status == 200, await response.text()
 
 
-async def test_a_request_that_was_read_from_a_kept_connection(bridge: RunningBridge, ending: Ending) -> None:
+async def test_a_request_read_from_a_kept_alive_connection_is_answered_during_the_stop(
+    bridge: RunningBridge, ending: Ending
+) -> None:
     async with calling(bridge.origin, bridge.key) as caller:
         request = f"GET /v1/models HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {bridge.key}\r\n\r\n".encode()
         caller.writer.write(request)

@@ -41,7 +41,7 @@ def garbage() -> Iterator[weakref.ref[Node]]:
         (QUIET_SECONDS, QUIET_ANSWERS + 1, False),
     ],
 )
-async def test_garbage_goes_once_in_a_while(
+async def test_garbage_is_collected_at_intervals_while_few_answers_run(
     seconds: float, running: int, collected: bool, garbage: weakref.ref[Node]
 ) -> None:
     clock = Clock()
@@ -56,7 +56,7 @@ async def test_garbage_goes_once_in_a_while(
 
 
 @pytest.mark.parametrize(("running", "collected"), [(0, True), (2_000, False)])
-async def test_what_running_answers_take_is_not_gone_through(
+async def test_memory_growth_due_to_running_answers_triggers_no_collection(
     running: int, collected: bool, garbage: weakref.ref[Node]
 ) -> None:
     """With 2,000 open streams, a collection blocks the loop for 0.16 s."""

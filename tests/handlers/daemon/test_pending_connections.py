@@ -79,7 +79,7 @@ async def read(sock: socket.socket) -> bytes:
 # Who is served first
 
 
-async def test_a_caller_with_a_key_is_served_before_those_without_who_came_before_it(
+async def test_a_caller_with_a_key_is_served_before_earlier_ones_without_a_key(
     bridge: RunningBridge, begun: list[bytes]
 ) -> None:
     with (
@@ -91,7 +91,9 @@ async def test_a_caller_with_a_key_is_served_before_those_without_who_came_befor
         assert begun.index(asking(bridge.key)) < 100
 
 
-async def test_a_key_is_served_before_another_keys_storm(arena: Arena, tmp_path: Path, begun: list[bytes]) -> None:
+async def test_a_key_is_served_before_a_flood_of_requests_of_another_key_ends(
+    arena: Arena, tmp_path: Path, begun: list[bytes]
+) -> None:
     (busy, one), (quiet, other) = api_key(name="busy"), api_key(name="quiet")
     async with running_bridge(arena, tmp_path) as bridge:
         await keys_document(bridge.folder).update(lambda kept: (*kept, one, other))
@@ -108,7 +110,7 @@ async def test_a_key_is_served_before_another_keys_storm(arena: Arena, tmp_path:
 # What they cost
 
 
-async def test_of_a_caller_that_says_nothing_no_connection_is_made(
+async def test_a_silent_caller_gets_no_connection_object(
     bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Evictable] = []
@@ -128,7 +130,7 @@ async def test_of_a_caller_that_says_nothing_no_connection_is_made(
     assert bridge.app[CONNECTION_LIMITS].unanswered_bytes == 0
 
 
-async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
+async def test_a_body_that_follows_its_head_is_not_searched_for_a_head(
     bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[UnfinishedHead] = []
@@ -156,7 +158,7 @@ async def test_a_body_that_comes_behind_its_head_is_not_searched_for_a_head(
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
-async def test_a_head_may_come_in_pieces(size: int, bridge: RunningBridge) -> None:
+async def test_a_head_that_arrives_in_pieces_is_served(size: int, bridge: RunningBridge) -> None:
     sent = MODELS + b"X-A: " + b"a" * 5000 + b"\r\n" + asking(bridge.key)[len(MODELS) :]
     url = URL(bridge.origin)
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -168,7 +170,7 @@ async def test_a_head_may_come_in_pieces(size: int, bridge: RunningBridge) -> No
     writer.close()
 
 
-async def test_over_tls_the_handshake_begins_with_the_first_byte(arena: Arena, tmp_path: Path) -> None:
+async def test_silent_tls_connections_do_not_delay_a_request(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
         with callers(bridge.origin, 20, b""):
             assert (await bridge.post(bridge.chat("/say hello"))).status == 200
@@ -205,7 +207,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_pending_connection_is_closed_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pending_connections, "_SWEEP_SECONDS", 0.01)
     async with room(Clock(), timeout=0.02) as (pending, connection_limits, asked):
         ours, theirs = pair()
@@ -217,7 +219,7 @@ async def test_who_says_nothing_for_too_long_is_closed(monkeypatch: pytest.Monke
         theirs.close()
 
 
-async def test_who_leaves_is_forgotten() -> None:
+async def test_a_pending_connection_is_released_when_its_caller_disconnects() -> None:
     async with room(Clock(), timeout=60) as (pending, connection_limits, _):
         ours, theirs = pair()
         pending.add(ours)
@@ -228,7 +230,7 @@ async def test_who_leaves_is_forgotten() -> None:
         assert ours.fileno() == -1
 
 
-async def test_each_owner_has_its_turn() -> None:
+async def test_pending_connections_are_served_by_turns_of_their_owners() -> None:
     async with room(Clock(), timeout=60) as (pending, _, asked):
         pairs = [pair() for _ in range(30)]
         secrets = ["a"] * 12 + [""] * 12 + ["b"] * 6
@@ -246,7 +248,7 @@ async def test_each_owner_has_its_turn() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", MODELS, MODELS + b"\r\n"], ids=["silent", "half a head", "in the queue"])
-async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
+async def test_an_evicted_pending_connection_is_closed_at_once(sent: bytes) -> None:
     clock = Clock()
     async with room(clock, timeout=60) as (pending, connection_limits, asked):
         ours, theirs = pair()
@@ -260,7 +262,7 @@ async def test_who_is_turned_away_is_closed_at_once(sent: bytes) -> None:
         theirs.close()
 
 
-async def test_all_are_closed_at_the_end() -> None:
+async def test_closing_the_server_closes_all_pending_connections() -> None:
     async with room(Clock(), timeout=60) as (pending, connection_limits, _):
         (silent, one), (asking_, other) = pair(), pair()
         pending.add(silent)

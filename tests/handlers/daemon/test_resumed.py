@@ -26,7 +26,7 @@ async def is_answered(caller: Caller) -> bool:
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["reused", "new"])
-async def test_a_request_that_came_meanwhile_is_answered(
+async def test_a_request_that_arrived_while_the_process_was_frozen_is_answered(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: bool
 ) -> None:
     monkeypatch.setattr(connection, "KEEPALIVE_SECONDS", KEPT_SECONDS)

@@ -19,7 +19,7 @@ CONNECTIONS = 8
 CLIENT_HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"
 
 
-async def test_open_streams(arena: Arena, tmp_path: Path) -> None:
+async def test_the_tls_memory_of_open_streams_is_bounded(arena: Arena, tmp_path: Path) -> None:
     async def script(_: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "one")
         yield Until(asyncio.Event())
@@ -36,7 +36,7 @@ async def test_open_streams(arena: Arena, tmp_path: Path) -> None:
             answer.close()
 
 
-async def test_stalled_handshakes(arena: Arena, tmp_path: Path) -> None:
+async def test_the_tls_memory_of_stalled_handshakes_is_bounded(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
         port = int(bridge.origin.rpartition(":")[2])
         with tls_memory() as allocated:

@@ -102,7 +102,9 @@ FAULTS: dict[str, tuple[int, str, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_health_reports_the_failure_that_a_call_met(fault: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_health_after_a_failed_call_reports_only_lasting_troubles(
+    fault: str, arena: Arena, bridge: RunningBridge
+) -> None:
     status, word, expected = FAULTS[fault]
     arena.faults.arm(fault)
     await (await bridge.post(bridge.chat("hi"))).read()

@@ -29,7 +29,7 @@ async def read(bridge: RunningBridge, **headers: str) -> str:
     return page
 
 
-async def test_it_has_every_call_parameter_and_error(bridge: RunningBridge) -> None:
+async def test_the_docs_page_lists_every_call_parameter_and_error(bridge: RunningBridge) -> None:
     page = html.unescape(await read(bridge))
     for method, call in described.calls():
         about = call.operation
@@ -47,7 +47,7 @@ async def test_it_has_every_call_parameter_and_error(bridge: RunningBridge) -> N
         assert f"<code>{row.code}</code>" in page or row.of is Cause.THREAD  # Messages API only, without codes
 
 
-async def test_its_lines_work_as_they_stand(bridge: RunningBridge) -> None:
+async def test_the_curl_lines_of_the_docs_page_work(bridge: RunningBridge) -> None:
     """Each curl line is a valid request once a key and a model are filled in."""
     page = html.unescape(await read(bridge))
     lines = re.findall(r'<pre tabindex="0" aria-label="curl">(.*?)</pre>', page, re.DOTALL)
@@ -69,7 +69,7 @@ async def test_its_lines_work_as_they_stand(bridge: RunningBridge) -> None:
             await hold(answer)
 
 
-async def test_the_address_is_the_callers(bridge: RunningBridge) -> None:
+async def test_the_curl_lines_have_the_address_that_the_caller_used(bridge: RunningBridge) -> None:
     assert f"curl {bridge.origin}/health" in await read(bridge)
     assert "curl http://bridge.example:8443/health" in await read(bridge, Host="bridge.example:8443")
     assert "curl http://[::1]:80/health" in await read(bridge, Host="[::1]:80")
@@ -79,7 +79,7 @@ async def test_the_address_is_the_callers(bridge: RunningBridge) -> None:
         assert hostile not in page
 
 
-async def test_it_may_be_kept(bridge: RunningBridge) -> None:
+async def test_the_docs_page_is_304_with_a_matching_etag(bridge: RunningBridge) -> None:
     url = f"{bridge.origin}/docs"
     async with bridge.http.get(url) as answer:
         etag = answer.headers["ETag"]
@@ -95,7 +95,7 @@ async def test_it_may_be_kept(bridge: RunningBridge) -> None:
 @pytest.mark.parametrize(
     "parts", [(b"",), (b"", b""), (b"a", b"b"), (bytes(PIECE_BYTES), b"", bytes(3 * PIECE_BYTES + 1))]
 )
-def test_what_is_sent_in_pieces_is_all_of_it(parts: tuple[bytes, ...]) -> None:
+def test_a_page_sent_in_pieces_is_complete(parts: tuple[bytes, ...]) -> None:
     sent = list(pieces(parts, b"http://a"))
     assert b"".join(sent) == b"http://a".join(parts)
     assert max(map(len, sent)) <= PIECE_BYTES + 8
@@ -114,5 +114,5 @@ def test_what_is_sent_in_pieces_is_all_of_it(parts: tuple[bytes, ...]) -> None:
         ({}, "anything"),
     ],
 )  # fmt: skip
-def test_what_a_type_is_called(schema: dict[str, object], kind: str) -> None:
+def test_each_schema_has_a_readable_type_name(schema: dict[str, object], kind: str) -> None:
     assert kind_of(schema) == kind

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 # The document
 
 
-def test_it_is_valid_and_small() -> None:
+def test_the_openapi_document_is_valid_and_small() -> None:
     document = described.document()
     openapi_spec_validator.validate(document)
     assert document["openapi"].startswith("3.1.")
@@ -49,7 +49,7 @@ def _references(value: object) -> Iterator[str]:
             yield from _references(each)
 
 
-def test_every_component_is_there_and_used() -> None:
+def test_every_component_is_defined_and_used() -> None:
     document = described.document()
     components = document["components"]
     there = {f"#/components/{kind}/{name}" for kind in ("schemas", "responses", "headers") for name in components[kind]}
@@ -62,7 +62,7 @@ def test_every_component_is_there_and_used() -> None:
     assert len(TAGS) == len(document["tags"])
 
 
-async def test_it_has_every_route_and_no_other(bridge: RunningBridge) -> None:
+async def test_the_openapi_document_has_every_route_and_no_other(bridge: RunningBridge) -> None:
     """It has each method of each path, except the second prefix, HEAD, and the dashboard's own pages."""
     served = set()
     for route in bridge.app.router.routes():
@@ -80,7 +80,7 @@ async def test_it_has_every_route_and_no_other(bridge: RunningBridge) -> None:
             await hold(answer)
 
 
-async def test_it_is_served_to_everybody_and_kept(bridge: RunningBridge) -> None:
+async def test_the_openapi_document_is_public_and_has_an_etag(bridge: RunningBridge) -> None:
     url = f"{bridge.origin}/openapi.json"
     async with bridge.http.get(url) as answer:
         assert (answer.status, answer.content_type) == (200, "application/json")
@@ -107,7 +107,7 @@ def _rows_of_the_contract() -> set[tuple[int, str, str]]:
     return {(int(status), type_, code) for status, type_, codes in rows for code in re.findall(r"`(\w+)`", codes)}
 
 
-def test_the_contract_has_the_same_errors() -> None:
+def test_the_contract_lists_the_same_errors() -> None:
     cors = (405, "invalid_request_error", "cors_origin_not_allowed")  # only for OPTIONS, which the document leaves out
     assert {
         (row.status, error_type(ApiError(row.status, row.code, "")), row.code) for row in CODES
@@ -120,7 +120,7 @@ _ELSEWHERE = {"refused", "not_saved", "too_slow", "cors_origin_not_allowed"}
 _MAKERS = {"ApiError": 1, "ContextExceeded": 1, "invalid_request": 0, "invalid": 1}
 
 
-def test_no_error_in_the_sources_is_left_out() -> None:
+def test_every_error_code_in_the_sources_is_documented() -> None:
     found = set()
     for path in (*(ROOT / "bridge").rglob("*.py"), *(ROOT / "handlers").rglob("*.py")):
         text = path.read_text()
@@ -213,7 +213,7 @@ async def arena() -> AsyncIterator[Arena]:
         yield arena
 
 
-async def test_what_is_answered(bridge: RunningBridge) -> None:
+async def test_requests_and_answers_of_chats_match_their_description(bridge: RunningBridge) -> None:
     """Requests and answers of every kind match their description, and so do the headers."""
     for name, (path, model, fields) in REQUESTS.items():
         for stream in (True, False):
@@ -230,7 +230,7 @@ async def test_what_is_answered(bridge: RunningBridge) -> None:
                 assert told
 
 
-async def test_what_is_answered_beside_chats(bridge: RunningBridge) -> None:
+async def test_requests_and_answers_of_other_calls_match_their_description(bridge: RunningBridge) -> None:
     asked: Json = {"model": bridge.model(), "input": [{"role": "user", "content": "/say so"}]}
     async with bridge.http.post(f"{bridge.base_url}/responses", json=asked, headers=bridge.headers) as answer:
         kept = orjson.loads(await hold(answer))["id"]
@@ -272,7 +272,7 @@ REFUSED: dict[str, tuple[str, Json]] = {
 }
 
 
-async def test_what_is_refused(bridge: RunningBridge) -> None:
+async def test_requests_that_violate_their_description_get_the_documented_400(bridge: RunningBridge) -> None:
     """A request that does not match its description gets the documented 400."""
     for name, (path, fields) in REFUSED.items():
         body = {"model": bridge.model(), **fields}
@@ -283,7 +283,7 @@ async def test_what_is_refused(bridge: RunningBridge) -> None:
             await hold(answer)
 
 
-async def test_what_is_refused_by_a_key_or_the_site(arena: Arena, tmp_path: Path) -> None:
+async def test_refusals_due_to_a_key_or_the_site_match_their_description(arena: Arena, tmp_path: Path) -> None:
     options = {"models": ("nothing",)}
     async with running_bridge(arena, tmp_path, sessions=(), key_options=options) as bridge:
         for path in ("/v1/models/gpt-2", f"/v1/models/{bridge.model()}", "/metrics", "/health", "/readyz", "/livez"):

@@ -33,7 +33,7 @@ LIMIT = 1024 * 1024
 LONG = random.Random(1).randbytes(300_000) + b" " * 500_000
 
 
-def test_these_tests_cover_every_coding() -> None:
+def test_the_tests_cover_every_coding() -> None:
     assert PACK.keys() == CODINGS.keys()
 
 

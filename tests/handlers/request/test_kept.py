@@ -57,7 +57,9 @@ async def test_the_entry_has_each_attempt_with_its_account_and_upstream_status(
         assert [attempt.began for attempt in entry.attempts] == sorted(attempt.began for attempt in entry.attempts)
 
 
-async def test_entries_tell_refusals_by_the_bridge_from_failures_upstream(arena: Arena, bridge: RunningBridge) -> None:
+async def test_entries_distinguish_refusals_by_the_bridge_from_upstream_failures(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     await bridge.post(bridge.chat("hi", model="nobody"))
     await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer nonsense"})
     arena.faults.arm("moderated")

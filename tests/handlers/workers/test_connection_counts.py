@@ -24,7 +24,7 @@ CONNECTIONS = st.integers(0, 10_000)
 
 @a_share(of=10)
 @given(st.lists(CONNECTIONS | st.none(), min_size=1, max_size=8))
-def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> None:
+def test_a_worker_is_ahead_if_it_exceeds_the_fewest_connections_by_the_margin(counts: list[int | None]) -> None:
     descriptor = ConnectionCounts.create(len(counts))
     parents, workers = ConnectionCounts(os.dup(descriptor)), [ConnectionCounts(os.dup(descriptor)) for _ in counts]
     os.close(descriptor)
@@ -38,7 +38,7 @@ def test_a_worker_is_ahead_of_the_one_with_fewest(counts: list[int | None]) -> N
             assert workers[-1].is_ahead(number) == (each > min(serving) + MARGIN)
 
 
-def test_a_worker_that_has_not_begun_counts_for_nothing() -> None:
+def test_a_worker_that_has_not_started_is_not_compared() -> None:
     connection_counts = ConnectionCounts(ConnectionCounts.create(2))
     connection_counts.set(1, 100)
     assert not connection_counts.is_ahead(1)
@@ -65,7 +65,9 @@ async def listening(should_yield: Callable[[int], bool]) -> AsyncIterator[tuple[
             listener.close()
 
 
-async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_ahead_of_the_others_accepts_only_some_connections_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(accepting, "_YIELD_SECONDS", 0.05)
     asked: list[int] = []
 
@@ -88,7 +90,7 @@ async def test_who_is_ahead_leaves_connections_for_a_moment_and_then_helps(monke
             assert loop.time() - began >= 0.1
 
 
-async def test_who_is_not_ahead_takes_all() -> None:
+async def test_a_worker_that_is_not_ahead_accepts_all_connections() -> None:
     async with listening(lambda connections: connections >= 100) as (address, listener):
         with ExitStack() as callers:
             for _ in range(20):
@@ -96,7 +98,7 @@ async def test_who_is_not_ahead_takes_all() -> None:
             await until(lambda: listener.pending == 20)
 
 
-async def test_a_connection_that_ends_is_told() -> None:
+async def test_the_count_of_connections_is_reported_when_one_ends() -> None:
     connection_limits = ConnectionLimits(1000, asyncio.get_running_loop().time)
     told: list[int] = []
     connection_limits.on_removed = told.append

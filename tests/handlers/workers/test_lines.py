@@ -51,7 +51,9 @@ class Wire(asyncio.Transport):
 
 @a_share(of=20)
 @given(st.lists(st.tuples(st.text(max_size=10), JSON), max_size=5), st.data())
-def test_what_is_sent_arrives_however_it_is_cut(messages: list[tuple[str, Any]], data: st.DataObject) -> None:
+def test_messages_arrive_complete_however_the_bytes_are_split(
+    messages: list[tuple[str, Any]], data: st.DataObject
+) -> None:
     wire = Wire()
     heard: list[tuple[str, Any]] = []
     sender = Lines(lambda *_: None, lambda: None)
@@ -68,7 +70,7 @@ def test_what_is_sent_arrives_however_it_is_cut(messages: list[tuple[str, Any]],
     assert heard == messages
 
 
-async def test_what_is_no_message_is_skipped() -> None:
+async def test_invalid_messages_are_skipped() -> None:
     async with connected() as (_, wire, heard, ended):
         wire.send(b'{"an": "object"}\n["too", "many", "values"]\n[1, 2]\n["right", null]\n["cut off')
         wire.shutdown(socket.SHUT_WR)
@@ -76,14 +78,14 @@ async def test_what_is_no_message_is_skipped() -> None:
         assert heard == [("right", None)]
 
 
-async def test_nothing_can_be_sent_to_an_end_that_is_gone() -> None:
+async def test_sending_to_a_closed_end_raises_no_error() -> None:
     async with connected() as (lines, wire, _, ended):
         wire.close()
         await asyncio.wait_for(ended.wait(), 5)
         lines.send("into the void")
 
 
-async def test_closing_does_not_wait_for_who_does_not_read() -> None:
+async def test_closing_does_not_wait_for_an_end_that_does_not_read() -> None:
     async with connected() as (lines, _, _, _):
         lines.send("much", "x" * 4_000_000)
         await asyncio.wait_for(lines.aclose(), 5)

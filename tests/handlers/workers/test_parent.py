@@ -117,7 +117,7 @@ def pids(parent: DaemonProcess, text: str) -> dict[int, list[int]]:
     return found
 
 
-async def test_all_are_started_and_end_with_the_parent(stage: Stage) -> None:
+async def test_all_workers_start_and_end_with_the_parent(stage: Stage) -> None:
     async with stage.running() as parent:
         started = pids(parent, "is up")
         assert sorted(started) == [1, 2, 3]
@@ -127,7 +127,7 @@ async def test_all_are_started_and_end_with_the_parent(stage: Stage) -> None:
     assert not stage.home.folder.is_held()
 
 
-async def test_a_dead_worker_is_started_again(stage: Stage) -> None:
+async def test_a_killed_worker_is_started_again(stage: Stage) -> None:
     async with stage.running() as parent:
         ((first,), (second,), (third,)) = (pids(parent, "is up")[number] for number in (1, 2, 3))
         os.kill(second, signal.SIGKILL)
@@ -145,7 +145,7 @@ async def test_a_dead_worker_is_started_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("status", FINAL)
-async def test_a_status_that_no_start_can_help_ends_the_daemon_at_once(stage: Stage, status: int) -> None:
+async def test_a_final_status_of_a_worker_ends_the_daemon_at_once(stage: Stage, status: int) -> None:
     stage.fate(1, f"note('fails'); sys.exit({status})")
     async with stage.launched() as parent:
         assert await parent.ends() == status
@@ -154,7 +154,7 @@ async def test_a_status_that_no_start_can_help_ends_the_daemon_at_once(stage: St
     assert "is up" not in "\n".join(parent.log)  # the other workers were not even started, so the error is logged once
 
 
-async def test_a_crash_loop_at_the_start_ends_the_daemon(stage: Stage) -> None:
+async def test_a_worker_that_keeps_failing_at_startup_ends_the_daemon(stage: Stage) -> None:
     stage.fate(2, "note('fails'); sys.exit(75)")
     async with stage.launched() as parent:
         assert await parent.ends() == 75
@@ -163,14 +163,14 @@ async def test_a_crash_loop_at_the_start_ends_the_daemon(stage: Stage) -> None:
     assert pids(parent, "is up")[1] == pids(parent, "drains")[1]
 
 
-async def test_a_worker_that_is_never_ready_is_ended(stage: Stage) -> None:
+async def test_a_worker_that_is_never_ready_is_killed(stage: Stage) -> None:
     stage.fate(1, "time.sleep(60)")
     async with stage.launched(START_SECONDS="0.1", SILENT_SECONDS="0.2") as parent:
         assert await parent.ends() == 1
     assert f"worker 1 has ended before all workers were ready, {START_TRIES} times, by SIGABRT" in parent.log[-1]
 
 
-async def test_a_silent_worker_is_ended_and_started_again(stage: Stage) -> None:
+async def test_an_unresponsive_worker_is_killed_and_started_again(stage: Stage) -> None:
     async with stage.running(SILENT_SECONDS="1") as parent:
         (frozen,) = pids(parent, "is up")[2]
         os.kill(frozen, signal.SIGSTOP)
@@ -181,7 +181,7 @@ async def test_a_silent_worker_is_ended_and_started_again(stage: Stage) -> None:
         assert (await parent.stop())[0] == 0
 
 
-async def test_a_restart_replaces_one_after_the_other(stage: Stage) -> None:
+async def test_a_restart_replaces_the_workers_one_after_the_other(stage: Stage) -> None:
     async with stage.running() as parent:
         before = pids(parent, "is up")
         parent.signal(signal.SIGUSR1)
@@ -193,7 +193,7 @@ async def test_a_restart_replaces_one_after_the_other(stage: Stage) -> None:
     assert notes[3:9] == [(number, what) for number in "123" for what in ("is up", "drains")]
 
 
-async def test_a_restart_whose_successor_fails_is_given_up(stage: Stage) -> None:
+async def test_a_restart_is_given_up_if_a_successor_fails(stage: Stage) -> None:
     async with stage.running() as parent:
         before = pids(parent, "is up")
         stage.fate(2, "note('fails'); sys.exit(78)")
@@ -205,14 +205,14 @@ async def test_a_restart_whose_successor_fails_is_given_up(stage: Stage) -> None
     assert len(pids(parent, "is up")[1]) == 2
 
 
-async def test_a_reload_reaches_all(stage: Stage) -> None:
+async def test_a_reload_reaches_all_workers(stage: Stage) -> None:
     async with stage.running() as parent:
         parent.signal(signal.SIGHUP)
         await noted(parent, "reloads", 3)
         assert (await parent.stop())[0] == 0
 
 
-async def test_a_reload_that_fails_unexpectedly_in_the_parent_ends_nothing(stage: Stage) -> None:
+async def test_a_reload_that_fails_in_the_parent_still_reaches_the_workers(stage: Stage) -> None:
     async with stage.running(BROKEN_DISK="1") as parent:
         parent.signal(signal.SIGHUP)
         await parent.logs("OSError: [Errno 5] Input/output error")
@@ -233,7 +233,7 @@ while True:
 """
 
 
-async def test_a_worker_may_ask_for_a_reload_and_for_another_log_in_all(stage: Stage) -> None:
+async def test_a_worker_can_request_a_reload_and_a_log_level_for_all_workers(stage: Stage) -> None:
     stage.fate(1, _HEARS.format(asks=""))
     stage.fate(2, "signal.signal(signal.SIGHUP, lambda *_: (notify('RELOADING=1'), ready())); ready(); last()")
     stage.fate(3, _HEARS.format(asks="""tell("log", '{"level": "debug"}'); tell("reload", 7)"""))
@@ -266,13 +266,13 @@ async def test_a_second_signal_reaches_the_workers_too(stage: Stage) -> None:
         assert await parent.ends() == 0
 
 
-async def test_the_worst_status_is_the_parents(stage: Stage) -> None:
+async def test_the_parent_exits_with_the_worst_status_of_its_workers(stage: Stage) -> None:
     stage.fate(3, "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75)); ready(); last()")
     async with stage.running() as parent:
         assert (await parent.stop())[0] == 75
 
 
-async def test_a_signal_during_the_start_ends_it(stage: Stage) -> None:
+async def test_a_signal_during_startup_ends_the_daemon(stage: Stage) -> None:
     stage.fate(1, "signal.signal(signal.SIGTERM, signal.SIG_DFL); note('starts'); time.sleep(60)")
     async with stage.launched() as parent:
         await parent.logs("starts", 30)
@@ -288,7 +288,7 @@ async def manager(tmp_path: Path) -> AsyncIterator[Manager]:
         yield manager
 
 
-async def test_the_manager_hears_of_the_whole(stage: Stage, manager: Manager) -> None:
+async def test_the_service_manager_is_notified_about_all_workers(stage: Stage, manager: Manager) -> None:
     async with stage.launched(**manager.environ) as parent:
         await manager.hears("STATUS=workers ready: 0 of 3; answers running: 0", 30)
         await manager.hears("READY=1")
@@ -306,7 +306,7 @@ async def test_the_manager_hears_of_the_whole(stage: Stage, manager: Manager) ->
         assert await parent.ends() == 0
 
 
-async def test_the_watchdog_is_fed_while_a_worker_lives(stage: Stage, manager: Manager) -> None:
+async def test_the_watchdog_is_notified_while_at_least_one_worker_runs(stage: Stage, manager: Manager) -> None:
     async with stage.running(**manager.environ, WATCHDOG_USEC="1000000") as parent:
         await manager.hears("WATCHDOG=1")
         living = [pid for (pid,) in pids(parent, "is up").values()]
@@ -336,7 +336,7 @@ async def noted(parent: DaemonProcess, text: str, workers: int) -> None:
 
 @a_share(of=20)
 @given(st.lists(st.integers(-64, 255)))
-def test_the_worst_is_one_of_them_and_0_only_if_all_are(statuses: list[int]) -> None:
+def test_the_worst_status_is_one_of_the_statuses_and_0_only_if_all_are_0(statuses: list[int]) -> None:
     found = worst_status(statuses)
     assert (found == 0) == (not any(statuses))
     assert found in statuses or (found == 1 and min(statuses) < 0) or not statuses
@@ -355,12 +355,12 @@ def test_the_worst_is_one_of_them_and_0_only_if_all_are(statuses: list[int]) -> 
         ([], 0),
     ],
 )
-def test_which_is_the_worst(statuses: list[int], expected: int) -> None:
+def test_the_worst_status_follows_the_order_of_severity(statuses: list[int], expected: int) -> None:
     assert worst_status(statuses) == expected
 
 
 @pytest.mark.parametrize(
     ("status", "words"), [(0, "with status 0"), (-9, "by SIGKILL"), (-40, "by signal 40"), (78, "with status 78")]
 )
-def test_a_status_in_words(status: int, words: str) -> None:
+def test_a_status_is_described_in_words(status: int, words: str) -> None:
     assert describe_status(status) == words
