@@ -23,7 +23,9 @@ def files(tmp_path: Path) -> RecordingFiles:
 
 @pytest.mark.parametrize("name", [f"job-{NONCE}.json", f"accepted-{NONCE}", f"result-{NONCE}.json", f".{NONCE}.part"])
 @pytest.mark.parametrize("age", [STALE_SECONDS - 1, STALE_SECONDS + 1])
-def test_a_file_is_removed_an_hour_after_its_process_was_killed(files: RecordingFiles, name: str, age: float) -> None:
+def test_files_of_the_recorder_are_removed_once_they_are_an_hour_old(
+    files: RecordingFiles, name: str, age: float
+) -> None:
     path = files.path / name
     path.touch()
     os.utime(path, (NOW - age, NOW - age))
@@ -32,7 +34,7 @@ def test_a_file_is_removed_an_hour_after_its_process_was_killed(files: Recording
 
 
 @pytest.mark.parametrize("name", ["notes.txt", f"job-{NONCE}", f"{NONCE}.part", f".{NONCE}.part.old"])
-def test_other_files_are_left(files: RecordingFiles, name: str) -> None:
+def test_files_that_are_not_the_recorders_are_left_in_place(files: RecordingFiles, name: str) -> None:
     path = files.path / name
     path.touch()
     os.utime(path, (0, 0))

@@ -20,7 +20,7 @@ def call(text: str) -> Material:
     return Material("req", 0.0, "POST", "/v1/chat/completions", headers, Capture(1000), body=body)
 
 
-async def test_one_without_texts_is_made_at_the_same_time_as_one_with_texts(tmp_path: Path) -> None:
+async def test_recordings_with_and_without_texts_can_be_made_at_the_same_time(tmp_path: Path) -> None:
     recorder = Recorder(RecordingFiles(StateFolder(tmp_path)), lambda: 0)
     private = call("a private word")
     _, plain, whole = await asyncio.gather(

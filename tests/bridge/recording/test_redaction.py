@@ -50,7 +50,7 @@ def body_of(recording: Recording, place: int) -> bytes:
 
 
 @pytest.mark.parametrize("make", [call_with_canaries, form_with_canaries])
-def test_no_canary_is_in_the_file(make: Callable[[], Material]) -> None:
+def test_a_redacted_recording_contains_no_canary(make: Callable[[], Material]) -> None:
     assert len(set(canaries())) >= 50
     recording = redact(make(), KEY)
     assert found_in(encode(recording), canaries()) == []
@@ -58,7 +58,7 @@ def test_no_canary_is_in_the_file(make: Callable[[], Material]) -> None:
         assert found_in(orjson.dumps(body_of(recording, place).decode()), canaries()) == []
 
 
-def test_no_secret_is_in_a_file_with_texts() -> None:
+def test_a_recording_with_texts_contains_no_secret() -> None:
     file = encode(redact(call_with_canaries(texts=True), KEY))
     secrets = [CALLER_KEY, PASSWORD, CLEARANCE, EMAIL, SESSION[7:40], EVALUATION, PLACES["caller header"]]
     assert found_in(file, secrets) == []
@@ -72,7 +72,7 @@ def test_no_secret_is_in_a_file_with_texts() -> None:
 
 
 @pytest.mark.parametrize("texts", [False, True])
-def test_it_leaves_no_cycle_with_what_it_has_seen(texts: bool) -> None:
+def test_redaction_leaves_no_reference_cycles(texts: bool) -> None:
     material = call_with_canaries()
     material.texts = texts
     with left_behind() as left:
@@ -80,7 +80,7 @@ def test_it_leaves_no_cycle_with_what_it_has_seen(texts: bool) -> None:
     assert left.ours == {}
 
 
-def test_every_body_keeps_its_length_and_its_pieces() -> None:
+def test_every_redacted_body_keeps_its_length_and_its_pieces() -> None:
     material = call_with_canaries()
     recording = redact(material, KEY)
     assert len(recording.body) == len(material.body)
@@ -91,7 +91,7 @@ def test_every_body_keeps_its_length_and_its_pieces() -> None:
         assert len(call.target) == len(captured.target)
 
 
-def test_what_was_json_is_json_of_the_same_shape() -> None:
+def test_a_redacted_json_body_keeps_its_shape() -> None:
     material = call_with_canaries()
     body = orjson.loads(redact(material, KEY).body)
     assert body["model"] == "gpt-6.1-high"
@@ -104,7 +104,7 @@ def test_what_was_json_is_json_of_the_same_shape() -> None:
     assert body["tools"][0]["function"]["parameters"]["required"] == [parameter]
 
 
-def test_a_uuid_becomes_the_same_other_one_everywhere() -> None:
+def test_a_uuid_is_replaced_by_the_same_uuid_throughout_a_recording() -> None:
     recording = redact(call_with_canaries(), KEY)
     made = orjson.loads(recording.calls[0].body)["id"]
     assert made != EVALUATION
@@ -115,14 +115,14 @@ def test_a_uuid_becomes_the_same_other_one_everywhere() -> None:
     assert made != again
 
 
-def test_a_redirect_to_the_site_itself_is_kept_as_one() -> None:
+def test_a_redirect_to_the_site_stays_recognisable() -> None:
     material = call_with_canaries()
     material.capture.calls[1].headers = (("Location", "https://arena.ai/login?next=Zanzibar"),)
     (location,) = redact(material, KEY).calls[1].answer_headers
     assert location == ("Location", "{site}/login?xxxx=Xxxxxxxx")
 
 
-def test_a_file_is_read_as_it_was_written() -> None:
+def test_a_recording_file_is_decoded_as_it_was_encoded() -> None:
     recording = redact(call_with_canaries(), KEY)
     file = encode(recording)
     assert encode(decode(file)) == file
@@ -132,7 +132,7 @@ def test_a_file_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "file", [b"", b"[]", b"{}", b'{"lmarena_bridge_recording": 2}', b'{"lmarena_bridge_recording": 1}']
 )
-def test_other_files_are_refused(file: bytes) -> None:
+def test_files_that_are_not_recordings_are_refused(file: bytes) -> None:
     with pytest.raises(NotARecording):
         decode(file)
 
@@ -149,7 +149,7 @@ values = st.recursive(
 
 @a_share(3)
 @given(values, st.booleans(), st.booleans())
-def test_any_json_stays_json_and_holds_no_word(value: object, site: bool, ascii_only: bool) -> None:
+def test_any_redacted_json_stays_json_without_the_original_words(value: object, site: bool, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     written = frozenset(("kumquat", "überraschungsei", "тайна", "秘密計画", "𠀀𠀁"))
     shown = BodyRedactor(StandIns(KEY), RedactionContext(written=written)).json(text, site=site)
@@ -161,7 +161,7 @@ def test_any_json_stays_json_and_holds_no_word(value: object, site: bool, ascii_
 
 @a_share(3)
 @given(st.lists(st.text(max_size=6), max_size=8), st.booleans(), st.booleans())
-def test_a_stream_gives_texts_of_the_same_lengths(texts: list[str], calls: bool, ascii_only: bool) -> None:
+def test_a_redacted_stream_has_texts_of_the_same_lengths(texts: list[str], calls: bool, ascii_only: bool) -> None:
     lines = [b"a0:" + json.dumps(text, ensure_ascii=ascii_only).encode(errors="replace") + b"\n" for text in texts]
     stream = b"".join([*lines, b'ad:{"finishReason":"length"}\n'])
     shown = BodyRedactor(StandIns(KEY), RedactionContext(calls=calls)).redact(
@@ -184,7 +184,7 @@ PIECES = ["kumquat", "kumquat jam", "x", "é", " ", "\\n", "\\u00fc", "\\\\", "h
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.integers(1, 60))
-def test_a_long_text_is_searched_like_a_short_one(text: str, window: int) -> None:
+def test_searching_in_windows_finds_the_same_matches_as_searching_the_whole(text: str, window: int) -> None:
     pattern = stand_ins.mask_pattern(frozenset(("x", "https")), ("kumquat jam", "kumquat"))
     whole = [(found.span(), found.groups()) for found in pattern.finditer(text)]
     assert [(found.span(), found.groups()) for found in stand_ins.finditer_in_windows(pattern, text, window)] == whole
@@ -195,12 +195,12 @@ def test_a_long_text_is_searched_like_a_short_one(text: str, window: int) -> Non
     st.sampled_from(["", "application/json", "text/html", "image/png", "multipart/form-data; boundary=x"]),
 )
 @example("߀".encode(), "")  # a digit of two bytes
-def test_anything_keeps_its_length(data: bytes, content_type: str) -> None:
+def test_any_redacted_bytes_keep_their_length(data: bytes, content_type: str) -> None:
     bodies = BodyRedactor(StandIns(KEY), RedactionContext())
     assert len(bodies.redact(data, content_type, site=True)) == len(data)
     assert len(bodies.redact(data, content_type, site=True, stream=True)) == len(data)
 
 
-def test_a_digit_of_another_script_keeps_its_length() -> None:
+def test_redacting_digits_of_another_script_keeps_their_length() -> None:
     data = '{"seed":\u06f4, \u06f412}'.encode()
     assert len(BodyRedactor(StandIns(KEY), RedactionContext()).redact(data, "application/json", site=True)) == len(data)

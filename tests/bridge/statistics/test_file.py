@@ -48,7 +48,7 @@ async def started(folder: StateFolder, clock: Clock) -> StatsFile:
 # --- writing ---
 
 
-async def test_a_flush_writes_only_what_is_new(folder: StateFolder) -> None:
+async def test_a_flush_writes_the_file_only_after_a_change(folder: StateFolder) -> None:
     file = await started(folder, Clock())
     await file.flush()
     assert not document(folder).exists()
@@ -65,7 +65,7 @@ async def test_a_flush_writes_only_what_is_new(folder: StateFolder) -> None:
     assert (file.stats.totals.requests, file.stats.totals.uploaded) == (1, 1)
 
 
-async def test_keep_writes_by_itself_and_may_be_ended_at_any_moment(folder: StateFolder) -> None:
+async def test_keep_flushes_periodically_and_can_be_cancelled_without_loss(folder: StateFolder) -> None:
     file = StatsFile(folder, Clock(), flush_seconds=0.001)
     await file.load()
     counted = 0
@@ -82,7 +82,7 @@ async def test_keep_writes_by_itself_and_may_be_ended_at_any_moment(folder: Stat
     assert (await started(folder, Clock())).stats.totals.requests == counted
 
 
-async def test_a_failure_is_logged_once_and_tried_again(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_flush_is_logged_once_and_retried(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
     file = await started(folder, Clock())
     document(folder).mkdir()
     for _ in range(3):
@@ -101,7 +101,7 @@ async def test_a_failure_is_logged_once_and_tried_again(folder: StateFolder, cap
     assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.ERROR], "another failure"
 
 
-async def test_a_damaged_file_is_moved_aside(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_stats_json_is_moved_aside(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
     document(folder).write_text('{"version": 1, "stats": {"since": "yesterday"}}')
     file = await started(folder, Clock())
     assert "moved aside" in caplog.text
@@ -114,7 +114,7 @@ async def test_a_damaged_file_is_moved_aside(folder: StateFolder, caplog: pytest
 # --- reading ---
 
 
-async def test_what_is_read_is_what_the_file_holds(folder: StateFolder) -> None:
+async def test_reading_returns_the_statistics_last_written_to_the_file(folder: StateFolder) -> None:
     clock = Clock()
     file = await started(folder, clock)
     assert (await file.read()).totals.requests == 0
@@ -131,7 +131,7 @@ async def test_what_is_read_is_what_the_file_holds(folder: StateFolder) -> None:
     assert ((await file.read()).totals.requests, seen.totals.requests) == (2, 1)
 
 
-async def test_a_file_that_cannot_be_read_is_an_error_of_the_state(folder: StateFolder) -> None:
+async def test_an_unreadable_stats_json_is_a_state_error(folder: StateFolder) -> None:
     document(folder).mkdir()
     with pytest.raises(StateError, match=r"stats\.json cannot be read"):
         await StatsFile(folder, Clock()).read()
@@ -161,7 +161,7 @@ def a_request(rng: random.Random) -> Outcome:
     )
 
 
-async def test_a_day_of_traffic_adds_up_over_restarts_and_a_kill(folder: StateFolder) -> None:
+async def test_a_day_of_traffic_adds_up_across_restarts_and_a_kill(folder: StateFolder) -> None:
     rng, clock, happened = random.Random(7), Clock(), Happened()
     file = await started(folder, clock)
     midnight, kept, flushed_at = clock.now, Happened(), clock.now
@@ -200,7 +200,7 @@ async def test_a_day_of_traffic_adds_up_over_restarts_and_a_kill(folder: StateFo
     assert document(folder).stat().st_size < 320_000
 
 
-def test_a_kill_loses_nothing_that_was_flushed(folder: StateFolder) -> None:
+def test_a_kill_loses_no_flushed_statistics(folder: StateFolder) -> None:
     flushed = last_report_of_killed(partial(_count_for_ever, folder))
     stats = asyncio.run(started(folder, Clock())).stats
     # At most one flush has completed without being reported.
@@ -254,7 +254,7 @@ def two_years(clock: Clock, name: str, names: int, amount: int) -> Stats:
         pytest.param("😀" * 200, NAMES + 100, 10**12, 30.0, id="the longest names and numbers"),
     ],
 )
-async def test_the_file_stays_bounded(
+async def test_the_size_of_stats_json_is_bounded(
     folder: StateFolder, name: str, names: int, amount: int, megabytes: float
 ) -> None:
     clock = Clock()

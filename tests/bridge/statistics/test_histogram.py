@@ -15,7 +15,7 @@ from bridge.statistics.histogram import Histogram
     ("seconds", "slot"),
     [(0.0, 0), (0.1, 0), (0.11, 1), (1.0, 3), (120.0, 12), (120.1, 13), (1e6, 13), (-1.0, 0)],
 )
-def test_a_bound_is_inclusive_and_one_slot_more_holds_the_rest(seconds: float, slot: int) -> None:
+def test_histogram_bounds_are_inclusive_and_a_last_slot_holds_longer_durations(seconds: float, slot: int) -> None:
     histogram = Histogram(TTFT_BOUNDS)
     histogram.observe([seconds])
     assert [number for number, count in enumerate(histogram.counts) if count] == [slot]
@@ -41,7 +41,9 @@ def test_a_quantile_is_interpolated(counts: list[int], q: float, seconds: float 
 
 @a_share(of=4)
 @given(st.lists(st.floats(0, 4000)), st.floats(0, 1), st.floats(0, 1))
-def test_a_histogram_survives_its_row_and_its_quantiles_rise(seconds: list[float], low: float, high: float) -> None:
+def test_a_histogram_survives_packing_and_its_quantiles_never_decrease(
+    seconds: list[float], low: float, high: float
+) -> None:
     histogram = Histogram(DURATION_BOUNDS)
     histogram.observe(seconds)
     assert histogram.total == len(seconds)

@@ -43,7 +43,7 @@ def record(stats: Stats, clock: Clock, events: list[tuple[int, Outcome]]) -> Non
 
 @given(EVENTS)
 @settings(max_examples=30)
-def test_the_leaves_have_everything(events: list[tuple[int, Outcome]]) -> None:
+def test_statistics_can_be_rebuilt_from_their_leaves(events: list[tuple[int, Outcome]]) -> None:
     clock = Clock()
     stats = Stats(clock)
     record(stats, clock, events)
@@ -53,7 +53,7 @@ def test_the_leaves_have_everything(events: list[tuple[int, Outcome]]) -> None:
 
 @given(EVENTS)
 @settings(max_examples=20)
-def test_nothing_new_changes_nothing_and_everything_is_new_at_first(events: list[tuple[int, Outcome]]) -> None:
+def test_equal_leaves_have_no_changes_and_without_a_past_all_leaves_are_new(events: list[tuple[int, Outcome]]) -> None:
     clock = Clock()
     stats = Stats(clock)
     record(stats, clock, events)
@@ -62,7 +62,7 @@ def test_nothing_new_changes_nothing_and_everything_is_new_at_first(events: list
     assert {change.path: change.row for change in changes(now, {})} == now
 
 
-def test_differences() -> None:
+def test_changes_between_leaves_are_increments_of_their_rows() -> None:
     before = {
         "totals": "1 0 | 7 1 | ok:1",
         "models\x1fa": "1 0 5 5 100",
@@ -88,7 +88,7 @@ def test_differences() -> None:
     ]
 
 
-def test_an_attempt_that_is_equal_to_the_one_before_is_new() -> None:
+def test_attempts_equal_to_earlier_ones_count_as_changes() -> None:
     clock = Clock()
     stats = Stats(clock)
     for _ in range(2 * LAST_ANSWERS):

@@ -12,7 +12,7 @@ from bridge.statistics.periods import Periods
 
 
 @given(st.lists(st.integers(0, 100)), st.booleans())
-def test_periods_are_bounded_and_exact_while_the_clock_goes_on(times: list[int], sort: bool) -> None:
+def test_periods_are_bounded_and_exact_while_the_clock_runs_forward(times: list[int], sort: bool) -> None:
     periods = Periods(10, 3, lambda start: Bucket(at=start))
     naive: Counter[int] = Counter()
     for now in sorted(times) if sort else times:

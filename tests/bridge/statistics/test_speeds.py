@@ -44,11 +44,13 @@ def measured(*outcomes: Outcome) -> tuple[int, float | None]:
         pytest.param([answer(seconds=1.0)], (1, None), id="a clock that was set back"),
     ],
 )
-def test_what_is_measured(outcomes: list[Outcome], expected: tuple[int, float | None]) -> None:
+def test_only_complete_answers_count_towards_the_speed_of_a_model(
+    outcomes: list[Outcome], expected: tuple[int, float | None]
+) -> None:
     assert measured(*outcomes) == expected
 
 
-def test_a_median_needs_a_few_answers() -> None:
+def test_the_median_time_to_the_first_token_needs_several_answers() -> None:
     stats = Stats(Clock())
     for ttft in (2.5, 2.5, 2.5)[:ENOUGH_ANSWERS]:
         assert stats.speeds().models.get("m") is None or stats.speeds().models["m"].first_token is None
@@ -56,7 +58,7 @@ def test_a_median_needs_a_few_answers() -> None:
     assert stats.speeds().models["m"].first_token == pytest.approx(2.5, abs=0.5)
 
 
-def test_days_are_added_and_old_ones_forgotten() -> None:
+def test_speeds_add_up_over_days_and_old_days_are_dropped() -> None:
     clock = Clock()
     stats = Stats(clock)
     for _ in range(TABLE_DAYS + 3):
@@ -67,7 +69,7 @@ def test_days_are_added_and_old_ones_forgotten() -> None:
     assert stats.speeds().models == {}
 
 
-def test_a_name_too_many_is_measured_with_the_others() -> None:
+def test_models_beyond_the_maximum_are_measured_under_others() -> None:
     stats = Stats(Clock())
     for number in range(NAMES + 7):
         stats.record(answer(model=f"model {number}"))
@@ -75,7 +77,7 @@ def test_a_name_too_many_is_measured_with_the_others() -> None:
     assert (len(found), found[OTHERS].ttft.total) == (NAMES + 1, 7)
 
 
-def test_two_processes_add_up() -> None:
+def test_speeds_are_passed_on_as_increments_that_can_be_added_up() -> None:
     clock = Clock()
     one, other = Stats(clock), Stats(clock)
     one.record(answer())
@@ -88,7 +90,7 @@ def test_two_processes_add_up() -> None:
     assert other.speeds().models == {}
 
 
-def test_statistics_from_before_speeds_were_measured_are_read() -> None:
+def test_statistics_written_before_speeds_were_measured_are_read() -> None:
     stats = Stats(Clock())
     stats.record(answer())
     older: Any = json.loads(json.dumps(stats.to_json()))

@@ -47,7 +47,7 @@ def top_models(stats: Stats, days: int) -> list[tuple[str, UsageCounts]]:
         pytest.param(502, Reason.CLIENT_GONE, True, False, id="failed, and the caller has left too"),
     ],
 )
-def test_an_outcome_is_an_error_or_a_caller_gone_or_neither(
+def test_an_outcome_counts_as_failed_or_as_abandoned_by_the_caller_or_neither(
     status: int, reason: Reason, failed: bool, gone: bool
 ) -> None:
     outcome = Outcome(status, reason, 1.0)
@@ -111,7 +111,7 @@ def test_counts_add_up_across_clock_jumps_and_restarts(
 # --- the clock ---
 
 
-def test_a_clock_that_was_ahead_and_comes_back_loses_nothing() -> None:
+def test_setting_back_a_clock_that_was_ahead_loses_no_counts() -> None:
     clock = Clock()
     start = clock.now
     stats = Stats(clock)
@@ -128,7 +128,7 @@ def test_a_clock_that_was_ahead_and_comes_back_loses_nothing() -> None:
     assert stats.totals.requests == 62
 
 
-def test_a_period_that_cannot_change_is_packed_once() -> None:
+def test_a_finished_period_is_packed_only_once() -> None:
     clock = Clock()
     stats = Stats(clock)
     stats.record(ok(model="m"))
@@ -146,7 +146,7 @@ def test_a_period_that_cannot_change_is_packed_once() -> None:
 # --- bounds ---
 
 
-def test_a_name_too_many_is_counted_with_the_others() -> None:
+def test_names_beyond_the_maximum_are_counted_under_others() -> None:
     stats = Stats(Clock())
     for number in range(NAMES + 7):
         stats.record(ok(model=f"model {number}", key=f"key {number}"))
@@ -170,7 +170,7 @@ def test_a_name_too_many_is_counted_with_the_others() -> None:
         pytest.param("a\ud83d\x00\nb", "a???b", id="nothing that JSON cannot hold, or only at length"),
     ],
 )
-def test_a_name_is_kept_short_and_printable(name: str, kept: str) -> None:
+def test_model_names_are_shortened_and_made_printable(name: str, kept: str) -> None:
     clock = Clock()
     stats = Stats(clock)
     for _ in range(2):
@@ -210,13 +210,13 @@ def test_an_outcome_belongs_to_the_minute_in_which_it_was_recorded() -> None:
     assert stats.models["a"].last == recorded
 
 
-def test_no_row_for_a_model_never_resolved_and_no_key_shown() -> None:
+def test_an_outcome_without_model_or_key_adds_no_row_to_their_tables() -> None:
     stats = Stats(Clock())
     stats.record(Outcome(404, Reason.REJECTED, 0.1))
     assert (stats.totals.requests, stats.models, stats.keys, top_models(stats, 14)) == (1, {}, {}, [])
 
 
-def test_the_most_asked_first_and_names_decide_between_equals() -> None:
+def test_top_models_are_sorted_by_requests_and_then_by_name() -> None:
     clock = Clock()
     stats = Stats(clock)
     for model in "rare", "often", "b", "a", "often":
@@ -257,7 +257,7 @@ junk = st.sampled_from([None, True, -1, 1.5, "", "x", "1 2", " | | ", "1 | 2 | 3
 
 
 @given(st.data())
-def test_a_damaged_value_is_refused_as_documents_expect_or_does_no_harm(data: st.DataObject) -> None:
+def test_a_damaged_value_is_refused_or_harmless(data: st.DataObject) -> None:
     whole = a_week()
     *path, last = data.draw(st.sampled_from([path for path in places(whole) if path]))
     inner: Any = whole
@@ -278,12 +278,12 @@ def test_a_damaged_value_is_refused_as_documents_expect_or_does_no_harm(data: st
     orjson.dumps(stats.to_json())
 
 
-def test_a_row_from_before_endings_were_counted_is_read() -> None:
+def test_a_row_written_before_endings_were_counted_is_read() -> None:
     bucket = Bucket.unpack("3 2 0 7 8 9 | 0 | 0", at=60)
     assert (bucket.requests, bucket.errors, bucket.failed, bucket.refused) == (3, 2, 2, 0)
 
 
-def test_statistics_from_before_the_tables_by_hour_are_read() -> None:
+def test_statistics_written_before_the_hourly_tables_existed_are_read() -> None:
     older = a_week()
     del older["hour_tables"], older["ten_minute_tables"]
     assert Stats.from_json(older, Clock()).totals.requests == 7
@@ -292,16 +292,16 @@ def test_statistics_from_before_the_tables_by_hour_are_read() -> None:
 # --- tools ---
 
 
-def test_a_row_from_before_tools_were_counted_is_read() -> None:
+def test_a_row_written_before_tools_were_counted_is_read() -> None:
     assert UsageCounts.unpack("5 1 20 30 1700000000") == UsageCounts(5, 1, 20, 30, 1_700_000_000)
     assert UsageCounts(5, 1, 20, 30, 1_700_000_000).pack() == "5 1 20 30 1700000000"
 
 
-def test_a_row_from_before_dropped_text_was_counted_is_read() -> None:
+def test_a_row_written_before_dropped_text_was_counted_is_read() -> None:
     assert UsageCounts.unpack("5 1 20 30 1700000000 4 2 1 1").tools == ToolUse(4, 2, 1, 1)
 
 
-def test_statistics_from_before_apis_were_counted_are_read() -> None:
+def test_statistics_written_before_apis_were_counted_are_read() -> None:
     old = Stats(Clock())
     old.record(ok(model="m", key="k"))
     loaded = orjson.loads(orjson.dumps(old.to_json()))
@@ -311,7 +311,7 @@ def test_statistics_from_before_apis_were_counted_are_read() -> None:
     assert Stats.from_json(loaded, Clock()).models == old.models
 
 
-def test_a_row_with_tools_is_read_back() -> None:
+def test_a_row_with_tool_counts_is_read_as_it_was_written() -> None:
     usage = UsageCounts(5, 1, 20, 30, 1_700_000_000, ToolUse(4, 2, 1, 1, 7))
     assert usage.pack() == "5 1 20 30 1700000000 4 2 1 1 7"
     assert UsageCounts.unpack(usage.pack()) == usage
