@@ -40,19 +40,19 @@ BAD = [
 
 
 @pytest.mark.parametrize("url", GOOD)
-def test_a_good_url_is_read(url: str) -> None:
+def test_a_valid_redis_url_is_parsed(url: str) -> None:
     shown, user, password = GOOD[url]
     address = RedisAddress.parse(url)
     assert (str(address), address.user, address.password) == (shown, user, password)
 
 
 @pytest.mark.parametrize("url", BAD)
-def test_a_bad_url_is_refused(url: str) -> None:
+def test_an_invalid_redis_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         RedisAddress.parse(url)
 
 
-def test_the_password_is_not_shown() -> None:
+def test_the_password_of_a_redis_url_is_not_shown() -> None:
     address = RedisAddress.parse("redis://user:canary@host")
     assert "canary" not in f"{address}{address!r}"
     with pytest.raises(ValueError, match=r".") as refused:
@@ -60,6 +60,6 @@ def test_the_password_is_not_shown() -> None:
     assert "canary" not in str(refused.value)
 
 
-def test_a_password_of_its_own_stands_for_one_that_the_url_lacks() -> None:
+def test_a_separate_password_is_used_only_if_the_url_has_none() -> None:
     assert RedisAddress.parse("redis://host").with_password("own").password == "own"
     assert RedisAddress.parse("redis://:first@host").with_password("own").password == "first"

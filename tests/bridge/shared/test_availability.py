@@ -42,23 +42,25 @@ def after(state: Availability, event: str, now: float) -> Availability:
 
 
 @pytest.mark.parametrize(("before", "event", "expected"), TABLE)
-def test_every_event_in_every_phase(before: Phase, event: str, expected: Phase) -> None:
+def test_every_event_leads_from_every_phase_to_the_phase_in_the_table(
+    before: Phase, event: str, expected: Phase
+) -> None:
     assert after(Availability(before), event, 1.0).phase is expected
 
 
-def test_the_table_is_whole() -> None:
+def test_the_table_covers_every_event_in_every_phase() -> None:
     assert {(before, event) for before, event, _ in TABLE} == {
         (phase, event) for phase in Phase for event in ("connected", "failed", "timed_out", "caught_up")
     }
 
 
-def test_an_outage_keeps_its_beginning_and_says_the_latest_reason() -> None:
+def test_an_outage_keeps_its_start_time_and_takes_the_latest_reason() -> None:
     lost = Availability(Phase.UP).failed("one", 5.0).failed("two", 9.0)
     assert (lost.since, lost.why) == (5.0, "two")
 
 
 @given(st.lists(st.sampled_from(["connected", "failed", "timed_out", "caught_up"]), max_size=12))
-def test_it_is_usable_just_where_the_last_word_of_the_connection_was_good(events: list[str]) -> None:
+def test_redis_is_usable_exactly_if_the_last_connection_event_was_a_success(events: list[str]) -> None:
     states = [Availability()]
     for now, event in enumerate(events):
         states.append(after(states[-1], event, float(now)))

@@ -37,7 +37,7 @@ async def works(link: Link) -> None:
     await until(lambda: heard == ["", "7"], within=20)
 
 
-async def test_a_silent_connection_is_probed(tmp_path: Path) -> None:
+async def test_an_idle_connection_is_probed_by_keep_alives(tmp_path: Path) -> None:
     """Nothing is sent on the connection for news, so only a probe shows that a firewall has dropped it."""
     port = free_port()
     async with (
@@ -68,7 +68,7 @@ async def tls() -> AsyncIterator[tuple[Program, Path]]:
         yield found
 
 
-async def test_over_tls_with_an_authority_of_our_own(
+async def test_tls_connections_are_verified_against_a_private_ca(
     tls: tuple[Program, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, authority = tls
@@ -83,13 +83,13 @@ async def test_over_tls_with_an_authority_of_our_own(
         await connect(named_otherwise, TIMEOUT)
 
 
-async def test_a_server_without_tls_is_told_from_one_with(tls: tuple[Program, Path]) -> None:
+async def test_connecting_without_tls_to_a_tls_server_fails(tls: tuple[Program, Path]) -> None:
     server, _ = tls
     with pytest.raises(ConnectionFailed):
         await connect(RedisAddress.parse(f"redis://:{LOGIN}@127.0.0.1:{server.port}"), TIMEOUT)
 
 
-async def test_a_server_of_another_protocol_is_told_from_redis() -> None:
+async def test_a_server_that_does_not_speak_redis_protocol_is_reported() -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
@@ -114,7 +114,7 @@ def silent_port() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-async def test_the_sentinels_name_the_master_and_the_next_one_when_it_is_gone(watched: Watched) -> None:
+async def test_the_link_follows_the_sentinels_to_a_new_master_after_a_failover(watched: Watched) -> None:
     with silent_port() as silent, silent_port() as closed:
         gone = closed.getsockname()[1]
         closed.close()
@@ -149,7 +149,7 @@ async def kept(link: Link) -> object:
         return None
 
 
-async def test_a_service_that_the_sentinels_do_not_know_is_said(watched: Watched) -> None:
+async def test_a_service_unknown_to_the_sentinels_is_reported(watched: Watched) -> None:
     address = RedisAddress.parse(f"redis+sentinel://:{LOGIN}@127.0.0.1:{watched.sentinel.port}/nothing")
     with pytest.raises(ConnectionFailed, match="No master found for 'nothing'"):
         await connect(address, TIMEOUT)

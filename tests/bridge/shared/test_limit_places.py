@@ -43,7 +43,7 @@ async def caller(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield Caller([(limiter, RedisLimits((await redis.process(timeout=10)).link, limiter)) for limiter in limiters])
 
 
-async def test_so_many_requests_in_a_minute(caller: Caller) -> None:
+async def test_requests_over_the_limit_per_minute_are_refused(caller: Caller) -> None:
     assert [(await caller.call(rpm=3)).remaining for _ in range(3)] == [2, 1, 0]
     for _ in range(3):
         with pytest.raises(LimitExceeded) as refused:
@@ -54,7 +54,7 @@ async def test_so_many_requests_in_a_minute(caller: Caller) -> None:
     assert (await caller.call(rpm=4)).allowed  # a refused request took no slot
 
 
-async def test_so_many_calls_at_the_same_time(caller: Caller) -> None:
+async def test_calls_over_the_concurrency_limit_of_a_key_are_refused(caller: Caller) -> None:
     await caller.call(concurrency=2, during=1)
     with pytest.raises(LimitExceeded) as refused:
         await caller.call(concurrency=1, during=1)
@@ -64,7 +64,7 @@ async def test_so_many_calls_at_the_same_time(caller: Caller) -> None:
         assert (await caller.call(concurrency=1)).allowed
 
 
-async def test_so_many_calls_of_all_keys_at_the_same_time(caller: Caller) -> None:
+async def test_calls_over_the_concurrency_limit_of_all_keys_are_refused(caller: Caller) -> None:
     await caller.call(streams=2, during=1)
     with pytest.raises(LimitExceeded) as refused:
         await caller.call(streams=1, during=1)
@@ -75,7 +75,7 @@ async def test_so_many_calls_of_all_keys_at_the_same_time(caller: Caller) -> Non
 
 
 @pytest.mark.parametrize("limit", ["concurrency", "streams"])
-async def test_a_refused_call_leaves_nothing_behind(limit: str, caller: Caller) -> None:
+async def test_a_refused_call_takes_no_slot(limit: str, caller: Caller) -> None:
     for _ in range(4):
         with pytest.raises(LimitExceeded):
             await caller.call(rpm=50, during=1, **{limit: 1})
@@ -83,7 +83,7 @@ async def test_a_refused_call_leaves_nothing_behind(limit: str, caller: Caller) 
 
 
 @pytest.mark.parametrize("value", ["9" * 400, "1e300", "inf", "nan", "-5", "x"])
-async def test_what_no_process_has_told_of_itself_refuses_nobody(value: str, tmp_path: Path) -> None:
+async def test_foreign_values_in_the_counters_of_other_processes_refuse_no_call(value: str, tmp_path: Path) -> None:
     async with shared_redis(tmp_path) as redis:
         one, other = await redis.process(), await redis.process()
         limiter = Limiter(time.monotonic)

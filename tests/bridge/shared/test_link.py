@@ -36,7 +36,7 @@ def link_to(
     return linked(server.address, settings)
 
 
-async def test_commands_are_answered_in_their_order(server: RedisServer) -> None:
+async def test_replies_arrive_in_the_order_of_the_commands(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()
         assert link.availability.phase is Phase.UP
@@ -48,7 +48,7 @@ async def test_commands_are_answered_in_their_order(server: RedisServer) -> None
         assert await link.run() == []
 
 
-async def test_a_refused_command_fails_alone(server: RedisServer) -> None:
+async def test_a_refused_command_does_not_fail_other_commands(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()
         await server.call("SET", "text", "x")
@@ -60,7 +60,7 @@ async def test_a_refused_command_fails_alone(server: RedisServer) -> None:
         assert link.usable
 
 
-async def test_half_of_a_surrogate_pair_in_a_callers_text_disturbs_no_other_command(server: RedisServer) -> None:
+async def test_a_lone_surrogate_in_a_command_does_not_fail_other_commands(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()
         await link.call(("SET", "text", "x"))
@@ -68,7 +68,7 @@ async def test_half_of_a_surrogate_pair_in_a_callers_text_disturbs_no_other_comm
         assert link.usable
 
 
-async def test_a_script_is_sent_once_to_each_run_of_the_server(server: RedisServer) -> None:
+async def test_a_script_missing_on_the_server_is_sent_again(server: RedisServer) -> None:
     beat = Script("beat")
     async with link_to(server) as link:
         await link.started()
@@ -88,7 +88,7 @@ async def test_news_reach_all_processes(server: RedisServer) -> None:
         await until(lambda: heard == ["", "", "7 é", "7 é"])
 
 
-async def test_processes_know_of_each_other_until_they_end(server: RedisServer) -> None:
+async def test_processes_see_each_other_as_alive_until_they_end(server: RedisServer) -> None:
     async with link_to(server, "one") as one:
         await one.started()
         async with link_to(server, "two") as two:
@@ -97,7 +97,7 @@ async def test_processes_know_of_each_other_until_they_end(server: RedisServer) 
         await until(lambda: one.alive == {"one"})
 
 
-async def test_that_all_use_one_folder_is_known_once_others_have_had_time_to_report(server: RedisServer) -> None:
+async def test_a_shared_folder_is_assumed_only_after_other_processes_had_time_to_report(server: RedisServer) -> None:
     """A server that has just started, or that was just reached again, may know only the first of the processes."""
     async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settle_seconds=0.5)) as link:
 
@@ -117,7 +117,7 @@ async def test_that_all_use_one_folder_is_known_once_others_have_had_time_to_rep
         await until(is_known)
 
 
-async def test_a_process_of_another_folder_may_come_back_unnoticed(server: RedisServer) -> None:
+async def test_a_shared_folder_is_not_assumed_after_a_process_of_another_folder_was_seen(server: RedisServer) -> None:
     async with linked(server.address, LinkSettings("one@folder", "test:", PATIENCE, settle_seconds=0.5)) as link:
         await link.started()
         await until(lambda: link.all_use_one_folder)
@@ -128,7 +128,7 @@ async def test_a_process_of_another_folder_may_come_back_unnoticed(server: Redis
         assert not link.all_use_one_folder
 
 
-async def test_what_stands_in_the_place_of_the_processes_goes(server: RedisServer) -> None:
+async def test_foreign_data_in_the_place_of_the_process_list_is_replaced(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()
         await server.call("SET", link.key("instances"), "no hash")
@@ -138,7 +138,9 @@ async def test_what_stands_in_the_place_of_the_processes_goes(server: RedisServe
         assert link.availability.phase is Phase.UP
 
 
-async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(server: RedisServer) -> None:
+async def test_a_frozen_server_is_dropped_after_the_timeout_and_reconnected_once_it_answers(
+    server: RedisServer,
+) -> None:
     async with link_to(server, timeout=TIMEOUT) as link:
         await link.started()
         caught_up: list[Phase] = []
@@ -161,7 +163,7 @@ async def test_a_frozen_server_is_given_up_within_the_timeout_and_taken_back(ser
         assert await link.call(("PING",)) == b"PONG"
 
 
-async def test_nothing_waits_for_a_link_that_has_ended(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+async def test_commands_on_a_closed_link_fail_at_once(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     async with link_to(server) as link:
         await link.started()
         running = [link.send(("ECHO", f"{number}")) for number in range(1200)]
@@ -184,7 +186,7 @@ async def test_a_server_that_starts_again_has_another_run_id(server: RedisServer
         assert link.run_id != before
 
 
-async def test_a_server_that_has_just_started_is_settling(server: RedisServer) -> None:
+async def test_a_restarted_server_counts_as_settling(server: RedisServer) -> None:
     """This holds for a process that starts then, and for one that knew the server's previous run."""
     settings = LinkSettings("one", "test:", PATIENCE, 20.0, settle_seconds=600.0)
     async with linked(server.address, settings) as link:
@@ -203,7 +205,7 @@ async def test_a_server_that_has_just_started_is_settling(server: RedisServer) -
         assert link.seconds_until_settled == 0.0
 
 
-async def test_a_server_that_takes_no_writes_is_of_no_use(server: RedisServer) -> None:
+async def test_a_server_that_refuses_writes_is_unusable(server: RedisServer) -> None:
     async with link_to(server) as link:
         await link.started()
         await server.run(("CONFIG", "SET", "maxmemory", 1))
@@ -213,7 +215,7 @@ async def test_a_server_that_takes_no_writes_is_of_no_use(server: RedisServer) -
         await until(lambda: link.availability.phase is Phase.UP, within=20)
 
 
-async def test_a_start_without_a_server_waits_and_then_goes_on_alone(server: RedisServer) -> None:
+async def test_a_start_without_a_server_continues_without_it_after_the_connect_timeout(server: RedisServer) -> None:
     await server.kill()
     async with link_to(server, connect_timeout=0.2) as link:
         began = time.monotonic()
@@ -224,7 +226,7 @@ async def test_a_start_without_a_server_waits_and_then_goes_on_alone(server: Red
         await until(lambda: link.availability.phase is Phase.UP, within=20)
 
 
-async def test_a_wrong_password_is_said_without_showing_it() -> None:
+async def test_a_wrong_password_is_reported_without_being_shown() -> None:
     async with redis_server(password="canary") as server:
         for password in ("", "other-canary"):
             address = replace(server.address, password=password)

@@ -24,7 +24,7 @@ from upstream.protocol import cookies
 from upstream.protocol.errors import Reason
 
 
-async def test_there_and_back(tmp_path: Path) -> None:
+async def test_state_is_moved_from_files_to_redis_and_back(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "state")
     folder.prepare()
     key = api_key()[1]

@@ -124,7 +124,7 @@ async def all_know(session: Session, *keepers: Keeper) -> None:
     await until(lambda: {keeper.cookie(session) for keeper in keepers} == {session.cookie_value}, within=10)
 
 
-async def test_one_of_those_that_are_due_at_once_renews(keepers: Keepers) -> None:
+async def test_only_one_of_several_processes_renews_a_due_login(keepers: Keepers) -> None:
     session = await sign_in(keepers, expires_in=-10.0)
     several = [await keepers.start() for _ in range(3)]
     for keeper in several:
@@ -137,7 +137,7 @@ async def test_one_of_those_that_are_due_at_once_renews(keepers: Keepers) -> Non
     assert kept(session)
 
 
-async def test_six_hours_of_tokens_of_an_hour(keepers: Keepers) -> None:
+async def test_two_processes_keep_a_login_fresh_for_six_hours_with_few_renewals(keepers: Keepers) -> None:
     session = await sign_in(keepers)
     one, two = await keepers.start(), await keepers.start()
     ended = 0
@@ -151,7 +151,7 @@ async def test_six_hours_of_tokens_of_an_hour(keepers: Keepers) -> None:
     assert keepers.asked <= 6 * 6 + 6  # the processes share the outcome of each call
 
 
-async def test_a_refused_cookie_that_another_process_has_replaced_is_good(keepers: Keepers) -> None:
+async def test_an_account_is_alive_if_another_process_replaced_its_refused_cookie(keepers: Keepers) -> None:
     session = await sign_in(keepers)
     one, two = await keepers.start(), await keepers.start()
     await one.look()
@@ -163,7 +163,7 @@ async def test_a_refused_cookie_that_another_process_has_replaced_is_good(keeper
     assert kept(session)
 
 
-async def test_a_refused_cookie_is_not_shown_again_while_another_process_saves_the_new_one(
+async def test_a_refused_cookie_is_not_sent_again_while_another_process_saves_the_new_one(
     keepers: Keepers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the site would take the cookie for a stolen one, and the account would count as expired."""
@@ -200,7 +200,7 @@ async def test_requests_of_all_processes_wait_for_the_one_renewal(keepers: Keepe
     assert kept(session)
 
 
-async def test_a_lock_whose_holder_has_died_ends_by_itself(keepers: Keepers) -> None:
+async def test_a_renewal_lock_of_a_dead_process_expires(keepers: Keepers) -> None:
     session = await sign_in(keepers, expires_in=-10.0)
     one = await keepers.start()
     await keepers.redis.server.call("SET", f"test:renewal:{session.user_id}", "another's", "PX", 300)
@@ -208,7 +208,7 @@ async def test_a_lock_whose_holder_has_died_ends_by_itself(keepers: Keepers) -> 
     assert session.refreshes == 1
 
 
-async def test_a_lock_that_redis_has_lost_is_taken_again(keepers: Keepers) -> None:
+async def test_a_renewal_lock_lost_by_redis_is_taken_again_by_its_holder(keepers: Keepers) -> None:
     """Otherwise another process would use the refresh token again, and the site would end the login."""
     session = await sign_in(keepers, expires_in=-10.0)
     one, two = await keepers.start(), await keepers.start()
@@ -231,7 +231,7 @@ async def test_a_lock_that_redis_has_lost_is_taken_again(keepers: Keepers) -> No
     assert kept(session)
 
 
-async def test_a_process_that_finds_a_redis_just_started_waits_for_the_holders_of_lost_locks(keepers: Keepers) -> None:
+async def test_no_login_is_renewed_until_a_restarted_redis_has_settled(keepers: Keepers) -> None:
     session = await sign_in(keepers, expires_in=-10.0)
     one = await keepers.start()
     await keepers.redis.lose(one.process)
@@ -246,7 +246,7 @@ async def test_a_process_that_finds_a_redis_just_started_waits_for_the_holders_o
 
 
 @pytest.mark.parametrize("at", ["waiting", "reading", "refused"])
-async def test_a_turn_that_comes_to_nothing_leaves_no_lock(at: str, keepers: Keepers) -> None:
+async def test_an_abandoned_renewal_releases_its_lock(at: str, keepers: Keepers) -> None:
     """Otherwise the requests of all processes would wait for a renewal until the lock expires, for minutes."""
     session = await sign_in(keepers, expires_in=-10.0)
     one = await keepers.start()
@@ -278,7 +278,7 @@ async def test_a_turn_that_comes_to_nothing_leaves_no_lock(at: str, keepers: Kee
     assert await keepers.redis.server.call("EXISTS", lock) == 0
 
 
-async def test_a_process_that_was_stopped_with_the_lock_does_not_call(keepers: Keepers) -> None:
+async def test_a_process_suspended_while_holding_the_lock_does_not_renew(keepers: Keepers) -> None:
     session = await sign_in(keepers, expires_in=-10.0)
     one = await keepers.start()
     read = one.state.refresh_accounts
@@ -321,7 +321,7 @@ async def pair(keepers: Keepers) -> tuple[Keeper, Keeper, Session]:
     return one, two, session
 
 
-async def test_in_an_outage_processes_of_one_folder_renew_under_its_lock(keepers: Keepers) -> None:
+async def test_during_an_outage_processes_sharing_a_folder_renew_under_its_lock(keepers: Keepers) -> None:
     one, two, session = await pair(keepers)
     async with outage(keepers, one, two):
         for renewals in (1, 2):
@@ -344,7 +344,7 @@ async def begin(keepers: Keepers, keeper: Keeper) -> asyncio.Event:
     return release
 
 
-async def test_in_an_outage_that_begins_during_a_call_no_other_process_of_the_folder_calls(keepers: Keepers) -> None:
+async def test_no_second_process_of_a_folder_renews_if_an_outage_begins_during_a_renewal(keepers: Keepers) -> None:
     """The other process was waiting for the lock in Redis, which no longer protects the call."""
     one, two, session = await pair(keepers)
     release = await begin(keepers, one)
@@ -360,7 +360,7 @@ async def test_in_an_outage_that_begins_during_a_call_no_other_process_of_the_fo
     assert kept(session)
 
 
-async def test_after_an_outage_no_process_calls_beside_one_that_began_without_redis(keepers: Keepers) -> None:
+async def test_no_second_process_renews_after_an_outage_while_an_earlier_renewal_runs(keepers: Keepers) -> None:
     one, two, session = await pair(keepers)
     async with outage(keepers, one, two):
         release = await begin(keepers, one)
@@ -375,7 +375,7 @@ async def test_after_an_outage_no_process_calls_beside_one_that_began_without_re
     assert kept(session)
 
 
-async def test_a_lock_in_the_folder_that_is_taken_after_a_cancellation_is_released(
+async def test_a_folder_lock_taken_after_a_cancellation_is_released(
     keepers: Keepers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise no other process of the folder could renew the login until this one ends."""
@@ -402,7 +402,7 @@ async def test_a_lock_in_the_folder_that_is_taken_after_a_cancellation_is_releas
     assert session.refreshes == 1
 
 
-async def test_in_an_outage_nobody_renews_what_another_machine_may_renew(keepers: Keepers) -> None:
+async def test_during_an_outage_no_login_is_renewed_that_another_machine_may_renew(keepers: Keepers) -> None:
     session = await sign_in(keepers)
     one, two = await keepers.start(), await keepers.start()
     await asyncio.gather(one.look(), two.look())

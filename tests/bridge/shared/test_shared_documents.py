@@ -43,7 +43,7 @@ async def redis(tmp_path: Path) -> AsyncIterator[Redis]:
         yield redis
 
 
-async def test_without_redis_the_last_value_is_read_and_nothing_is_changed(redis: Redis) -> None:
+async def test_without_redis_documents_can_be_read_but_not_changed(redis: Redis) -> None:
     process = await redis.process()
     words = process.documents.open(WORDS)
     await words.save(("a",))
@@ -55,7 +55,7 @@ async def test_without_redis_the_last_value_is_read_and_nothing_is_changed(redis
     assert await words.load() == ("a",)
 
 
-async def test_a_change_that_changes_nothing_is_no_version(redis: Redis) -> None:
+async def test_an_update_without_a_change_creates_no_new_version(redis: Redis) -> None:
     """Otherwise two processes that merge each other's versions would write new ones forever."""
     process, other = await redis.process(), await redis.process()
     words, seen = process.documents.open(WORDS), other.documents.open(WORDS)
@@ -81,7 +81,7 @@ async def test_a_change_that_changes_nothing_is_no_version(redis: Redis) -> None
     assert await seen.load() == ("b",)
 
 
-async def test_a_frozen_redis_is_waited_for_no_longer_than_the_timeout(redis: Redis) -> None:
+async def test_a_save_to_a_frozen_redis_fails_after_the_timeout(redis: Redis) -> None:
     process = await redis.process(timeout=0.2)
     words = process.documents.open(WORDS)
     await words.save(("a",))
@@ -96,7 +96,7 @@ async def test_a_frozen_redis_is_waited_for_no_longer_than_the_timeout(redis: Re
     assert await words.load() == ("c",)
 
 
-async def test_a_start_without_redis_begins_with_the_copy(redis: Redis) -> None:
+async def test_a_start_without_redis_reads_the_local_copy(redis: Redis) -> None:
     first = await redis.process()
     await first.documents.open(WORDS).save(("a",))
     await redis.server.kill()
@@ -106,7 +106,9 @@ async def test_a_start_without_redis_begins_with_the_copy(redis: Redis) -> None:
     assert await third.documents.open(WORDS).load() == ()
 
 
-async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+async def test_documents_are_restored_to_a_redis_that_lost_its_data(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     one, two = await redis.process(), await redis.process()
     of_one, of_two = one.documents.open(WORDS), two.documents.open(WORDS)
     await of_one.save(("a",))
@@ -121,7 +123,7 @@ async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis, capl
     assert "Redis had lost test:doc:words" in caplog.text
 
 
-async def test_an_older_snapshot_does_not_win(redis: Redis) -> None:
+async def test_an_older_snapshot_in_redis_does_not_replace_a_newer_document(redis: Redis) -> None:
     process = await redis.process()
     words = process.documents.open(WORDS)
     await words.save(("old",))
@@ -132,7 +134,7 @@ async def test_an_older_snapshot_does_not_win(redis: Redis) -> None:
     assert await redis.server.call("HGET", "test:doc:words", "version") == b"%d" % words.version
 
 
-async def test_a_start_after_everything_was_lost_begins_with_the_copy(redis: Redis) -> None:
+async def test_a_start_with_an_emptied_redis_restores_the_local_copy(redis: Redis) -> None:
     first = await redis.process()
     await first.documents.open(WORDS).save(("a",))
     await redis.server.kill()
@@ -158,7 +160,7 @@ HOSTILE: dict[str, tuple[bytes | str | int, ...]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_what_is_no_document_is_left_untouched_and_said(redis: Redis, name: str) -> None:
+async def test_foreign_data_in_the_place_of_a_document_is_left_untouched_and_reported(redis: Redis, name: str) -> None:
     process = await redis.process()
     words = process.documents.open(WORDS)
     await redis.server.run(HOSTILE[name])
@@ -176,7 +178,7 @@ async def test_what_is_no_document_is_left_untouched_and_said(redis: Redis, name
     assert await words.load() == ("a",)
 
 
-async def test_one_that_is_no_document_keeps_nothing_else_from_being_caught_up_with(redis: Redis) -> None:
+async def test_foreign_data_in_one_document_does_not_block_restoring_the_others(redis: Redis) -> None:
     process = await redis.process()
     first, words = process.documents.open(replace(WORDS, name="first")), process.documents.open(WORDS)
     await first.save(("a",))
@@ -195,7 +197,7 @@ async def test_one_that_is_no_document_keeps_nothing_else_from_being_caught_up_w
     assert await redis.server.call("EXISTS", "test:doc:words") == 1
 
 
-async def test_other_prefixes_are_left_alone(redis: Redis) -> None:
+async def test_documents_under_another_prefix_are_left_alone(redis: Redis) -> None:
     await redis.server.call("HSET", "lmab:doc:words", "version", 9, "data", "another bridge's")
     words = (await redis.process()).documents.open(WORDS)
     assert await words.load() == ()
@@ -203,7 +205,9 @@ async def test_other_prefixes_are_left_alone(redis: Redis) -> None:
     assert await redis.server.call("HGET", "lmab:doc:words", "version") == b"9"
 
 
-async def test_a_copy_that_cannot_be_written_does_not_matter(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_local_copy_that_cannot_be_written_is_logged_and_does_not_fail_the_save(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
     process = await redis.process()
     words = process.documents.open(WORDS)
     (process.copies.path / "words.json").mkdir()
@@ -235,7 +239,7 @@ def cookie_of(state: State) -> str:
     return account.session.value
 
 
-async def test_a_cookie_that_is_rotated_in_an_outage_reaches_redis_when_it_is_back(redis: Redis) -> None:
+async def test_a_cookie_renewed_during_an_outage_is_saved_to_redis_afterwards(redis: Redis) -> None:
     process = await redis.process()
     state = await state_of(process)
     async with TaskOwner() as tasks:
@@ -259,7 +263,7 @@ async def test_a_cookie_that_is_rotated_in_an_outage_reaches_redis_when_it_is_ba
         assert await known()
 
 
-async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis: Redis) -> None:
+async def test_a_cookie_renewed_during_an_outage_survives_a_kill_of_the_process(redis: Redis) -> None:
     process = await redis.process()
     state = await state_of(process, is_killed=True)
     account, renewed = new_account(), new_account().session.value
@@ -281,7 +285,7 @@ async def test_a_cookie_that_is_rotated_in_an_outage_outlives_the_process(redis:
     assert await WaitingCookies(process.copies).applied([account]) == (account,)
 
 
-async def test_a_waiting_cookie_of_a_login_that_was_replaced_is_dropped(redis: Redis) -> None:
+async def test_a_cookie_waiting_for_redis_is_dropped_if_its_login_was_replaced(redis: Redis) -> None:
     process = await redis.process()
     state = await state_of(process, is_killed=True)
     account, pasted = new_account(), new_account()

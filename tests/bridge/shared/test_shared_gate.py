@@ -34,7 +34,7 @@ def fail(gate: Gate, error: UpstreamError) -> None:
         raise error
 
 
-async def test_a_wall_is_known_to_all_until_one_gets_through(redis: Redis) -> None:
+async def test_a_challenge_is_known_to_all_processes_until_a_request_of_one_succeeds(redis: Redis) -> None:
     (one, _), (two, _) = await gate(redis), await gate(redis)
     fail(one, Challenge("the site shows its challenge page", status=403))
     await until(lambda: isinstance(two.wall, Challenge))
@@ -47,7 +47,7 @@ async def test_a_wall_is_known_to_all_until_one_gets_through(redis: Redis) -> No
     await until(lambda: one.wall is None and late.wall is None)
 
 
-async def test_an_open_circuit_is_open_for_all_and_as_long(redis: Redis) -> None:
+async def test_an_open_circuit_is_open_for_all_processes_until_its_delay_is_over(redis: Redis) -> None:
     (one, _), (two, clock) = await gate(redis), await gate(redis)
     for _ in range(FAILURES_TO_OPEN):
         fail(one, Unreachable("no connection"))
@@ -60,7 +60,7 @@ async def test_an_open_circuit_is_open_for_all_and_as_long(redis: Redis) -> None
     await until(lambda: one.outage is None)
 
 
-async def test_what_is_missed_while_the_connection_for_news_is_lost_is_read_afterwards(redis: Redis) -> None:
+async def test_a_challenge_published_while_the_news_connection_is_lost_is_read_afterwards(redis: Redis) -> None:
     (one, _), (two, _) = await gate(redis), await gate(redis)
     while await redis.server.call("CLIENT", "KILL", "TYPE", "pubsub") < 2:
         pass
@@ -68,7 +68,7 @@ async def test_what_is_missed_while_the_connection_for_news_is_lost_is_read_afte
     await until(lambda: isinstance(two.wall, Challenge))
 
 
-async def test_what_is_not_the_bridge_s_changes_nothing(redis: Redis) -> None:
+async def test_foreign_data_in_redis_does_not_change_the_gate(redis: Redis) -> None:
     one, _ = await gate(redis)
     for text in ("x", "[]", '{"wall": {"kind": "Exception"}, "outage": 1, "open_for": 0}'):
         await redis.server.call("PUBLISH", "test:news", f"gate other {text}")

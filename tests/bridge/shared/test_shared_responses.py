@@ -44,7 +44,7 @@ async def test_the_key_with_the_most_responses_loses_its_oldest(responses: int, 
     assert [name for name in await redis.server.call("KEYS", "*") if name.startswith(b"respons")] == []
 
 
-async def test_what_has_expired_counts_no_more(redis: Redis) -> None:
+async def test_expired_responses_no_longer_count(redis: Redis) -> None:
     """Otherwise the sum of the bytes would grow for as long as Redis runs, until no response fits."""
     for number in range(5):
         await keep(redis, f"old-{number}", "one", ms=1)
@@ -58,7 +58,7 @@ async def test_what_has_expired_counts_no_more(redis: Redis) -> None:
     assert await redis.server.call("ZRANGE", "responses", 0, -1) == [b"last"]
 
 
-async def test_a_response_that_is_stored_as_the_connection_breaks_is_stored_after_it(redis: Redis) -> None:
+async def test_a_response_stored_while_the_connection_breaks_is_stored_after_reconnecting(redis: Redis) -> None:
     process, other = await redis.process(), await redis.process()
     stored, known = StoredResponses(), StoredResponses()
     responses, others = RedisResponses(process.link, stored), RedisResponses(other.link, known)
@@ -71,7 +71,7 @@ async def test_a_response_that_is_stored_as_the_connection_breaks_is_stored_afte
     assert stored.find("me", "id") is not None
 
 
-async def test_a_response_that_redis_refuses_is_continued_where_it_was_stored(redis: Redis) -> None:
+async def test_a_response_refused_by_redis_can_be_continued_in_its_own_process(redis: Redis) -> None:
     process = await redis.process(timeout=10.0)
     stored = StoredResponses()
     responses = RedisResponses(process.link, stored)
@@ -82,7 +82,7 @@ async def test_a_response_that_redis_refuses_is_continued_where_it_was_stored(re
     assert stored.find("me", "id") is not None
 
 
-async def test_what_is_no_response_is_not_there(redis: Redis) -> None:
+async def test_malformed_stored_responses_count_as_missing(redis: Redis) -> None:
     process = await redis.process()
     known = StoredResponses()
     responses = RedisResponses(process.link, known)

@@ -89,7 +89,7 @@ async def begun(redis: Redis, number: int = 2) -> list[Counting]:
     return found
 
 
-async def test_all_processes_add_up(redis: Redis) -> None:
+async def test_statistics_of_all_processes_are_added_up(redis: Redis) -> None:
     found = await begun(redis, 3)
     for _ in range(3):
         for counting in found:
@@ -99,7 +99,7 @@ async def test_all_processes_add_up(redis: Redis) -> None:
         assert await counting.shown() == comparable(counting.whole)
 
 
-async def test_a_share_whose_reply_is_lost_counts_once(redis: Redis) -> None:
+async def test_a_flush_whose_reply_is_lost_counts_once(redis: Redis) -> None:
     one, two = await begun(redis)
     one.count()
     call, lost = one.process.link.call, [True]
@@ -117,7 +117,7 @@ async def test_a_share_whose_reply_is_lost_counts_once(redis: Redis) -> None:
     assert await two.shown() == comparable(one.whole)
 
 
-async def test_an_outage_loses_nothing(redis: Redis) -> None:
+async def test_an_outage_of_redis_loses_no_statistics(redis: Redis) -> None:
     one, two = await begun(redis)
     one.count()
     await one.shared.flush()
@@ -137,7 +137,7 @@ async def test_an_outage_loses_nothing(redis: Redis) -> None:
     assert await one.shown() == await two.shown() == comparable(one.whole)
 
 
-async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis) -> None:
+async def test_statistics_are_restored_to_a_redis_that_lost_its_data(redis: Redis) -> None:
     one, two = await begun(redis)
     for counting in (one, two, one):
         counting.count()
@@ -154,7 +154,7 @@ async def test_a_redis_that_lost_everything_is_given_it_again(redis: Redis) -> N
     assert await one.shown() == await two.shown() == comparable(one.whole)
 
 
-async def test_a_process_without_a_history_that_is_back_first_begins_none(redis: Redis) -> None:
+async def test_a_process_without_the_history_does_not_restart_the_statistics(redis: Redis) -> None:
     """Another process, which is back a moment later, has the history of all."""
     one, two = await begun(redis)
     await one.shared._copy_all()
@@ -171,7 +171,7 @@ async def test_a_process_without_a_history_that_is_back_first_begins_none(redis:
     assert await one.shown() == await two.shown() == comparable(one.whole)
 
 
-async def test_the_copy_of_an_earlier_run_comes_back(redis: Redis) -> None:
+async def test_the_local_copy_of_an_earlier_run_is_restored_to_an_emptied_redis(redis: Redis) -> None:
     (one,) = await begun(redis, 1)
     one.count()
     await one.shared.finish()
@@ -187,7 +187,7 @@ async def test_the_copy_of_an_earlier_run_comes_back(redis: Redis) -> None:
     assert comparable(await again.read()) == comparable(one.whole)
 
 
-async def test_periods_that_are_over_are_forgotten(redis: Redis) -> None:
+async def test_expired_periods_are_deleted_from_redis(redis: Redis) -> None:
     (one,) = await begun(redis, 1)
     one.count()
     await one.shared.flush()
@@ -210,7 +210,7 @@ async def test_periods_that_are_over_are_forgotten(redis: Redis) -> None:
         ("SET", "test:stats:shares", "x"),
     ],
 )
-async def test_what_is_not_the_bridge_s_stops_nothing(redis: Redis, command: tuple[str, ...]) -> None:
+async def test_foreign_data_in_redis_does_not_break_the_statistics(redis: Redis, command: tuple[str, ...]) -> None:
     await redis.server.call(*command)
     (one,) = await begun(redis, 1)
     one.count()

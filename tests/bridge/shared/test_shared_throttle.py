@@ -35,7 +35,7 @@ async def wait(throttle: RedisThrottle, address: str) -> float:
     return 0.0
 
 
-async def test_failures_at_one_process_count_at_all(redis: Redis) -> None:
+async def test_password_failures_at_one_process_count_at_all_processes(redis: Redis) -> None:
     first, second = [throttle_of(await redis.process()) for _ in range(2)]
     assert [await wait(each, HOME) for each in (first, second, first, second, first)] == [0] * 5
     waits = []
@@ -49,7 +49,7 @@ async def test_failures_at_one_process_count_at_all(redis: Redis) -> None:
     assert await wait(second, HOME) == 0
 
 
-async def test_failures_of_all_slow_down_strangers_and_not_who_was_in_before(redis: Redis) -> None:
+async def test_many_failures_slow_down_new_addresses_but_not_ones_that_logged_in_before(redis: Redis) -> None:
     first, second = [throttle_of(await redis.process()) for _ in range(2)]
     assert await wait(first, HOME) == 0
     await first.succeeded(HOME)
@@ -59,7 +59,7 @@ async def test_failures_of_all_slow_down_strangers_and_not_who_was_in_before(red
     assert await wait(second, HOME) == 0
 
 
-async def test_without_redis_each_process_counts_what_it_has_seen(redis: Redis) -> None:
+async def test_without_redis_each_process_counts_the_failures_it_has_seen(redis: Redis) -> None:
     process = await redis.process()
     throttle = throttle_of(process)
     assert [await wait(throttle, HOME) for _ in range(3)] == [0] * 3
