@@ -23,16 +23,16 @@ ADMIN = Admin(HASH, CLEARANCE)
     [Admin(), Admin(HASH), Admin(clearance=CLEARANCE), ADMIN, Admin(favourites=("gpt-6.1", "月之暗面"))],
     ids=["nothing", "password", "clearance", "both", "favourites"],
 )
-async def test_saved_values_are_loaded_again(folder: StateFolder, admin: Admin) -> None:
+async def test_saved_admin_values_are_loaded_again(folder: StateFolder, admin: Admin) -> None:
     await admin_document(folder).save(admin)
     assert await admin_document(folder).load() == admin
 
 
-async def test_nothing_is_set_at_first(folder: StateFolder) -> None:
+async def test_a_new_admin_document_has_no_password_and_no_clearance(folder: StateFolder) -> None:
     assert await admin_document(folder).load() == Admin(None, None)
 
 
-async def test_the_file_is_versioned_and_private(folder: StateFolder) -> None:
+async def test_admin_json_is_versioned_and_private(folder: StateFolder) -> None:
     document = admin_document(folder)
     await document.save(Admin(HASH))
     assert json.loads(document.path.read_bytes()) == {
@@ -42,14 +42,14 @@ async def test_the_file_is_versioned_and_private(folder: StateFolder) -> None:
     assert document.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_secrets_are_in_no_repr() -> None:
+def test_the_repr_of_admin_values_shows_no_secret() -> None:
     shown = repr(ADMIN)
     assert "argon2" not in shown
     assert "canary" not in shown
     assert "Mozilla" in shown
 
 
-def test_favourites_are_added_once_and_taken_away() -> None:
+def test_favourites_are_added_once_removed_and_validated() -> None:
     admin = ADMIN.with_favourite("a", wanted=True).with_favourite("b", wanted=True).with_favourite("a", wanted=True)
     assert admin.favourites == ("b", "a")
     assert admin.with_favourite("b", wanted=False) == replace(ADMIN, favourites=("a",))
@@ -81,7 +81,7 @@ def test_a_clearance_holds_until_bridge_toml_changes() -> None:
         pytest.param({"instead_of": "canary"}, "instead_of: must be", id="no digest"),
     ],
 )
-def test_a_bad_clearance_is_refused_unquoted(change: dict[str, Any], complaint: str) -> None:
+def test_an_invalid_clearance_is_refused_without_being_quoted(change: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint) as caught:
         replace(CLEARANCE, **change)
     assert "canary" not in str(caught.value)
@@ -106,7 +106,7 @@ def test_a_bad_clearance_is_refused_unquoted(change: dict[str, Any], complaint: 
         ),
     ],
 )
-async def test_a_damaged_file_is_an_error_and_left_untouched(folder: StateFolder, value: object) -> None:
+async def test_a_damaged_admin_json_is_an_error_and_left_untouched(folder: StateFolder, value: object) -> None:
     with pytest.raises(ValueError, match="must") as refused:
         Admin.from_json(value)
     assert "canary" not in str(refused.value)

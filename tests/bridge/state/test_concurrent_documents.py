@@ -37,12 +37,12 @@ def fork(work: Callable[..., object], *arguments: object) -> int:
     os._exit(0)
 
 
-async def test_updates_of_many_tasks_lose_nothing(words: Document[Words]) -> None:
+async def test_concurrent_updates_by_many_tasks_are_not_lost(words: Document[Words]) -> None:
     await asyncio.gather(*(words.update(append(str(i))) for i in range(UPDATES)))
     assert sorted(await words.load(), key=int) == [str(i) for i in range(UPDATES)]
 
 
-def test_updates_of_two_processes_lose_nothing(folder: StateFolder) -> None:
+def test_concurrent_updates_by_two_processes_are_not_lost(folder: StateFolder) -> None:
     async def append_all(process: str) -> None:
         words = words_document(folder)
         for i in range(UPDATES):
@@ -55,7 +55,7 @@ def test_updates_of_two_processes_lose_nothing(folder: StateFolder) -> None:
     assert len(written) == 2 * UPDATES
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_document(folder: StateFolder) -> None:
+def test_a_writer_killed_at_any_moment_leaves_a_complete_document(folder: StateFolder) -> None:
     chance = random.Random(21)
 
     reading, writing = os.pipe()
@@ -86,7 +86,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_document(folder: StateFold
     assert not list(folder.path.glob(".*.tmp"))
 
 
-async def test_the_sweep_waits_for_a_live_writer(folder: StateFolder) -> None:
+async def test_stale_temporary_files_are_removed_only_after_a_live_writer_has_finished(folder: StateFolder) -> None:
     stray = folder.path / ".words.json.tmp"
     stray.touch()
     with folder.locked("words"):
@@ -97,7 +97,7 @@ async def test_the_sweep_waits_for_a_live_writer(folder: StateFolder) -> None:
     assert not stray.exists()
 
 
-async def test_a_lock_that_never_comes_free_is_an_error(
+async def test_a_lock_that_is_never_released_is_a_state_error(
     folder: StateFolder, words: Document[Words], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.state.folder.LOCK_TIMEOUT", 0.02)
@@ -119,7 +119,7 @@ class Stalled:
         return self.outcome
 
 
-async def test_a_save_once_begun_completes_and_keeps_its_turn(words: Document[Words]) -> None:
+async def test_a_cancelled_save_that_has_begun_completes_before_the_next_one(words: Document[Words]) -> None:
     change = Stalled(("first",))
     async with asyncio.TaskGroup() as tasks:
         caller = tasks.create_task(words.update(change))
@@ -134,7 +134,7 @@ async def test_a_save_once_begun_completes_and_keeps_its_turn(words: Document[Wo
     assert await words.load() == ("first", "second")
 
 
-async def test_a_failure_after_its_caller_was_cancelled_is_logged(
+async def test_a_failed_save_whose_caller_was_cancelled_is_logged(
     words: Document[Words], caplog: pytest.LogCaptureFixture
 ) -> None:
     change = Stalled(("lost",))
@@ -163,7 +163,9 @@ async def test_a_document_is_saved_as_it_was_when_save_was_called(folder: StateF
     assert await document.load() == ("a",)
 
 
-async def test_one_daemon_holds_the_folder_while_commands_write(folder: StateFolder, words: Document[Words]) -> None:
+async def test_only_one_daemon_can_hold_the_folder_while_commands_write(
+    folder: StateFolder, words: Document[Words]
+) -> None:
     with folder.hold():
         rival = StateFolder(folder.path)
         with pytest.raises(StateError, match=f"in use by the daemon with process id {os.getpid()}"), rival.hold():
@@ -173,7 +175,7 @@ async def test_one_daemon_holds_the_folder_while_commands_write(folder: StateFol
         pass
 
 
-def test_checking_for_a_daemon_leaves_no_trace(folder: StateFolder) -> None:
+def test_checking_for_a_running_daemon_creates_no_files(folder: StateFolder) -> None:
     assert not folder.is_held()
     assert not list(folder.path.iterdir())
     with folder.hold():
@@ -182,7 +184,7 @@ def test_checking_for_a_daemon_leaves_no_trace(folder: StateFolder) -> None:
     assert not StateFolder(folder.path / "none").is_held()
 
 
-def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
+def test_a_daemon_can_start_while_another_process_checks_for_one(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.state.folder.DAEMON_LOCK_TIMEOUT", 10.0)
@@ -195,7 +197,7 @@ def test_a_daemon_starts_while_it_is_asked_whether_one_runs(
         assert folder.is_held()
 
 
-def test_a_killed_daemon_lets_go(folder: StateFolder) -> None:
+def test_a_killed_daemon_releases_the_folder(folder: StateFolder) -> None:
     held, tell = os.pipe()
 
     def serve() -> None:

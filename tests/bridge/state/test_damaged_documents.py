@@ -34,7 +34,7 @@ damaged = pytest.mark.parametrize(("data", "what"), DAMAGE.values(), ids=DAMAGE.
 
 
 @damaged
-async def test_damage_to_a_precious_document_stops_and_is_untouched(
+async def test_a_damaged_precious_document_is_an_error_and_left_untouched(
     words: Document[Words], data: bytes, what: str
 ) -> None:
     words.path.write_bytes(data)
@@ -46,7 +46,7 @@ async def test_damage_to_a_precious_document_stops_and_is_untouched(
 
 
 @damaged
-async def test_damage_to_another_document_is_moved_aside(
+async def test_a_damaged_replaceable_document_is_moved_aside(
     folder: StateFolder, caplog: pytest.LogCaptureFixture, data: bytes, what: str
 ) -> None:
     words = words_document(folder, precious=False)
@@ -66,7 +66,7 @@ async def test_an_update_of_a_damaged_document_starts_from_empty(folder: StateFo
     assert len(list(folder.path.glob("words.json.corrupt-*"))) == 1
 
 
-async def test_a_parser_is_not_quoted_in_tracebacks(words: Document[Words]) -> None:
+async def test_parse_errors_do_not_quote_the_document_in_tracebacks(words: Document[Words]) -> None:
     words.path.write_bytes(b'{"version": 1, "words": {"a": 1}}')
     with pytest.raises(StateError) as caught:
         await words.load()
@@ -103,7 +103,7 @@ async def test_a_failed_save_leaves_the_old_file(
     assert not list(folder.path.glob("*.tmp"))
 
 
-async def test_a_full_disk_in_the_middle_of_a_file(folder: StateFolder, words: Document[Words]) -> None:
+async def test_a_save_that_fails_halfway_leaves_the_old_file(folder: StateFolder, words: Document[Words]) -> None:
     await words.save(("old",))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -123,7 +123,7 @@ async def test_a_missing_folder_is_a_state_error(tmp_path: Path) -> None:
         await words.save(())
 
 
-async def test_a_folder_in_the_file_s_place(words: Document[Words]) -> None:
+async def test_a_folder_in_place_of_a_document_is_a_state_error(words: Document[Words]) -> None:
     words.path.mkdir()
     with pytest.raises(StateError, match="cannot be read: Is a directory"):
         await words.load()
@@ -131,7 +131,7 @@ async def test_a_folder_in_the_file_s_place(words: Document[Words]) -> None:
         await words.save(())
 
 
-def test_a_file_in_the_folder_s_place(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_state_folder_is_a_state_error(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.touch()
     with pytest.raises(StateError, match=r"server\.state_dir must name a folder"):
@@ -163,7 +163,7 @@ async def test_a_path_that_is_not_a_file_is_named_and_left_untouched(
 
 
 @no_files
-async def test_another_document_starts_without_it(
+async def test_a_replaceable_document_that_is_not_a_file_is_moved_aside(
     folder: StateFolder,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -180,7 +180,7 @@ async def test_another_document_starts_without_it(
 
 @pytest.mark.parametrize("place", [os.mkfifo, socket_at, Path.mkdir], ids=["a pipe", "a socket", "a directory"])
 @pytest.mark.parametrize("name", [".words.lock", ".daemon.lock"])
-async def test_a_lock_that_is_no_file_is_refused(
+async def test_a_lock_that_is_not_a_file_is_refused(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], name: str
 ) -> None:
     monkeypatch.chdir(folder.path)
@@ -195,7 +195,7 @@ async def test_a_lock_that_is_no_file_is_refused(
         folder.is_held()
 
 
-async def test_a_link_to_a_file_is_followed(tmp_path: Path, words: Document[Words]) -> None:
+async def test_a_document_that_is_a_link_to_a_file_is_read(tmp_path: Path, words: Document[Words]) -> None:
     elsewhere = tmp_path / "elsewhere.json"
     await words.save(("a",))
     words.path.rename(elsewhere)
@@ -204,7 +204,7 @@ async def test_a_link_to_a_file_is_followed(tmp_path: Path, words: Document[Word
 
 
 @pytest.mark.parametrize("data", [b'{"version": 1, "words": ' + b"[" * 900 + b"]" * 900 + b"}", b"[" * 1_000_000])
-async def test_nested_damage(words: Document[Words], data: bytes) -> None:
+async def test_deeply_nested_json_is_reported_as_damage(words: Document[Words], data: bytes) -> None:
     words.path.write_bytes(data)
     with pytest.raises(StateError, match="left untouched"):
         await words.load()
@@ -222,7 +222,7 @@ def test_a_temporary_disk_error_is_distinguished_from_damage(
         pass
 
 
-def test_a_file_in_the_folder_s_place_is_not_for_now(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_state_folder_is_not_a_temporary_error(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.touch()
     with pytest.raises(StateError) as caught:

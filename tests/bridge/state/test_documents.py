@@ -15,17 +15,17 @@ from bridge.state.formats import DocumentFormat
 pytestmark = pytest.mark.usefixtures("synced")
 
 
-async def test_absent_is_empty(words: Document[Words]) -> None:
+async def test_a_missing_document_is_loaded_as_empty(words: Document[Words]) -> None:
     assert await words.load() == ()
 
 
-async def test_saved_is_loaded(folder: StateFolder, words: Document[Words]) -> None:
+async def test_a_saved_document_is_loaded_again(folder: StateFolder, words: Document[Words]) -> None:
     await words.save(("a", "é", "中"))
     assert await words_document(folder).load() == ("a", "é", "中")
     assert json.loads(words.path.read_bytes()) == {"version": 1, "words": ["a", "é", "中"]}
 
 
-async def test_update_gives_and_writes_the_outcome(folder: StateFolder, words: Document[Words]) -> None:
+async def test_an_update_returns_and_writes_its_result(folder: StateFolder, words: Document[Words]) -> None:
     await words.save(("a",))
     assert await words.update(append("b")) == ("a", "b")
     assert await words_document(folder).load() == ("a", "b")
@@ -43,7 +43,7 @@ async def test_an_update_that_raises_writes_nothing(words: Document[Words]) -> N
     await words.save(("b",))  # no lock is left behind
 
 
-async def test_only_the_writing_of_others_is_a_change(folder: StateFolder, words: Document[Words]) -> None:
+async def test_only_writes_by_others_count_as_changes(folder: StateFolder, words: Document[Words]) -> None:
     other = words_document(folder)
     assert not await words.changed()
     await other.save(("a",))
@@ -59,7 +59,7 @@ async def test_only_the_writing_of_others_is_a_change(folder: StateFolder, words
     assert await words.changed()
 
 
-async def test_many_are_looked_at_together(
+async def test_changes_of_several_documents_are_checked_together(
     folder: StateFolder, words: Document[Words], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.0)

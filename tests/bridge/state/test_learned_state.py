@@ -32,7 +32,7 @@ learned = pytest.mark.parametrize(("learn", "expected"), LEARNED.values(), ids=L
 
 
 @learned
-async def test_changes_by_upstream_are_written(
+async def test_account_changes_learned_from_upstream_are_saved(
     folder: StateFolder, learn: Callable[[State, Account], None], expected: Callable[[Account], Account]
 ) -> None:
     account = new_account()
@@ -44,7 +44,7 @@ async def test_changes_by_upstream_are_written(
 
 
 @learned
-async def test_it_is_written_beside_what_a_command_added(
+async def test_changes_learned_from_upstream_are_saved_beside_an_account_that_a_command_added(
     folder: StateFolder, learn: Callable[[State, Account], None], expected: Callable[[Account], Account]
 ) -> None:
     account, other = new_account(), new_account("grace")
@@ -57,7 +57,7 @@ async def test_it_is_written_beside_what_a_command_added(
 
 
 @learned
-async def test_a_command_s_renewal_wins(
+async def test_a_login_renewed_by_a_command_replaces_changes_learned_from_upstream(
     folder: StateFolder, learn: Callable[[State, Account], None], expected: Callable[[Account], Account]
 ) -> None:
     account, renewed = new_account(), new_account()
@@ -70,7 +70,7 @@ async def test_a_command_s_renewal_wins(
     assert expected(account) != renewed
 
 
-async def test_a_command_that_leaves_the_cookie_does_not_bring_back_one_that_was_replaced(folder: StateFolder) -> None:
+async def test_a_command_that_renames_an_account_does_not_restore_its_replaced_cookie(folder: StateFolder) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -98,7 +98,7 @@ async def test_an_account_that_a_command_removed_stays_removed(
     assert expected(account) != account
 
 
-async def test_nothing_learned_is_nothing_written(folder: StateFolder) -> None:
+async def test_accounts_are_not_written_if_nothing_was_learned(folder: StateFolder) -> None:
     await put(folder, new_account())
     state = await loaded(folder)
     document = accounts_document(folder)
@@ -107,7 +107,7 @@ async def test_nothing_learned_is_nothing_written(folder: StateFolder) -> None:
     assert not await document.changed()
 
 
-async def test_news_during_a_save_are_written_by_the_next(folder: StateFolder) -> None:
+async def test_changes_during_a_save_are_written_by_the_next_save(folder: StateFolder) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -123,7 +123,7 @@ async def test_news_during_a_save_are_written_by_the_next(folder: StateFolder) -
     assert await on_disk(folder) == in_memory(state) == {"ada": expected}
 
 
-async def test_a_stop_in_the_middle_of_a_save_loses_nothing(folder: StateFolder) -> None:
+async def test_a_stop_during_a_save_loses_no_change(folder: StateFolder) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -141,7 +141,9 @@ async def test_a_stop_in_the_middle_of_a_save_loses_nothing(folder: StateFolder)
     assert await on_disk(folder) == in_memory(state) == {"ada": expected}
 
 
-async def test_a_disk_that_refuses_loses_nothing(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_save_of_the_accounts_loses_no_change(
+    folder: StateFolder, caplog: pytest.LogCaptureFixture
+) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -157,7 +159,7 @@ async def test_a_disk_that_refuses_loses_nothing(folder: StateFolder, caplog: py
     assert await on_disk(folder) == in_memory(state) == {"ada": expected}
 
 
-async def test_a_rotation_during_a_merge_outlives_a_command_s_other_change(folder: StateFolder) -> None:
+async def test_a_cookie_renewed_during_a_merge_survives_a_command_that_renames_the_account(folder: StateFolder) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -174,7 +176,7 @@ async def test_a_rotation_during_a_merge_outlives_a_command_s_other_change(folde
     assert in_memory(state) == await on_disk(folder) == {"ada lovelace": expected}
 
 
-async def test_a_pause_by_a_command_and_a_rest_are_both_kept(folder: StateFolder) -> None:
+async def test_a_pause_by_a_command_and_a_learned_cooldown_are_both_kept(folder: StateFolder) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -191,7 +193,9 @@ async def test_a_pause_by_a_command_and_a_rest_are_both_kept(folder: StateFolder
 
 
 @pytest.mark.parametrize("rotations", [1, 2, 3])
-async def test_an_old_copy_of_the_file_brings_no_dead_cookie_back(folder: StateFolder, rotations: int) -> None:
+async def test_restoring_an_old_copy_of_the_file_does_not_restore_a_replaced_cookie(
+    folder: StateFolder, rotations: int
+) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)

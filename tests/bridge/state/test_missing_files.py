@@ -59,7 +59,7 @@ async def held(folder: StateFolder, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 @FILES
-async def test_a_file_that_is_moved_away_and_back_changes_nothing(
+async def test_a_file_moved_away_and_back_leaves_the_state_unchanged(
     held: Held, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -74,7 +74,7 @@ async def test_a_file_that_is_moved_away_and_back_changes_nothing(
 
 
 @FILES
-async def test_a_gap_of_an_editor_s_is_not_even_noticed(
+async def test_a_file_missing_only_briefly_is_not_reported(
     held: Held, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("bridge.state.documents.GAP_SECONDS", 10.0)
@@ -92,7 +92,7 @@ async def test_a_gap_of_an_editor_s_is_not_even_noticed(
 
 @FILES
 @pytest.mark.parametrize("rest", [0, 1, 30, -3])
-async def test_a_file_that_is_half_written_changes_nothing(
+async def test_a_half_written_file_leaves_the_state_unchanged(
     held: Held, name: str, rest: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = held.folder.path / f"{name}.json"
@@ -118,7 +118,7 @@ def counted(looks: list[int], folder: StateFolder) -> Callable[..., Awaitable[bo
     return look
 
 
-async def test_a_folder_that_is_gone_is_waited_for_however_long(
+async def test_a_missing_folder_is_never_treated_as_empty(
     held: Held, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 3)
@@ -145,7 +145,7 @@ async def test_a_folder_that_is_gone_is_waited_for_however_long(
 
 
 @FILES
-async def test_a_file_that_stays_gone_is_believed_after_several_looks(
+async def test_a_file_missing_in_several_checks_is_treated_as_empty(
     held: Held, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("bridge.state.state.CHECKS_UNTIL_DELETED", 3)
@@ -154,7 +154,7 @@ async def test_a_file_that_stays_gone_is_believed_after_several_looks(
     await until(lambda: not held.is_whole())
 
 
-async def test_nothing_is_written_over_a_file_that_is_gone(held: Held) -> None:
+async def test_updates_of_a_missing_file_are_refused(held: Held) -> None:
     """Otherwise an added key would be the only key, and a changed setting the only setting."""
     for name, update in (
         ("keys", held.state.update_keys),
@@ -171,7 +171,7 @@ async def test_nothing_is_written_over_a_file_that_is_gone(held: Held) -> None:
         assert held.is_whole()
 
 
-async def test_a_command_does_not_take_a_gap_for_an_empty_file(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_command_waits_for_a_briefly_missing_file(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.state.documents.GAP_SECONDS", 10.0)
     path = held.folder.path / "keys.json"
     path.rename(path.with_suffix(".aside"))
@@ -191,7 +191,7 @@ async def test_a_missing_file_is_recreated_at_shutdown(held: Held) -> None:
     assert (await on_disk(held.folder))["ada"].session == RENEWED.session
 
 
-async def test_one_file_that_cannot_be_read_hides_no_change_of_another(
+async def test_an_unreadable_file_does_not_hide_changes_of_another_file(
     held: Held, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = held.folder.path / "keys.json"

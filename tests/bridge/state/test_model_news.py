@@ -31,7 +31,7 @@ def found(before: str, now: str) -> Difference:
     return difference(models(*before.split()), models(*now.split()))
 
 
-def test_a_difference_is_by_name() -> None:
+def test_new_and_gone_models_are_distinguished_by_name() -> None:
     changed = found("a b", "b c")
     assert (changed.new, [model.name for model in changed.gone]) == (("c",), ["a"])
     same = difference(models("a"), [model._replace(id="another") for model in models("a")])
@@ -40,7 +40,7 @@ def test_a_difference_is_by_name() -> None:
     assert difference(models("a"), cannot_be_chosen).gone == models("a")
 
 
-def test_new_for_a_week_and_gone_for_a_while() -> None:
+def test_models_count_as_new_for_a_week_and_as_gone_for_a_limited_time() -> None:
     news = ModelNews().after(found("a b", "b c"), NOW)
     assert news == ModelNews({"c": NOW}, (Gone("a", "google", NOW),))
     assert news.is_new("c", NOW + NEW_SECONDS - 1)
@@ -56,22 +56,22 @@ def test_a_model_that_comes_back_is_neither_gone_nor_new() -> None:
     assert news == ModelNews()
 
 
-def test_a_new_model_that_goes_is_gone() -> None:
+def test_a_new_model_that_disappears_counts_as_gone() -> None:
     news = ModelNews().after(found("a", "a b"), NOW).after(found("a b", "a"), NOW + 60)
     assert (dict(news.new), [each.name for each in news.gone]) == ({}, ["b"])
 
 
-def test_what_two_processes_note_is_noted_once_with_the_earlier_time() -> None:
+def test_a_difference_noted_by_two_processes_keeps_the_earlier_time() -> None:
     news = ModelNews().after(found("a b", "b c"), NOW)
     assert news.after(found("a b", "b c"), NOW + 5) == news
 
 
-def test_an_earlier_reading_that_is_noted_later_forgets_nothing() -> None:
+def test_an_earlier_reading_recorded_later_removes_no_news() -> None:
     news = ModelNews().after(found("a", "a b"), NOW + 1).after(found("a", "a c"), NOW)
     assert news.new == {"b": NOW + 1, "c": NOW}
 
 
-def test_it_is_bounded() -> None:
+def test_the_number_of_gone_models_is_bounded() -> None:
     names = [f"m{number}" for number in range(MAX_GONE + 50)]
     news = ModelNews().after(difference(models(*names), ()), NOW)
     assert len(news.gone) == MAX_GONE
@@ -80,12 +80,12 @@ def test_it_is_bounded() -> None:
 @pytest.mark.parametrize(
     "junk", [None, [], {"new": []}, {"new": {}, "gone": [[1, 2, 3]]}, {"new": {"a": []}, "gone": []}]
 )
-def test_another_form_is_refused(junk: object) -> None:
+def test_malformed_model_news_are_refused(junk: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         ModelNews.from_json(junk)
 
 
-async def test_kept_over_a_restart_and_merged_with_what_others_write(tmp_path: Path) -> None:
+async def test_model_news_survive_a_restart_and_are_merged_with_those_of_other_processes(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     folder.prepare()
     odd = '"><script>alert(1)</script>\u202e'
@@ -100,7 +100,7 @@ async def test_kept_over_a_restart_and_merged_with_what_others_write(tmp_path: P
         assert await again.read() == shown
 
 
-async def test_what_the_disk_refuses_is_shown_all_the_same(tmp_path: Path) -> None:
+async def test_model_news_that_are_not_yet_saved_are_shown(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     folder.prepare()
     async with kept_news(folder, lambda: NOW) as news:

@@ -56,7 +56,7 @@ async def test_a_document_that_was_never_written_is_empty(place: Place) -> None:
     assert await (await place.source()).open(WORDS).load() == ()
 
 
-async def test_what_one_writes_another_reads(place: Place) -> None:
+async def test_a_document_written_by_one_process_is_read_by_another(place: Place) -> None:
     one, two = (await place.source()).open(WORDS), (await place.source()).open(WORDS)
     await two.load()
     await one.save(("a", "é\ud7ff\U0001f600"))
@@ -65,7 +65,7 @@ async def test_what_one_writes_another_reads(place: Place) -> None:
     assert await one.load() == await two.load()
 
 
-async def test_no_update_is_lost(place: Place) -> None:
+async def test_concurrent_updates_of_a_document_are_not_lost(place: Place) -> None:
     documents = [(await place.source()).open(WORDS) for _ in range(3)]
 
     async def add(at: int) -> None:
@@ -77,7 +77,7 @@ async def test_no_update_is_lost(place: Place) -> None:
     assert sorted(await documents[0].load()) == sorted(f"{at}-{number}" for at in range(3) for number in range(10))
 
 
-async def test_a_change_that_fails_changes_nothing(place: Place) -> None:
+async def test_a_failed_update_leaves_the_document_unchanged(place: Place) -> None:
     document = (await place.source()).open(WORDS)
     await document.save(("a",))
 
@@ -91,7 +91,7 @@ async def test_a_change_that_fails_changes_nothing(place: Place) -> None:
     assert await document.load() == ("a",)
 
 
-async def test_a_cancelled_update_is_made_whole_or_not_at_all(place: Place) -> None:
+async def test_a_cancelled_update_is_applied_entirely_or_not_at_all(place: Place) -> None:
     one, two = (await place.source()).open(WORDS), (await place.source()).open(WORDS)
     for number in range(20):
         update = asyncio.get_running_loop().create_task(one.update(lambda words, number=number: (*words, f"{number}")))  # type: ignore[misc]
@@ -104,7 +104,7 @@ async def test_a_cancelled_update_is_made_whole_or_not_at_all(place: Place) -> N
     assert len(set(words)) == len(words)
 
 
-async def test_changes_are_noticed(place: Place) -> None:
+async def test_changes_by_another_process_are_noticed(place: Place) -> None:
     source, other = await place.source(), await place.source()
     one, two = source.open(WORDS), other.open(WORDS)
     await one.save(("a",))
@@ -148,7 +148,7 @@ async def test_every_process_knows_keys_accounts_and_the_password_within_two_sec
         await until(lambda: one.keys.find(secret) is None, within=10)
 
 
-async def test_what_the_site_says_of_an_account_reaches_every_process(place: Place) -> None:
+async def test_what_one_process_learns_about_an_account_reaches_every_process(place: Place) -> None:
     async with watching(place) as one, watching(place) as two:
         account = new_account("ada")
         await one.update_accounts(lambda known: (*known, account))

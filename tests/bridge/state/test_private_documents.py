@@ -19,7 +19,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def test_everything_is_private(tmp_path: Path) -> None:
+async def test_the_state_folder_and_its_files_are_private(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path / "deep" / "state")
     umask = os.umask(0)
     try:
@@ -33,7 +33,7 @@ async def test_everything_is_private(tmp_path: Path) -> None:
     assert modes == {"words.json": 0o600, ".words.lock": 0o600, ".daemon.lock": 0o600}
 
 
-async def test_wider_modes_are_tightened(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
+async def test_too_wide_file_modes_are_tightened(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
     words = words_document(folder)
     await words.save(("a",))
     words.path.chmod(0o644)
@@ -44,7 +44,7 @@ async def test_wider_modes_are_tightened(folder: StateFolder, caplog: pytest.Log
     assert caplog.text.count("was accessible to other users") == 2
 
 
-async def test_a_link_is_replaced_not_followed(tmp_path: Path, words: Document[Words]) -> None:
+async def test_saving_replaces_a_symbolic_link_instead_of_following_it(tmp_path: Path, words: Document[Words]) -> None:
     target = tmp_path / "target"
     target.write_bytes(b"precious")
     words.path.symlink_to(target)
@@ -62,7 +62,7 @@ async def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path, folder: Sta
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for another user")
-async def test_root_writes_for_the_owner_of_the_folder(folder: StateFolder) -> None:
+async def test_files_written_by_root_belong_to_the_owner_of_the_folder(folder: StateFolder) -> None:
     os.chown(folder.path, 12345, 12345)
     await words_document(folder).save(())
     assert {path.stat().st_uid for path in folder.path.iterdir()} == {12345}

@@ -90,7 +90,7 @@ Trouble = Callable[[StateFolder], AbstractContextManager[None]]
 
 
 @TROUBLES
-async def test_a_cookie_that_was_refused_is_saved_without_another_change(
+async def test_a_cookie_whose_save_failed_is_saved_later_without_another_change(
     folder: StateFolder, trouble: Trouble, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("bridge.state.saving.FIRST_DELAY_SECONDS", 0.001)
@@ -112,7 +112,7 @@ async def test_a_cookie_that_was_refused_is_saved_without_another_change(
 
 
 @TROUBLES
-async def test_a_cookie_that_was_refused_is_tried_again_at_the_end(
+async def test_a_cookie_whose_save_failed_is_saved_at_shutdown(
     folder: StateFolder, trouble: Trouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     account = new_account()
@@ -127,7 +127,7 @@ async def test_a_cookie_that_was_refused_is_tried_again_at_the_end(
 
 
 @TROUBLES
-async def test_a_cookie_that_is_lost_at_the_end_is_named_and_not_shown(
+async def test_a_cookie_lost_at_shutdown_is_reported_by_account_and_not_shown(
     folder: StateFolder, trouble: Trouble, caplog: pytest.LogCaptureFixture
 ) -> None:
     account, other = new_account(), new_account("grace")
@@ -144,7 +144,7 @@ async def test_a_cookie_that_is_lost_at_the_end_is_named_and_not_shown(
     assert await on_disk(folder) == {"ada": account, "grace": other}
 
 
-async def test_without_a_new_cookie_none_is_lost_at_the_end(
+async def test_no_cookie_is_reported_lost_at_shutdown_if_none_was_renewed(
     folder: StateFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     account = new_account()
@@ -157,7 +157,7 @@ async def test_without_a_new_cookie_none_is_lost_at_the_end(
     assert "LOST" not in caplog.text
 
 
-async def test_modes_that_were_refused_are_saved_later(
+async def test_modes_whose_save_failed_are_saved_later(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("bridge.state.saving.FIRST_DELAY_SECONDS", 0.001)

@@ -15,7 +15,7 @@ EVALUATIONS = tuple(
 )
 
 
-async def test_conversations_outlive_a_clean_stop(folder: StateFolder) -> None:
+async def test_conversations_survive_a_clean_stop(folder: StateFolder) -> None:
     async with kept_conversations(folder) as conversations:
         for evaluation in EVALUATIONS:
             conversations.put(evaluation)
@@ -25,7 +25,7 @@ async def test_conversations_outlive_a_clean_stop(folder: StateFolder) -> None:
         assert tuple(conversations) == EVALUATIONS
 
 
-async def test_a_daemon_that_runs_has_no_saved_conversations(folder: StateFolder) -> None:
+async def test_no_conversations_are_on_disk_while_the_daemon_runs(folder: StateFolder) -> None:
     async with kept_conversations(folder) as conversations:
         conversations.put(EVALUATIONS[0])
     async with kept_conversations(folder):
@@ -33,7 +33,7 @@ async def test_a_daemon_that_runs_has_no_saved_conversations(folder: StateFolder
         assert (saved.clean, saved.evaluations) == (False, ())
 
 
-async def test_conversations_end_with_a_daemon_that_broke(folder: StateFolder) -> None:
+async def test_conversations_are_dropped_after_an_unclean_end_of_the_daemon(folder: StateFolder) -> None:
     async with kept_conversations(folder) as conversations:
         conversations.put(EVALUATIONS[0])
     with pytest.raises(RuntimeError):
@@ -43,7 +43,7 @@ async def test_conversations_end_with_a_daemon_that_broke(folder: StateFolder) -
         assert len(conversations) == 0
 
 
-async def test_a_conversation_that_has_gone_on_leaves_nothing_of_its_saved_state_in_memory(folder: StateFolder) -> None:
+async def test_the_saved_state_of_a_continued_conversation_is_freed(folder: StateFolder) -> None:
     async with kept_conversations(folder) as conversations:
         conversations.put(EVALUATIONS[0])
     async with kept_conversations(folder) as conversations:

@@ -51,7 +51,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.mark.parametrize("refusals", [0, 1, 3, 12])
-async def test_a_refused_write_is_retried_without_another_change(
+async def test_a_failed_write_is_retried_without_another_change(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, refusals: int
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -78,7 +78,7 @@ async def test_a_different_failure_is_logged_too(caplog: pytest.LogCaptureFixtur
     assert [line.rpartition(": ")[2] for line in caplog.messages] == ["full", "read-only", "full"]
 
 
-async def test_nothing_changed_is_nothing_written() -> None:
+async def test_nothing_is_written_without_a_change() -> None:
     disk = Disk()
     saver = Saver("words are", disk.write)
     await saver.flush()
@@ -105,7 +105,7 @@ async def test_a_change_during_a_write_is_written_too() -> None:
     assert (seen, saver.is_pending) == ([1, 2], False)
 
 
-async def test_a_caller_that_leaves_does_not_make_an_unsaved_change_pass_for_saved() -> None:
+async def test_a_cancelled_flush_leaves_its_unsaved_change_pending() -> None:
     disk = Disk(FULL)
     saver = Saver("words are", disk.write)
     saver.mark_changed()
@@ -119,7 +119,7 @@ async def test_a_caller_that_leaves_does_not_make_an_unsaved_change_pass_for_sav
 
 
 @pytest.mark.parametrize(("refusals", "saved"), [(0, True), (1, False), (2, False)])
-async def test_the_last_try_tells_whether_all_is_on_disk(refusals: int, saved: bool) -> None:
+async def test_the_last_try_reports_whether_everything_was_saved(refusals: int, saved: bool) -> None:
     saver = Saver("words are", Disk(*[FULL] * refusals).write)
     saver.mark_changed()
     assert await saver.finish() is saved

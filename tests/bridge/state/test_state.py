@@ -19,7 +19,7 @@ from bridge.state.state import accounts_document, keys_document
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RecursionError(), OSError(5, "Input/output error"), KeyError("x")])
-async def test_the_watch_goes_on_after_any_error(
+async def test_watching_the_files_continues_after_any_error(
     folder: StateFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.01)
@@ -47,7 +47,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_accounts_are_noticed(folder: StateFolder) -> None:
+async def test_changed_accounts_on_disk_are_loaded(folder: StateFolder) -> None:
     account, other, renewed = new_account(), new_account("grace"), new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -60,7 +60,7 @@ async def test_accounts_are_noticed(folder: StateFolder) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_keys_are_noticed(folder: StateFolder) -> None:
+async def test_changed_keys_on_disk_are_loaded(folder: StateFolder) -> None:
     secret, key = api_key()
     state = await loaded(folder)
     async with running(state), asyncio.timeout(5):
@@ -71,7 +71,9 @@ async def test_keys_are_noticed(folder: StateFolder) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-async def test_a_file_broken_by_hand_changes_nothing(folder: StateFolder, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_file_damaged_while_running_leaves_the_accounts_unchanged(
+    folder: StateFolder, caplog: pytest.LogCaptureFixture
+) -> None:
     account = new_account()
     await put(folder, account)
     state = await loaded(folder)
@@ -86,14 +88,14 @@ async def test_a_file_broken_by_hand_changes_nothing(folder: StateFolder, caplog
         assert in_memory(state) == {"ada": account}
 
 
-async def test_a_broken_file_at_the_start_stops_it(folder: StateFolder) -> None:
+async def test_a_damaged_file_prevents_the_start(folder: StateFolder) -> None:
     accounts_document(folder).path.write_bytes(b"{")
     with pytest.raises(StateError, match=r"accounts\.json"):
         await loaded(folder)
 
 
 @pytest.mark.usefixtures("quick")
-async def test_commands_and_the_daemon_race_and_lose_nothing(folder: StateFolder) -> None:
+async def test_concurrent_changes_by_commands_and_the_daemon_are_not_lost(folder: StateFolder) -> None:
     chance = random.Random(4)
     names = [f"account {number}" for number in range(10)]
     accounts = {name: new_account(name) for name in names}

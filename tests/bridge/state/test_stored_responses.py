@@ -37,7 +37,7 @@ async def run(folder: StateFolder, *put: tuple[str, Stored], remove: str = "") -
     return found
 
 
-async def test_a_clean_stop_leaves_them_to_the_next_start_in_their_order(folder: StateFolder) -> None:
+async def test_stored_responses_survive_a_clean_stop_in_their_order(folder: StateFolder) -> None:
     assert await run(folder, ("resp_1", FIRST), ("resp_2", SECOND)) == {}
     found = await run(folder)
     assert list(found.items()) == [("resp_1", FIRST), ("resp_2", SECOND)]
@@ -45,7 +45,7 @@ async def test_a_clean_stop_leaves_them_to_the_next_start_in_their_order(folder:
     assert await run(folder) == {"resp_2": SECOND}
 
 
-async def test_nothing_is_on_disk_while_the_bridge_runs(folder: StateFolder) -> None:
+async def test_no_stored_responses_are_on_disk_while_the_bridge_runs(folder: StateFolder) -> None:
     """So a kill loses the responses, but brings back none that was deleted."""
     await run(folder, ("resp_1", FIRST))
     responses = StoredResponses()
@@ -54,7 +54,7 @@ async def test_nothing_is_on_disk_while_the_bridge_runs(folder: StateFolder) -> 
         assert json.loads((folder.path / "responses.json").read_text())["responses"] == []
 
 
-async def test_what_was_read_back_takes_no_more_memory_than_is_counted(folder: StateFolder) -> None:
+async def test_responses_read_at_the_start_use_no_more_memory_than_is_counted(folder: StateFolder) -> None:
     await run(folder, *((f"resp_{number}", FIRST) for number in range(1_000)))
     responses = StoredResponses()
     tracemalloc.start()
@@ -83,7 +83,7 @@ BROKEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-async def test_a_file_that_cannot_be_read_is_moved_aside(
+async def test_an_unreadable_responses_json_is_moved_aside(
     folder: StateFolder, content: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = folder.path / "responses.json"
