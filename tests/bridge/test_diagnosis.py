@@ -22,21 +22,21 @@ from upstream.protocol.errors import (
 WORDS = Path(__file__).parents[2] / "docs" / "words.md"
 
 
-def test_every_reason_has_its_advice_and_its_row_in_the_table() -> None:
+def test_every_reason_has_advice_and_a_row_in_the_documented_table() -> None:
     lines = WORDS.read_text().splitlines()
     rows = [f"| `{reason.value}` | {advice.why} | {advice.now} |" for reason, advice in ADVICE.items()]
     assert set(ADVICE) == set(Reason)
     assert [row for row in rows if row not in lines] == []
 
 
-def test_clauses_are_for_the_operator_and_sentences_for_callers() -> None:
+def test_advice_is_a_clause_for_the_operator_and_a_sentence_for_callers() -> None:
     for advice in (*ADVICE.values(), CLOCK_ADVICE):
         assert not advice.why.endswith(".")
         assert not advice.now.endswith(".")
         assert advice.caller == sentence(advice.caller)
 
 
-def test_what_is_known_beyond_the_word_is_said() -> None:
+def test_advice_takes_the_kind_of_the_error_into_account() -> None:
     assert advice_on(Moderated("no")) == ADVICE[Reason.MODERATED]
     assert advice_on(ModelFailed("no")) == ADVICE[Reason.UPSTREAM_ERROR]
     assert advice_on(IdsRefused("no")) == CLOCK_ADVICE
@@ -46,7 +46,7 @@ def test_what_is_known_beyond_the_word_is_said() -> None:
     assert 'upstream.base_url = "https://new.example"' in moved.caller
 
 
-def test_whose_limit_was_reached_decides_what_is_to_be_done() -> None:
+def test_advice_on_a_rate_limit_depends_on_whether_it_is_the_keys_or_the_sites() -> None:
     here, there = (advice_after(Reason.RATE_LIMITED, refused_here=here).now for here in (True, False))
     assert ("raise the key's limits" in here, "add an account" in here) == (True, False)
     assert ("raise the key's limits" in there, "add an account" in there) == (False, True)
@@ -54,12 +54,12 @@ def test_whose_limit_was_reached_decides_what_is_to_be_done() -> None:
 
 
 @pytest.mark.parametrize("message", ["The prompt was refused", "The prompt was refused."])
-def test_an_error_ends_with_what_its_reader_can_do(message: str) -> None:
+def test_an_error_message_ends_with_advice_to_the_caller(message: str) -> None:
     error: UpstreamError = Moderated(message)
     assert from_upstream(error).message == "The prompt was refused. Change the prompt."
 
 
-def test_advice_to_the_operator_names_what_only_the_operator_can_do() -> None:
+def test_an_explanation_ends_with_advice_to_the_operator() -> None:
     assert explain(Moderated("No")) == "No. Change the prompt."
     assert explain(Moderated("No."), CLOCK_ADVICE) == "No. Set the clock by NTP; meanwhile the bridge corrects its ids."
 
@@ -73,11 +73,11 @@ def test_advice_to_the_operator_names_what_only_the_operator_can_do() -> None:
         ("好。", "好。", "好。"),
     ],
 )
-def test_sentences(text: str, with_stop: str, whole: str) -> None:
+def test_sentences_get_a_full_stop_and_a_capital_letter(text: str, with_stop: str, whole: str) -> None:
     assert (with_full_stop(text), sentence(text)) == (with_stop, whole)
 
 
-def test_where_no_header_tells_the_seconds_the_text_does() -> None:
+def test_messages_in_a_stream_state_the_seconds_to_wait() -> None:
     known = from_upstream(RateLimited("LMArena limits this account.", retry_after=17.2))
     assert "Wait as long as Retry-After says." in known.message
     assert "Wait 18 s." in message_in_stream(known)

@@ -13,6 +13,6 @@ _PATH = re.compile(r"`((?:tests|handlers|bridge|upstream|bench|systemd)/[a-z0-9_
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_files_that_a_page_names_exist(page: Path) -> None:
+def test_files_named_in_a_document_exist(page: Path) -> None:
     named = set(_PATH.findall(page.read_text()))
     assert not sorted(path for path in named if not (ROOT / path).exists())

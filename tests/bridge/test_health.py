@@ -237,7 +237,7 @@ def test_health(row: Row) -> None:
         assert SESSION.value not in trouble.message
 
 
-def test_a_trouble_as_json() -> None:
+def test_a_trouble_is_written_as_json() -> None:
     trouble = Trouble("models", Reason.UNREACHABLE, "No list.")
     assert trouble.to_json() == {"part": "models", "reason": "unreachable", "message": "No list."}
 

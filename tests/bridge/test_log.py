@@ -61,7 +61,9 @@ class TestSecrets:
 
     @pytest.mark.parametrize("secret", SECRETS)
     @pytest.mark.parametrize("format_", FORMATS)
-    def test_in_any_place(self, start: Callable[..., io.StringIO], secret: str, format_: Format) -> None:
+    def test_secrets_are_redacted_anywhere_in_a_record(
+        self, start: Callable[..., io.StringIO], secret: str, format_: Format
+    ) -> None:
         stream = start(format_)
         logger.info(f"before {secret} after")  # noqa: G004 - a secret in the message itself
         logger.info("before %s and %r after", secret, {"header": secret})
@@ -85,19 +87,19 @@ class TestSecrets:
         assert written.count("after") >= 7
 
     @pytest.mark.parametrize("name", ["cf_clearance", "arena-auth-prod-v1", "x-amz-signature"])
-    def test_a_field_is_redacted_for_its_name(self, start: Callable[..., io.StringIO], name: str) -> None:
+    def test_fields_with_the_name_of_a_secret_are_redacted(self, start: Callable[..., io.StringIO], name: str) -> None:
         stream = start("json")
         log.event(logger, logging.INFO, "cookie", **{name: "CANARY"})
         assert entries(stream)[0][name] == "[secret:6]"
 
-    def test_several_in_one_line(self) -> None:
+    def test_several_secrets_in_one_line_are_redacted(self) -> None:
         line = "arena-auth-prod-v1.0=base64-abc; arena-auth-prod-v1.1=def; cf_clearance=ghi; theme=dark"
         assert log.redact(line) == (
             "arena-auth-prod-v1.0=[secret:10]; arena-auth-prod-v1.1=[secret:3]; cf_clearance=[secret:3]; theme=dark"
         )
 
     @pytest.mark.parametrize("secret", SECRETS)
-    def test_twice_is_once(self, secret: str) -> None:
+    def test_redacting_twice_changes_nothing_more(self, secret: str) -> None:
         assert log.redact(log.redact(secret)) == log.redact(secret)
 
     @pytest.mark.parametrize(
@@ -110,10 +112,10 @@ class TestSecrets:
             "中文 ok",
         ],
     )
-    def test_plain_words_stay(self, text: str) -> None:
+    def test_text_without_secrets_is_not_redacted(self, text: str) -> None:
         assert log.redact(text) == text
 
-    def test_arguments_that_do_not_fit_are_not_printed(
+    def test_arguments_that_do_not_fit_the_message_are_not_logged(
         self, start: Callable[..., io.StringIO], capsys: pytest.CaptureFixture[str]
     ) -> None:
         stream = start()
@@ -133,7 +135,7 @@ class TestSecrets:
         ids=lambda error: type(error).__name__,
     )
     @pytest.mark.parametrize("format_", FORMATS)
-    def test_aiohttps_parse_errors_are_one_line_without_the_bytes(
+    def test_parse_errors_of_aiohttp_are_logged_in_one_line_without_the_bytes(
         self, start: Callable[..., io.StringIO], error: Exception, format_: Format
     ) -> None:
         stream = start(format_)
@@ -147,14 +149,14 @@ class TestSecrets:
         assert written.count("\n") == 2
         assert f"Error handling request from 127.0.0.1: {type(error).__name__}" in written
 
-    def test_other_errors_of_aiohttps_server_keep_their_traceback(self, start: Callable[..., io.StringIO]) -> None:
+    def test_other_errors_of_the_aiohttp_server_keep_their_traceback(self, start: Callable[..., io.StringIO]) -> None:
         stream = start()
         logging.getLogger("aiohttp.server").error("Unhandled exception", exc_info=LookupError("what it was"))
         assert "LookupError: what it was" in stream.getvalue()
 
 
 class TestText:
-    def test_a_line(self, start: Callable[..., io.StringIO]) -> None:
+    def test_a_text_line_has_time_level_message_and_quoted_fields(self, start: Callable[..., io.StringIO]) -> None:
         stream = start()
         log.event(
             logger, logging.INFO, "answered", status=200, model="gemini 3", empty="", quote='a"b', ok=True, none=None
@@ -163,7 +165,7 @@ class TestText:
         assert re.fullmatch(r"\d\d:\d\d:\d\d", stamp)
         assert rest == 'INFO  answered status=200 model="gemini 3" empty="" quote="a\\"b" ok=True none=None\n'
 
-    def test_a_traceback_is_indented_so_that_nothing_passes_for_a_line(self, start: Callable[..., io.StringIO]) -> None:
+    def test_a_traceback_is_indented_so_that_it_cannot_forge_a_line(self, start: Callable[..., io.StringIO]) -> None:
         stream = start()
         logger.error("failed", exc_info=LookupError("one\n12:00:00 INFO  forged"))
         first, *others = stream.getvalue().splitlines()
@@ -201,7 +203,7 @@ class TestJournal:
         stream.seek(0)
         return stream.read().splitlines()
 
-    def test_a_priority_takes_the_place_of_the_time(self, journal: TextIO) -> None:
+    def test_text_lines_for_the_journal_have_a_priority_instead_of_the_time(self, journal: TextIO) -> None:
         log.configure("debug", "text", journal, environ=self.environ(journal))
         for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.CRITICAL):
             logger.log(level, "hello")
@@ -210,7 +212,7 @@ class TestJournal:
         assert lines[:4] == ["<7>DEBUG hello", "<6>INFO  hello", "<4>WARNING hello", "<2>CRITICAL hello"]
         assert all(line.startswith("<3>") for line in lines[4:])
 
-    def test_in_json_too(self, journal: TextIO) -> None:
+    def test_json_lines_for_the_journal_have_a_priority_instead_of_the_time(self, journal: TextIO) -> None:
         log.configure("debug", "json", journal, environ=self.environ(journal))
         logger.warning("hello")
         (line,) = self.lines(journal)
@@ -218,7 +220,9 @@ class TestJournal:
         assert "time" not in json.loads(line.removeprefix("<4>"))
 
     @pytest.mark.parametrize("environ", [{}, {"JOURNAL_STREAM": "8:12345"}], ids=["none", "another stream's"])
-    def test_any_other_stream_has_the_time(self, journal: TextIO, environ: dict[str, str]) -> None:
+    def test_lines_for_other_streams_than_the_journal_have_the_time(
+        self, journal: TextIO, environ: dict[str, str]
+    ) -> None:
         log.configure("debug", "text", journal, environ=environ)
         logger.info("hello")
         (line,) = self.lines(journal)
@@ -226,7 +230,7 @@ class TestJournal:
 
 
 class TestWorker:
-    def test_its_number_is_in_each_line(self) -> None:
+    def test_each_line_carries_the_number_of_the_worker(self) -> None:
         stream = io.StringIO()
         log.configure("debug", "text", stream, worker=3)
         log.event(logger, logging.INFO, "hello", status=200)
@@ -238,7 +242,7 @@ class TestWorker:
 
 
 class TestJson:
-    def test_one_object_a_line(self, start: Callable[..., io.StringIO]) -> None:
+    def test_each_json_line_is_one_object_with_all_fields(self, start: Callable[..., io.StringIO]) -> None:
         stream = start("json")
         log.event(
             logger,
@@ -263,19 +267,19 @@ class TestJson:
         }
         assert stream.getvalue().isascii()
 
-    def test_an_exception(self, start: Callable[..., io.StringIO]) -> None:
+    def test_an_exception_is_a_field_of_the_json_object(self, start: Callable[..., io.StringIO]) -> None:
         stream = start("json")
         logger.error("failed", exc_info=LookupError("why"))
         assert entries(stream)[0]["exception"] == "LookupError: why"
 
-    def test_a_field_cannot_take_a_names_place(self, start: Callable[..., io.StringIO]) -> None:
+    def test_a_field_cannot_replace_the_message_or_the_level(self, start: Callable[..., io.StringIO]) -> None:
         stream = start("json")
         log.event(logger, logging.INFO, "real", message="other", level="none")
         assert (entries(stream)[0]["message"], entries(stream)[0]["level"]) == ("real", "info")
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_a_record_is_capped_and_stays_whole(start: Callable[..., io.StringIO], format_: Format) -> None:
+def test_a_long_record_is_shortened_and_stays_well_formed(start: Callable[..., io.StringIO], format_: Format) -> None:
     stream = start(format_)
     log.event(logger, logging.INFO, "begin" + "\x00" * 100_000, field="y" * 100_000)
     logger.error("begin", exc_info=LookupError("z" * 100_000 + " the end"))
@@ -310,7 +314,7 @@ async def test_the_request_id_follows_the_context(start: Callable[..., io.String
         ]
 
 
-def test_configuring_again_replaces_only_our_handler(start: Callable[..., io.StringIO]) -> None:
+def test_configuring_the_log_again_replaces_only_the_bridges_handler(start: Callable[..., io.StringIO]) -> None:
     others = list(logging.getLogger().handlers)
     first = start("text", "info")
     second = start("json", "warning")
@@ -322,6 +326,6 @@ def test_configuring_again_replaces_only_our_handler(start: Callable[..., io.Str
     assert [entry["message"] for entry in entries(second)] == ["once"]
 
 
-def test_an_unknown_level_is_refused() -> None:
+def test_an_unknown_log_level_is_refused() -> None:
     with pytest.raises(ValueError, match="LOUD"):
         log.configure("loud", "text", io.StringIO())

@@ -38,7 +38,7 @@ def shown(reader: int) -> str:
     return os.read(reader, 65536).decode().replace("\r\n", "\n")
 
 
-def test_a_request_is_one_line_for_eyes(terminal: tuple[int, TextIO]) -> None:
+def test_a_request_is_shown_as_one_readable_line(terminal: tuple[int, TextIO]) -> None:
     reader, stream = terminal
     log.configure("info", "text", stream)
     bound = log.bind_request_id("req_1")
@@ -53,7 +53,7 @@ def test_a_request_is_one_line_for_eyes(terminal: tuple[int, TextIO]) -> None:
     assert re.fullmatch(wanted, plain(line))
 
 
-def test_a_failure_says_what_to_do_once_a_minute_within_the_width(terminal: tuple[int, TextIO]) -> None:
+def test_a_failure_shows_advice_at_most_once_a_minute_and_fits_the_width(terminal: tuple[int, TextIO]) -> None:
     clock = [0.0]
     formatter = TerminalFormatter(terminal[1].fileno(), clock=partial(lambda: clock[0]))
     lines = []
@@ -68,7 +68,7 @@ def test_a_failure_says_what_to_do_once_a_minute_within_the_width(terminal: tupl
     assert all(len(each[0]) <= 100 and "…" in each[0] and SECRET not in each[0] for each in lines)
 
 
-def test_nothing_that_others_wrote_steers_the_terminal(terminal: tuple[int, TextIO]) -> None:
+def test_control_characters_in_fields_and_messages_do_not_reach_the_terminal(terminal: tuple[int, TextIO]) -> None:
     reader, stream = terminal
     log.configure("info", "text", stream)
     steering = "\033[2J\n\x9b31m\u202e"
@@ -81,7 +81,7 @@ def test_nothing_that_others_wrote_steers_the_terminal(terminal: tuple[int, Text
     assert not set(text) & set("\033\x9b\u202e")
 
 
-def test_a_level_has_its_colour_and_json_has_none(terminal: tuple[int, TextIO]) -> None:
+def test_levels_are_coloured_in_text_and_not_in_json(terminal: tuple[int, TextIO]) -> None:
     reader, stream = terminal
     log.configure("info", "text", stream)
     logging.getLogger("bridge.x").error("broken")

@@ -78,7 +78,7 @@ def fill(writer: Writer, lines: int) -> None:
         writer.write(lambda number=number: numbered(number), lost)  # type: ignore[misc]
 
 
-def test_lines_keep_their_order(reader: Reader) -> None:
+def test_log_lines_keep_their_order(reader: Reader) -> None:
     writer = Writer(reader.writing)
     fill(writer, 200)
     assert reader.read_until(b"0000199 ")[:199] == [numbered(number) for number in range(199)]
@@ -115,7 +115,7 @@ def test_logging_does_not_wait_for_a_missing_reader(reader: Reader) -> None:
     writer.close()
 
 
-def test_lines_that_are_lost_are_not_even_made() -> None:
+def test_dropped_lines_are_not_formatted() -> None:
     reader = Reader("pipe")
     writer = Writer(reader.writing)
     fill(writer, 5_000)
@@ -126,7 +126,7 @@ def test_lines_that_are_lost_are_not_even_made() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
-def test_a_reader_who_has_gone_costs_lines_only(kind: str) -> None:
+def test_a_closed_reader_loses_lines_without_an_error(kind: str) -> None:
     reader = Reader(kind)
     reader.leave()
     writer = Writer(reader.writing)
@@ -138,7 +138,7 @@ def test_a_reader_who_has_gone_costs_lines_only(kind: str) -> None:
     reader.close()
 
 
-def test_a_disk_that_was_full_gets_whole_lines_afterwards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_lines_are_complete_again_after_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     real, room = os.write, [15]
 
     def write(descriptor: int, data: memoryview) -> int:
@@ -170,7 +170,7 @@ def test_a_disk_that_was_full_gets_whole_lines_afterwards(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize("journal", [False, True], ids=["plain", "journal"])
-def test_what_is_missing_is_said_in_the_log_s_own_form(form: Literal["text", "json"], *, journal: bool) -> None:
+def test_lost_lines_are_reported_in_the_format_of_the_log(form: Literal["text", "json"], *, journal: bool) -> None:
     reader = Reader("pipe")
     status = os.fstat(reader.writing)
     environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"} if journal else {}
@@ -199,14 +199,14 @@ def test_what_is_missing_is_said_in_the_log_s_own_form(form: Literal["text", "js
     os.close(reader.end)
 
 
-def test_a_stream_without_a_descriptor_is_written_at_once() -> None:
+def test_a_stream_without_a_file_descriptor_is_written_at_once() -> None:
     stream = io.StringIO()
     log.configure("info", "text", stream, threaded=True)
     logging.getLogger("bridge.tests").info("hello")
     assert stream.getvalue().endswith("INFO  hello\n")
 
 
-def test_python_s_own_warnings_are_logged() -> None:
+def test_errors_in_finalizers_are_logged() -> None:
     stream = io.StringIO()
     log.configure("info", "text", stream, threaded=True)
 
@@ -218,7 +218,7 @@ def test_python_s_own_warnings_are_logged() -> None:
     assert "LookupError: in a finalizer" in stream.getvalue()
 
 
-def test_the_pipe_is_smaller_than_what_may_wait() -> None:
+def test_the_pipe_of_these_tests_is_smaller_than_the_queue_of_the_writer() -> None:
     """Otherwise the tests above would prove nothing."""
     reader = Reader("pipe")
     assert fcntl.fcntl(reader.writing, fcntl.F_GETPIPE_SZ) < MAX_WAITING_BYTES

@@ -32,7 +32,7 @@ async def test_a_task_has_a_name_and_is_owned_until_it_ends() -> None:
         assert len(owner) == 0
 
 
-async def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_failure_of_a_task_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async with TaskOwner() as owner:
         task = owner.spawn(fail(), name="refresh")
         await let_callbacks_run()
@@ -43,7 +43,7 @@ async def test_a_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
     assert len(caplog.records) == 1, "asyncio has nothing to add"
 
 
-async def test_an_awaited_failure_is_raised_there_and_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_failure_of_an_awaited_task_is_raised_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with TaskOwner() as owner:
         with pytest.raises(LookupError):
             await owner.spawn(fail(), name="refresh")
@@ -51,7 +51,9 @@ async def test_an_awaited_failure_is_raised_there_and_logged_too(caplog: pytest.
     assert [record.getMessage() for record in caplog.records] == ["task refresh failed"]
 
 
-async def test_close_cancels_all_and_waits_for_their_clean_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_closing_the_owner_cancels_all_tasks_and_waits_for_their_clean_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     cleaned: list[str] = []
 
     async def hang(name: str) -> None:
@@ -72,7 +74,7 @@ async def test_close_cancels_all_and_waits_for_their_clean_up(caplog: pytest.Log
     await owner.aclose()
 
 
-async def test_a_failure_during_the_close_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_while_the_owner_closes_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def fail_on_the_way_out() -> None:
         try:
             await asyncio.Event().wait()
@@ -86,7 +88,7 @@ async def test_a_failure_during_the_close_is_logged(caplog: pytest.LogCaptureFix
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-async def test_a_cancelled_close_passes_the_cancellation_on() -> None:
+async def test_cancelling_the_close_of_an_owner_raises_cancelled_error() -> None:
     release = asyncio.Event()
 
     async def stubborn() -> None:
@@ -108,7 +110,7 @@ async def test_a_cancelled_close_passes_the_cancellation_on() -> None:
         await task
 
 
-async def test_a_closed_owner_starts_nothing() -> None:
+async def test_a_closed_owner_refuses_new_tasks() -> None:
     owner = TaskOwner()
     await owner.aclose()
     with pytest.raises(RuntimeError, match="late"):
@@ -121,7 +123,7 @@ async def test_a_task_may_close_its_owner() -> None:
         await owner.spawn(owner.aclose(), name="closer")
 
 
-async def test_every_repeats_until_its_first_error(caplog: pytest.LogCaptureFixture) -> None:
+async def test_every_repeats_an_action_until_its_first_error(caplog: pytest.LogCaptureFixture) -> None:
     runs = 0
 
     async def action() -> None:
