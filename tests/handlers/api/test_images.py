@@ -77,7 +77,7 @@ async def refused(answer: aiohttp.ClientResponse, status: int, code: str, param:
 # Generations
 
 
-async def test_a_picture_by_its_url(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_drawn_picture_is_returned_as_a_url(arena: Arena, bridge: RunningBridge) -> None:
     for prefix in ("/v1", "/api/v1"):
         answer = await bridge.sdk(base_url=bridge.origin + prefix).images.generate(model=DRAWS, prompt="a cat")
         assert answer.data is not None
@@ -87,7 +87,7 @@ async def test_a_picture_by_its_url(arena: Arena, bridge: RunningBridge) -> None
         assert answer.created > 1_700_000_000
 
 
-async def test_a_picture_as_bytes(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_drawn_picture_is_returned_as_base64(arena: Arena, bridge: RunningBridge) -> None:
     answer = await bridge.sdk().images.generate(model=DRAWS, prompt="a cat", response_format="b64_json")
     assert answer.data is not None
     (picture,) = answer.data
@@ -96,7 +96,9 @@ async def test_a_picture_as_bytes(arena: Arena, bridge: RunningBridge) -> None:
 
 
 @pytest.mark.parametrize("form", ["url", "b64_json"])
-async def test_several_pictures_are_as_many_evaluations(form: Any, arena: Arena, bridge: RunningBridge) -> None:
+async def test_each_of_several_pictures_is_drawn_in_an_evaluation_of_its_own(
+    form: Any, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.script = lambda turn: [
         Line("a2", [{"type": "image", "image": arena.storage.draw(turn.evaluation.id), "mimeType": "image/png"}]),
         Line("ad", {"finishReason": "stop"}),
@@ -111,13 +113,13 @@ async def test_several_pictures_are_as_many_evaluations(form: Any, arena: Arena,
         assert {base64.b64decode(str(picture.b64_json)) for picture in answer.data} == drawn(arena)
 
 
-async def test_no_more_pictures_than_wanted(bridge: RunningBridge) -> None:
+async def test_surplus_pictures_of_a_model_are_left_out(bridge: RunningBridge) -> None:
     answer = await bridge.sdk().images.generate(model=DRAWS, prompt="/draw 3", n=2)
     assert answer.data is not None
     assert len(answer.data) == 2
 
 
-async def test_always_a_new_evaluation(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_drawing_always_starts_a_new_evaluation(arena: Arena, bridge: RunningBridge) -> None:
     """A drawing neither continues an evaluation nor leaves one that a chat would continue."""
     for _ in range(2):
         await bridge.sdk().images.generate(model=DRAWS, prompt="a cat")
@@ -127,7 +129,7 @@ async def test_always_a_new_evaluation(arena: Arena, bridge: RunningBridge) -> N
     assert {json.loads(call.body)["modality"] for call in calls(arena)} == {"image"}
 
 
-async def test_what_has_no_effect_is_named(bridge: RunningBridge) -> None:
+async def test_parameters_without_effect_are_named_in_a_header(bridge: RunningBridge) -> None:
     raw = await bridge.sdk().images.with_raw_response.generate(
         model=DRAWS, prompt="a cat", size="1024x1024", quality="high", style="vivid", user="ada"
     )
@@ -138,7 +140,7 @@ async def test_what_has_no_effect_is_named(bridge: RunningBridge) -> None:
 
 
 @pytest.mark.parametrize("model", [TALKS, FILMS, "gpt-6.1-search"])
-async def test_a_model_that_cannot_draw(model: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_model_that_cannot_draw_is_refused(model: str, arena: Arena, bridge: RunningBridge) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         await bridge.sdk().images.generate(model=model, prompt="a cat")
     assert (raised.value.code, raised.value.param) == ("unsupported_model", "model")
@@ -147,13 +149,15 @@ async def test_a_model_that_cannot_draw(model: str, arena: Arena, bridge: Runnin
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_a_video_model_in_a_chat(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_video_model_is_refused_in_a_chat(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat("a cat", model=FILMS, stream=stream))
     assert "video" in await refused(answer, 400, "unsupported_model", "model")
     assert not calls(arena)
 
 
-async def test_words_alone_are_an_error_that_quotes_them(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_drawing_answered_with_text_alone_is_an_error_that_quotes_it(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     arena.script = lambda _: [Line("a0", "I cannot draw that."), Line("ad", {"finishReason": "stop"})]
     answer = await post(bridge, "generations", json={"model": DRAWS, "prompt": "a cat", "n": 2})
     assert "I cannot draw that." in await refused(answer, 502, "upstream_error")
@@ -161,7 +165,7 @@ async def test_words_alone_are_an_error_that_quotes_them(arena: Arena, bridge: R
     assert not bridge.calls_held
 
 
-async def test_one_failure_of_several_ends_the_others(arena: Arena, bridge: RunningBridge) -> None:
+async def test_one_failed_drawing_of_several_ends_the_others(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("moderated")
     answer = await post(bridge, "generations", json={"model": DRAWS, "prompt": "a cat", "n": 3})
     await refused(answer, 400, "content_filter")
@@ -179,7 +183,7 @@ BAD_BODIES: dict[str, tuple[Mapping[str, Any], str, str | None]] = {
 
 
 @pytest.mark.parametrize(("options", "code", "param"), BAD_BODIES.values(), ids=BAD_BODIES)
-async def test_a_bad_generation(
+async def test_a_bad_generation_request_is_refused_before_any_upstream_call(
     options: Mapping[str, Any], code: str, param: str | None, arena: Arena, bridge: RunningBridge
 ) -> None:
     await refused(await post(bridge, "generations", **options), 400, code, param)
@@ -188,7 +192,9 @@ async def test_a_bad_generation(
 
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "with a length"])
 @pytest.mark.parametrize("path", ["/v1/images/generations", "/api/v1/images/generations"])
-async def test_a_generation_has_no_large_body(path: str, chunked: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_generation_request_with_a_large_body_is_refused(
+    path: str, chunked: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     """Its size limit is far below that of requests that contain pictures."""
     body = json.dumps({"model": DRAWS, "prompt": "a cat", "user": "u" * 2 * MAX_TEXT_BYTES}).encode()
 
@@ -204,7 +210,9 @@ async def test_a_generation_has_no_large_body(path: str, chunked: bool, arena: A
     assert (await post(bridge, "generations", json={"model": DRAWS, "prompt": "a cat"})).status == 200
 
 
-async def test_while_it_draws_a_small_request_holds_no_memory(arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_memory_of_a_small_body_is_free_while_the_picture_is_drawn(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     """The memory that was reserved for a chunked body of unknown size is released once it has been read."""
     arena.faults.arm("no_headers", times=None)
 
@@ -241,7 +249,7 @@ DOWNLOADS: dict[str, tuple[str, Mapping[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("fault", "options"), DOWNLOADS.values(), ids=DOWNLOADS)
-async def test_a_download_that_fails(
+async def test_a_failed_download_of_a_picture_is_an_error_that_blames_no_account(
     fault: str, options: Mapping[str, Any], arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault, times=None, **options)
@@ -256,20 +264,20 @@ async def test_a_download_that_fails(
     assert (await post(bridge, "generations", json=body)).status == 200  # the account is not blamed
 
 
-async def test_a_download_overcomes_a_reset(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_download_is_repeated_after_a_connection_reset(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("reset_middle", on="get", after=0)
     answer = await bridge.sdk().images.generate(model=DRAWS, prompt="a cat", response_format="b64_json")
     assert answer.data is not None
     assert {base64.b64decode(str(picture.b64_json)) for picture in answer.data} == drawn(arena)
 
 
-async def test_the_type_that_the_storage_says_does_not_matter(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_wrong_content_type_of_the_storage_is_ignored(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("wrong_content_type", on="get")
     answer = await bridge.sdk().images.generate(model=DRAWS, prompt="a cat", response_format="b64_json")
     assert answer.data is not None
 
 
-async def test_a_caller_that_leaves_ends_the_drawing(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_caller_that_leaves_closes_all_drawing_calls(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("no_headers", times=None)
     alone = {"x-bridge-join": "false"}  # otherwise it would go on for ten seconds, for a retry
     drawing = post(bridge, "generations", json={"model": DRAWS, "prompt": "a cat", "n": 3}, headers=alone)
@@ -283,7 +291,9 @@ async def test_a_caller_that_leaves_ends_the_drawing(arena: Arena, bridge: Runni
 
 
 @pytest.mark.parametrize(("kind", "data"), SMALL.items(), ids=SMALL)
-async def test_an_edit(kind: str, data: bytes, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_edit_uploads_the_picture_with_its_true_type(
+    kind: str, data: bytes, arena: Arena, bridge: RunningBridge
+) -> None:
     raw = await bridge.sdk().images.with_raw_response.edit(
         model=DRAWS, prompt="with a hat", image=("cat.png", data, "image/png")
     )
@@ -295,7 +305,7 @@ async def test_an_edit(kind: str, data: bytes, arena: Arena, bridge: RunningBrid
     assert "x-bridge-ignored" not in raw.headers
 
 
-async def test_an_edit_of_several_pictures_with_a_mask(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_edit_uploads_several_pictures_and_ignores_the_mask(arena: Arena, bridge: RunningBridge) -> None:
     raw = await bridge.sdk().images.with_raw_response.edit(
         model=DRAWS,
         prompt="together",
@@ -413,7 +423,9 @@ BAD_FORMS: dict[str, tuple[Any, str, str | None]] = {
 
 
 @pytest.mark.parametrize(("make", "code", "param"), BAD_FORMS.values(), ids=BAD_FORMS)
-async def test_a_bad_edit(make: Any, code: str, param: str | None, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_bad_edit_form_is_refused_before_any_upstream_call(
+    make: Any, code: str, param: str | None, arena: Arena, bridge: RunningBridge
+) -> None:
     answer = await post(bridge, "edits", **make())
     await refused(answer, 400, code, param)
     assert not calls(arena)
@@ -421,14 +433,14 @@ async def test_a_bad_edit(make: Any, code: str, param: str | None, arena: Arena,
     assert not bridge.calls_held
 
 
-async def test_an_edit_of_ten_mebibytes(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_edit_accepts_a_picture_of_ten_mebibytes(arena: Arena, bridge: RunningBridge) -> None:
     large = png(size=MAX_BYTES)
     assert (await post(bridge, "edits", data=form(("image", large)))).status == 200
     assert attached(arena) == [large]
 
 
 @pytest.mark.parametrize("chunked", [True, False], ids=["chunked", "with a length"])
-async def test_a_form_over_the_limit(chunked: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_form_larger_than_the_limit_is_refused(chunked: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path, {"server": {"max_body_bytes": 100_000}}) as bridge:
         data = form(*[("image[]", png(size=40_000))] * 3)
         answer = await post(bridge, "edits", data=data, chunked=chunked or None)
@@ -436,7 +448,7 @@ async def test_a_form_over_the_limit(chunked: bool, arena: Arena, tmp_path: Path
         assert (await post(bridge, "edits", data=form(("image", png(size=40_000))))).status == 200
 
 
-async def test_an_upload_that_fails(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_failed_upload_of_an_edited_picture_is_a_502(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("put_unavailable", times=None)
     await refused(await post(bridge, "edits", data=form(("image", A))), 502, "image_upload_failed")
     assert not calls(arena)
@@ -446,12 +458,12 @@ async def test_an_upload_that_fails(arena: Arena, bridge: RunningBridge) -> None
 
 
 @pytest.mark.parametrize("path", ["generations", "edits"])
-async def test_a_key_is_needed(path: str, bridge: RunningBridge) -> None:
+async def test_images_requests_need_a_key(path: str, bridge: RunningBridge) -> None:
     answer = await bridge.http.post(f"{bridge.base_url}/images/{path}", json={"model": DRAWS, "prompt": "a cat"})
     await refused(answer, 401, "invalid_api_key")
 
 
-async def test_the_limits_of_the_key_hold(arena: Arena, tmp_path: Path) -> None:
+async def test_drawings_and_edits_count_toward_the_keys_rate_limit(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path, key_options={"rpm": 2}) as bridge:
         body = {"model": DRAWS, "prompt": "a cat"}
         first = await post(bridge, "generations", json=body)
@@ -462,7 +474,7 @@ async def test_the_limits_of_the_key_hold(arena: Arena, tmp_path: Path) -> None:
             assert int(answer.headers["Retry-After"]) > 0
 
 
-async def test_the_models_of_the_key_hold(bridge: RunningBridge) -> None:
+async def test_a_drawing_with_a_model_that_the_key_may_not_use_is_refused(bridge: RunningBridge) -> None:
     secret, key = api_key(models=(TALKS,), rpm=1000)
     bridge.state.keys = KeyRing(keys.add(bridge.state.keys, key))
     bridge.key = secret
@@ -490,7 +502,7 @@ async def test_a_chat_shows_all_pictures(stream: bool, arena: Arena, bridge: Run
     assert {urlsplit(url).netloc for url in urls} == {urlsplit(arena.storage_origin).netloc}
 
 
-async def test_a_chat_goes_on_from_a_drawn_picture(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_chat_continues_after_a_drawn_picture(arena: Arena, bridge: RunningBridge) -> None:
     turns: list[Turn] = []
 
     def script(turn: Turn) -> list[Line]:

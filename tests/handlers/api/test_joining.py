@@ -98,7 +98,7 @@ def text(body: bytes) -> str:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("path", ["chat/completions", "completions", "messages", "responses"])
-async def test_in_every_api_both_are_told_the_same_bytes(
+async def test_joined_callers_get_the_same_bytes_in_every_api(
     tasks: TaskOwner, arena: Arena, bridge: RunningBridge, play: Play, path: str, stream: bool
 ) -> None:
     bodies: dict[str, dict[str, object]] = {
@@ -120,7 +120,9 @@ async def test_in_every_api_both_are_told_the_same_bytes(
     assert (bridge.calls_held, bridge.app[JOINABLE].kept_bytes) == (0, 0)
 
 
-async def test_two_keys_two_histories_and_two_models_never_join(tasks: TaskOwner, arena: Arena, tmp_path: Path) -> None:
+async def test_requests_that_differ_in_key_history_or_model_never_join(
+    tasks: TaskOwner, arena: Arena, tmp_path: Path
+) -> None:
     arena.script = play = Play()
     async with running_bridge(arena, tmp_path) as bridge:
         secret, key = api_key()
@@ -145,7 +147,7 @@ async def test_two_keys_two_histories_and_two_models_never_join(tasks: TaskOwner
         assert len(arena.chats) == len(calls)
 
 
-async def test_a_long_idempotency_key_joins_and_is_not_kept(
+async def test_requests_with_a_long_idempotency_key_join_and_only_its_digest_is_kept(
     tasks: TaskOwner, bridge: RunningBridge, play: Play
 ) -> None:
     """Only its digest is kept, as headers may be 64 KiB long and answers are kept for ten seconds after their end."""
@@ -158,7 +160,7 @@ async def test_a_long_idempotency_key_joins_and_is_not_kept(
     assert play.asked == 1
 
 
-async def test_first_tries_of_an_sdk_are_apart_and_its_retry_joins(
+async def test_concurrent_first_tries_of_an_sdk_and_a_retry_of_either_stay_apart(
     tasks: TaskOwner, bridge: RunningBridge, play: Play
 ) -> None:
     """Callers draw samples with equal requests side by side, which their SDK marks as first tries."""
@@ -183,7 +185,7 @@ async def test_a_retry_joins_an_answer_whose_end_was_written(bridge: RunningBrid
     assert play.asked == 3
 
 
-async def test_who_says_so_joins_nothing_and_ends_at_once(
+async def test_a_request_with_x_bridge_join_false_joins_nothing_and_ends_at_once(
     tasks: TaskOwner, arena: Arena, bridge: RunningBridge, play: Play
 ) -> None:
     headers, chat = {"x-bridge-join": "false"}, bridge.chat("hi", stream=True)
@@ -203,7 +205,9 @@ async def test_who_says_so_joins_nothing_and_ends_at_once(
     assert (b"answer 2" in first, b"answer 3" in second) == (True, True)
 
 
-async def test_off_all_are_apart(tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path) -> None:
+async def test_requests_stay_apart_where_join_repeats_is_off(
+    tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path
+) -> None:
     async with running_bridge(arena, tmp_path, {"limits": {"join_repeats": False}}) as bridge:
         calls = [asking(tasks, bridge, bridge.chat("hi"), **RETRY) for _ in range(3)]
         await until(lambda: play.asked == 3)
@@ -235,7 +239,7 @@ async def test_many_callers_cost_one_upstream_stream(
 
 @LEAVING
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_who_comes_back_is_told_the_answer_from_its_beginning(
+async def test_a_returning_caller_gets_the_answer_from_its_beginning(
     tasks: TaskOwner, arena: Arena, bridge: RunningBridge, play: Play, leave: Callable[[Caller], None], stream: bool
 ) -> None:
     chat = bridge.chat("hi", stream=stream)
@@ -265,7 +269,9 @@ async def test_who_comes_back_is_told_the_answer_from_its_beginning(
     assert [call.evaluation_id for call in arena.chats] == [arena.chats[0].evaluation_id] * 2
 
 
-async def test_who_comes_back_after_the_end_is_told_it_too(arena: Arena, bridge: RunningBridge, play: Play) -> None:
+async def test_a_caller_that_returns_after_the_end_gets_the_whole_answer(
+    arena: Arena, bridge: RunningBridge, play: Play
+) -> None:
     chat = bridge.chat("hi")
     async with calling(bridge.origin, bridge.key) as caller:
         await caller.ask(chat)
@@ -280,7 +286,7 @@ async def test_who_comes_back_after_the_end_is_told_it_too(arena: Arena, bridge:
 
 
 @pytest.mark.parametrize("how", ["in time", "too many", "shutdown"])
-async def test_nobody_comes_back_and_upstream_is_closed(
+async def test_an_abandoned_answer_to_which_no_caller_returns_is_closed_upstream(
     arena: Arena, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     async with calling(bridge.origin, bridge.key) as caller:
@@ -311,7 +317,7 @@ async def test_nobody_comes_back_and_upstream_is_closed(
     assert {entry.status for entry in await kept(bridge)} == {499}
 
 
-async def test_those_who_have_joined_keep_it_going_and_leave_like_any_caller(
+async def test_joined_callers_keep_an_answer_running_and_may_leave(
     arena: Arena, bridge: RunningBridge, play: Play
 ) -> None:
     chat = bridge.chat("hi", stream=True)
@@ -337,7 +343,7 @@ async def test_those_who_have_joined_keep_it_going_and_leave_like_any_caller(
 # Bounds
 
 
-async def test_a_long_answer_is_joined_no_more_and_those_who_have_are_told_the_rest(
+async def test_a_long_answer_accepts_no_more_callers_and_reaches_those_who_have_joined(
     tasks: TaskOwner, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joinable_answer, "MAX_ANSWER_BYTES", 10_000)
@@ -362,7 +368,7 @@ async def test_a_long_answer_is_joined_no_more_and_those_who_have_are_told_the_r
     assert bridge.app[JOINABLE].kept_bytes == 0
 
 
-async def test_a_long_answer_that_nobody_waits_for_is_closed_at_once(
+async def test_an_abandoned_long_answer_is_closed_at_once(
     arena: Arena, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joinable_answer, "MAX_ANSWER_BYTES", 10_000)
@@ -378,7 +384,9 @@ async def test_a_long_answer_that_nobody_waits_for_is_closed_at_once(
 # What is counted, and what goes wrong
 
 
-async def test_it_is_counted_once(tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path) -> None:
+async def test_an_answer_that_was_joined_is_counted_once(
+    tasks: TaskOwner, arena: Arena, play: Play, tmp_path: Path
+) -> None:
     options = {"concurrency": 1, "day_requests": 2}
     async with running_bridge(arena, tmp_path, key_options=options) as bridge:
         chat = bridge.chat("hi")
@@ -401,7 +409,7 @@ async def test_it_is_counted_once(tasks: TaskOwner, arena: Arena, play: Play, tm
         assert used == (1, first.read + first.written)
 
 
-async def test_one_that_joins_need_not_wait_for_its_turn(
+async def test_a_joining_request_needs_no_free_slot_of_its_key(
     tasks: TaskOwner, play: Play, arena: Arena, tmp_path: Path
 ) -> None:
     options = {"concurrency": 1}
@@ -422,7 +430,9 @@ async def test_one_that_joins_need_not_wait_for_its_turn(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_a_failure_is_everybodys(tasks: TaskOwner, arena: Arena, bridge: RunningBridge, stream: bool) -> None:
+async def test_a_failure_before_the_answer_reaches_all_joined_callers(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, stream: bool
+) -> None:
     go, begun = asyncio.Event(), asyncio.Event()
 
     async def fail(_: Turn) -> AsyncIterator[Step]:
@@ -445,7 +455,9 @@ async def test_a_failure_is_everybodys(tasks: TaskOwner, arena: Arena, bridge: R
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
-async def test_a_stream_breaks_off_for_all(tasks: TaskOwner, arena: Arena, bridge: RunningBridge, path: str) -> None:
+async def test_a_stream_that_breaks_off_does_so_for_all_joined_callers(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, path: str
+) -> None:
     go, begun = asyncio.Event(), asyncio.Event()
 
     async def fail(_: Turn) -> AsyncIterator[Step]:
@@ -470,7 +482,7 @@ async def test_a_stream_breaks_off_for_all(tasks: TaskOwner, arena: Arena, bridg
     assert first.word != "ok"
 
 
-async def test_a_stream_that_breaks_off_after_its_caller_has_left_is_a_failure_for_who_has_joined(
+async def test_a_broken_stream_is_recorded_as_a_failure_for_the_caller_that_joined(
     tasks: TaskOwner, arena: Arena, bridge: RunningBridge
 ) -> None:
     go, begun = asyncio.Event(), asyncio.Event()
@@ -499,7 +511,7 @@ async def test_a_stream_that_breaks_off_after_its_caller_has_left_is_a_failure_f
     assert (totals.requests, totals.errors, totals.gone) == (2, 1, 1)
 
 
-async def test_a_failure_before_a_joined_stream_has_begun_has_the_time_of_day(arena: Arena, tmp_path: Path) -> None:
+async def test_a_failure_before_a_joined_stream_begins_carries_the_current_time(arena: Arena, tmp_path: Path) -> None:
     go, begun = asyncio.Event(), asyncio.Event()
 
     async def fail(_: Turn) -> AsyncIterator[Step]:
@@ -524,7 +536,7 @@ async def test_a_failure_before_a_joined_stream_has_begun_has_the_time_of_day(ar
     assert abs(failed["response"]["created_at"] - time.time()) < 600
 
 
-async def test_each_choice_of_a_joined_stream_begins_once_for_everybody(
+async def test_each_choice_of_a_joined_stream_begins_once_for_every_caller(
     tasks: TaskOwner, arena: Arena, tmp_path: Path
 ) -> None:
     go, begun = asyncio.Event(), asyncio.Event()
@@ -556,7 +568,9 @@ async def test_each_choice_of_a_joined_stream_begins_once_for_everybody(
         assert await asyncio.gather(*calls) == [[(0, "assistant"), (1, "assistant")]] * 2
 
 
-async def test_who_waits_for_nobody_gives_up_its_place(play: Play, arena: Arena, tmp_path: Path) -> None:
+async def test_a_queued_request_gives_up_its_place_once_all_its_callers_have_left(
+    play: Play, arena: Arena, tmp_path: Path
+) -> None:
     options = {"concurrency": 1}
     async with (
         running_bridge(arena, tmp_path, {"limits": {"queue_seconds": 60}}, key_options=options) as bridge,
@@ -596,7 +610,7 @@ async def test_the_last_request_of_a_budget_is_joined_by_its_retry(
 
 
 @pytest.mark.parametrize("left", ["before", "after"])
-async def test_who_has_joined_is_answered_although_the_daemon_stops(
+async def test_a_joined_caller_is_answered_although_the_daemon_is_stopping(
     tasks: TaskOwner, bridge: RunningBridge, play: Play, left: str
 ) -> None:
     chat = bridge.chat("hi", stream=True)

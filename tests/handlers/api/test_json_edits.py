@@ -67,7 +67,7 @@ SHAPES: dict[str, tuple[dict[str, Any], list[bytes]]] = {
 
 
 @pytest.mark.parametrize(("fields", "pictures"), SHAPES.values(), ids=SHAPES)
-async def test_an_edit_in_json(
+async def test_an_edit_accepts_pictures_in_every_json_form(
     fields: dict[str, Any], pictures: list[bytes], arena: Arena, bridge: RunningBridge
 ) -> None:
     answer = await post(bridge, fields)
@@ -76,7 +76,9 @@ async def test_an_edit_in_json(
     assert attached(arena) == pictures
 
 
-async def test_parameters_of_an_edit_in_json(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_edit_in_json_honours_its_parameters_and_names_ignored_ones(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     fields = {"image": data_url(A), "mask": {"image_url": data_url(B)}, "n": 2, "size": "1024x1024"}
     answer = await post(bridge, {**fields, "response_format": "b64_json"})
     assert answer.headers["x-bridge-ignored"] == "size, mask"
@@ -85,11 +87,13 @@ async def test_parameters_of_an_edit_in_json(arena: Arena, bridge: RunningBridge
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=x"])
-async def test_json_is_known_by_its_first_character(kind: str, bridge: RunningBridge) -> None:
+async def test_json_is_recognised_by_its_first_character_whatever_the_content_type(
+    kind: str, bridge: RunningBridge
+) -> None:
     assert (await post(bridge, {"image": data_url(A)}, **{"Content-Type": kind})).status == 200
 
 
-async def test_json_may_be_compressed(bridge: RunningBridge) -> None:
+async def test_an_edit_in_json_may_be_compressed(bridge: RunningBridge) -> None:
     body = json.dumps({"model": DRAWS, "prompt": "a", "image": data_url(A)}).encode()
     assert (await send(bridge, gzip.compress(body), **{"Content-Encoding": "gzip"})).status == 200
 
@@ -113,7 +117,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str | None]] = {
 
 
 @pytest.mark.parametrize(("fields", "code", "param"), BAD.values(), ids=BAD)
-async def test_a_bad_edit_in_json(
+async def test_a_bad_edit_in_json_is_refused_before_any_upstream_call(
     fields: dict[str, Any], code: str, param: str | None, arena: Arena, bridge: RunningBridge
 ) -> None:
     answer = await post(bridge, fields)
@@ -122,12 +126,12 @@ async def test_a_bad_edit_in_json(
     assert not arena.chats
 
 
-async def test_broken_json_is_named(bridge: RunningBridge) -> None:
+async def test_broken_json_is_refused_as_invalid_json(bridge: RunningBridge) -> None:
     answer = await send(bridge, b'{"image": ')
     assert (answer.status, (await answer.json())["error"]["code"]) == (400, "invalid_json")
 
 
-async def test_links_are_fetched_once_the_rest_is_judged(
+async def test_linked_pictures_are_fetched_only_once_the_rest_of_the_request_is_valid(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overrides = {"images": {"fetch_urls": True}}

@@ -59,9 +59,7 @@ def deltas(body: bytes) -> list[dict[str, Any]]:
 HELLO = [{"role": "assistant", "content": ""}, {"content": "hello"}, {}]
 
 
-async def test_nothing_is_sent_while_upstream_is_waited_for_then_a_status_and_comments(
-    running: Running, arena: Arena
-) -> None:
+async def test_a_slow_stream_begins_with_keepalive_comments_after_a_silent_wait(running: Running, arena: Arena) -> None:
     say = asyncio.Event()
     playing(arena, (Until(say), Line("a0", "hello"), STOP))
     async with running() as bridge:
@@ -76,7 +74,7 @@ async def test_nothing_is_sent_while_upstream_is_waited_for_then_a_status_and_co
     assert body.endswith(b"data: [DONE]\n\n")
 
 
-async def test_an_answer_in_time_has_no_keepalive(bridge: RunningBridge, arena: Arena) -> None:
+async def test_an_answer_within_the_keepalive_interval_has_no_keepalive(bridge: RunningBridge, arena: Arena) -> None:
     playing(arena, (Line("a0", "hello"), STOP))
     async with await bridge.post(bridge.chat("hi", stream=True)) as response:
         body = await response.read()
@@ -84,7 +82,7 @@ async def test_an_answer_in_time_has_no_keepalive(bridge: RunningBridge, arena: 
     assert deltas(body) == HELLO
 
 
-async def test_an_error_in_time_has_its_true_status(bridge: RunningBridge, arena: Arena) -> None:
+async def test_an_error_within_the_keepalive_interval_has_its_true_status(bridge: RunningBridge, arena: Arena) -> None:
     arena.faults.arm("challenge")
     async with await bridge.post(bridge.chat("hi", stream=True)) as response:
         assert response.status == 503
@@ -92,7 +90,7 @@ async def test_an_error_in_time_has_its_true_status(bridge: RunningBridge, arena
         assert (await response.json())["error"]["code"] == "upstream_challenge"
 
 
-async def test_retries_go_on_behind_comments(running: Running, arena: Arena) -> None:
+async def test_upstream_calls_are_retried_after_keepalives_were_sent(running: Running, arena: Arena) -> None:
     fail = asyncio.Event()
     playing(arena, (Until(fail), FAILED), (Line("a0", "hello"), STOP))
     async with running() as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
@@ -105,7 +103,7 @@ async def test_retries_go_on_behind_comments(running: Running, arena: Arena) -> 
 
 
 @pytest.mark.parametrize("kind", ["comment", "chunk"])
-async def test_an_error_behind_comments_is_the_last_event(running: Running, arena: Arena, kind: str) -> None:
+async def test_an_error_after_keepalives_is_the_last_event(running: Running, arena: Arena, kind: str) -> None:
     fail = asyncio.Event()
     playing(arena, (Until(fail), FAILED), (FAILED,))
     async with running(kind) as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
@@ -120,7 +118,7 @@ async def test_an_error_behind_comments_is_the_last_event(running: Running, aren
 
 
 @pytest.mark.parametrize("kind", ["comment", "chunk"])
-async def test_silence_in_the_middle(running: Running, arena: Arena, kind: str) -> None:
+async def test_keepalives_fill_a_pause_in_the_answer(running: Running, arena: Arena, kind: str) -> None:
     go_on = asyncio.Event()
     playing(arena, (Line("a0", "hel"), Until(go_on), Line("a0", "lo"), STOP))
     async with running(kind) as bridge, await bridge.post(bridge.chat("hi", stream=True)) as response:
@@ -135,7 +133,7 @@ async def test_silence_in_the_middle(running: Running, arena: Arena, kind: str) 
     assert frames(body)[-1] == DONE
 
 
-async def test_chunks_for_callers_that_count_them(running: Running, arena: Arena) -> None:
+async def test_keepalive_chunks_follow_the_chunk_with_the_role(running: Running, arena: Arena) -> None:
     """The first keep-alive is the answer's own first chunk, so that the role comes first and only once."""
     say = asyncio.Event()
     playing(arena, (Until(say), Line("a0", "hello"), STOP))
@@ -150,7 +148,7 @@ async def test_chunks_for_callers_that_count_them(running: Running, arena: Arena
     assert len({(chunk["id"], chunk["created"]) for chunk in map(json.loads, frames(body)[:-1])}) == 1
 
 
-async def test_off_sends_nothing_however_long_it_takes(running: Running, arena: Arena) -> None:
+async def test_a_stream_with_keepalives_off_sends_nothing_before_the_outcome(running: Running, arena: Arena) -> None:
     """Not even the status is sent, so that an error after the wait still has its own."""
     fail = asyncio.Event()
     playing(arena, (Until(fail), FAILED), (FAILED,))

@@ -33,7 +33,7 @@ def asked(bridge: RunningBridge, *urls: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
-async def test_they_arrive_however_the_body_is_written(
+async def test_large_pictures_arrive_however_the_json_is_written(
     write: Callable[[object], str], arena: Arena, bridge: RunningBridge
 ) -> None:
     body = asked(bridge, *(data_url(picture, "image/jpeg") for picture in PICTURES))
@@ -47,7 +47,9 @@ async def test_they_arrive_however_the_body_is_written(
 
 
 @pytest.mark.parametrize("bad", ["!", "é", "=", "\x7f"])
-async def test_one_with_broken_base64_is_named(bad: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_large_picture_with_broken_base64_is_named_in_the_error(
+    bad: str, arena: Arena, bridge: RunningBridge
+) -> None:
     good = data_url(PICTURES[0], "image/jpeg")
     body = asked(bridge, good, good[:1000] + bad + good[1000:])
     async with await bridge.post(io.BytesIO(json.dumps(body, ensure_ascii=False).encode())) as answer:

@@ -57,12 +57,12 @@ async def refusal(bridge: RunningBridge, *urls: str) -> str:
     return str(error["message"])
 
 
-async def test_urls_are_not_fetched_unless_the_operator_says_so(bridge: RunningBridge, internet: Internet) -> None:
+async def test_urls_are_not_fetched_unless_fetch_urls_is_on(bridge: RunningBridge, internet: Internet) -> None:
     assert "images.fetch_urls" in await refusal(bridge, f"http://127.0.0.1:{internet.port}/cat")
     assert internet.served == []
 
 
-async def test_an_inner_address_is_refused(arena: Arena, tmp_path: Path, internet: Internet) -> None:
+async def test_a_link_to_an_internal_address_is_refused(arena: Arena, tmp_path: Path, internet: Internet) -> None:
     async with running_bridge(arena, tmp_path, FETCHING) as bridge:
         for host in ("127.0.0.1", "localhost", "[::1]", "0x7f.1", "[::ffff:127.0.0.1]"):
             assert "cannot be used" in await refusal(bridge, f"http://{host}:{internet.port}/cat")
@@ -86,7 +86,7 @@ async def test_a_public_picture_is_fetched(stream: bool, arena: Arena, tmp_path:
         assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
 
 
-async def test_nothing_is_fetched_where_there_are_more_than_a_request_may_have(
+async def test_nothing_is_fetched_for_a_request_with_too_many_pictures(
     arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     async with running_bridge(arena, tmp_path, {"images": {"fetch_urls": True, "max_per_request": 2}}) as bridge:
@@ -111,7 +111,7 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize(("wrong", "status", "code"), WRONG.values(), ids=WRONG)
-async def test_nothing_is_fetched_for_a_request_that_is_wrong(
+async def test_nothing_is_fetched_for_an_invalid_request(
     wrong: dict[str, Any], status: int, code: str, arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     async with running_bridge(arena, tmp_path, FETCHING, key_options={"models": (SEES_MANY,)}) as bridge:
@@ -121,7 +121,7 @@ async def test_nothing_is_fetched_for_a_request_that_is_wrong(
     assert not arena.chats
 
 
-async def test_nothing_is_fetched_for_a_model_that_sees_nothing(
+async def test_nothing_is_fetched_for_a_model_that_takes_no_pictures(
     arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     async with running_bridge(arena, tmp_path, FETCHING) as bridge:
@@ -135,7 +135,7 @@ SLOWLY: Overrides = {**FETCHING, "stream": {"keepalive_seconds": 0.05}}
 COMMENT = b": keep-alive\n\n"
 
 
-async def test_a_stream_says_that_it_lives_while_a_picture_is_fetched(
+async def test_a_stream_sends_keepalives_while_a_picture_is_fetched(
     arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     internet.answers.clear()
@@ -150,7 +150,7 @@ async def test_a_stream_says_that_it_lives_while_a_picture_is_fetched(
 
 
 @pytest.mark.parametrize("path", ["missing", "away", "text"])
-async def test_a_picture_that_cannot_be_fetched_ends_a_stream_that_has_begun_with_an_error(
+async def test_an_unfetchable_picture_ends_a_begun_stream_with_an_error(
     path: str, arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     internet.answers.clear()
@@ -190,7 +190,7 @@ SEVERAL_WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
 
 
 @pytest.mark.parametrize(("wrong", "status", "code"), SEVERAL_WRONG.values(), ids=SEVERAL_WRONG)
-async def test_nothing_is_fetched_for_several_answers_to_a_request_that_is_wrong(
+async def test_nothing_is_fetched_for_an_invalid_request_for_several_answers(
     wrong: dict[str, Any], status: int, code: str, arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     async with running_bridge(arena, tmp_path, FETCHING, key_options={"models": (SEES_MANY,)}) as bridge:
@@ -201,7 +201,7 @@ async def test_nothing_is_fetched_for_several_answers_to_a_request_that_is_wrong
 
 
 @streamed_and_not
-async def test_several_answers_fetch_a_picture_once_and_only_for_models_that_see(
+async def test_several_answers_fetch_a_picture_once_and_only_for_models_that_take_pictures(
     stream: bool, arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     async with running_bridge(arena, tmp_path, FETCHING) as bridge:
@@ -216,7 +216,7 @@ async def test_several_answers_fetch_a_picture_once_and_only_for_models_that_see
         assert bridge.app[BODY_BUDGET].free == TOTAL_BYTES
 
 
-async def test_a_picture_that_cannot_be_fetched_fails_several_answers_once(
+async def test_an_unfetchable_picture_fails_a_request_for_several_answers_once(
     arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     async with running_bridge(arena, tmp_path, FETCHING) as bridge:
@@ -230,7 +230,7 @@ async def test_a_picture_that_cannot_be_fetched_fails_several_answers_once(
     assert not arena.chats
 
 
-async def test_a_fallback_is_shown_the_picture_that_was_fetched(
+async def test_a_fallback_model_gets_the_picture_without_another_fetch(
     arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     overrides: Overrides = {**FETCHING, "models": {"aliases": {"sees": [SEES_MANY, SEES_MANY]}}}
@@ -242,7 +242,7 @@ async def test_a_fallback_is_shown_the_picture_that_was_fetched(
     assert internet.served == ["/cat"]
 
 
-async def test_a_stream_of_several_says_that_it_lives_while_a_picture_is_fetched(
+async def test_a_stream_of_several_answers_sends_keepalives_while_a_picture_is_fetched(
     arena: Arena, tmp_path: Path, internet: Internet
 ) -> None:
     internet.answers.clear()

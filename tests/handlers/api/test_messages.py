@@ -71,7 +71,9 @@ def text_of(message: Message) -> str:
 
 
 @streamed_and_not
-async def test_an_answer(stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_an_answer_has_the_form_of_the_messages_api(
+    stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
+) -> None:
     system: Any = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
     message = await ask(sdk, stream, model=bridge.model(), system=system, messages=[user("/say wörld 👋\u2028")])
     assert (text_of(message).strip(), message.stop_reason, message.stop_sequence) == ("wörld 👋", "end_turn", None)
@@ -81,14 +83,14 @@ async def test_an_answer(stream: bool, bridge: RunningBridge, sdk: anthropic.Asy
     assert message.usage.cache_read_input_tokens == 0
 
 
-async def test_text_comes_delta_by_delta(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_text_is_streamed_delta_by_delta(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
     asked = {"model": bridge.model(), "max_tokens": 100, "messages": [user("/say one two three")]}
     async with sdk.messages.stream(**asked) as answer:  # type: ignore[arg-type]  # a plain dict
         assert [text async for text in answer.text_stream] == ["one ", "two ", "three"]
 
 
 @streamed_and_not
-async def test_thoughts_are_shown_where_they_are_asked_for(
+async def test_thoughts_are_included_only_where_thinking_is_requested(
     stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
 ) -> None:
     asked = {"model": bridge.model(thinking=True), "messages": [user("/think about it")]}
@@ -107,7 +109,9 @@ async def test_thoughts_are_shown_where_they_are_asked_for(
 
 
 @streamed_and_not
-async def test_the_end_has_its_reason(stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_stop_sequences_and_token_limits_are_given_as_stop_reasons(
+    stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
+) -> None:
     asked = {"model": bridge.model(), "messages": [user("/say one two three four five six seven")]}
     stopped = await ask(sdk, stream, **asked, stop_sequences=["five", "three"])
     assert (text_of(stopped), stopped.stop_reason, stopped.stop_sequence) == ("one two ", "stop_sequence", "three")
@@ -117,7 +121,7 @@ async def test_the_end_has_its_reason(stream: bool, bridge: RunningBridge, sdk: 
 
 
 @streamed_and_not
-async def test_an_answer_withheld_is_a_refusal(
+async def test_a_withheld_answer_has_the_stop_reason_refusal(
     stream: bool, arena: Arena, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
 ) -> None:
     arena.script = lambda _: [Line("ad", {"finishReason": "content-filter"})]
@@ -126,7 +130,7 @@ async def test_an_answer_withheld_is_a_refusal(
 
 
 @streamed_and_not
-async def test_sources_are_citations(stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_sources_become_citations(stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
     message = await ask(sdk, stream, model=bridge.model(), messages=[user("/cite")])
     (block,) = message.content
     assert block.type == "text"
@@ -141,7 +145,9 @@ async def test_sources_are_citations(stream: bool, bridge: RunningBridge, sdk: a
 
 
 @streamed_and_not
-async def test_a_picture(stream: bool, arena: Arena, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_a_base64_picture_is_shown_to_the_model(
+    stream: bool, arena: Arena, sdk: anthropic.AsyncAnthropic
+) -> None:
     sees = next(m.public_name for m in arena.models if "image" in m.inputs and m.modality == "chat" and m.organization)
     shown = png(1, size=200_000)
     data = base64.b64encode(shown).decode()
@@ -151,7 +157,7 @@ async def test_a_picture(stream: bool, arena: Arena, sdk: anthropic.AsyncAnthrop
     assert [stored.data for stored in arena.storage.objects.values()] == [shown]
 
 
-async def test_pictures_by_url(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pictures_by_url_are_fetched(arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sees = next(m.public_name for m in arena.models if "image" in m.inputs and m.modality == "chat" and m.organization)
     picture = {"type": "image", "source": {"type": "url", "url": "http://public.example/cat"}}
     missing = {"type": "image", "source": {"type": "url", "url": "http://public.example/missing"}}
@@ -171,7 +177,9 @@ async def test_pictures_by_url(arena: Arena, tmp_path: Path, monkeypatch: pytest
 
 
 @streamed_and_not
-async def test_a_tool_loop(stream: bool, arena: Arena, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_tool_results_continue_the_conversation(
+    stream: bool, arena: Arena, sdk: anthropic.AsyncAnthropic
+) -> None:
     asked: dict[str, Any] = {"model": "tools-prose", "tools": [WEATHER, NOW]}
     messages = [user(f"How is it?\n{CALL}\n/call now {{}}")]
     first = await ask(sdk, stream, **asked, messages=messages)
@@ -190,7 +198,7 @@ async def test_a_tool_loop(stream: bool, arena: Arena, sdk: anthropic.AsyncAnthr
     assert second.usage.cache_read_input_tokens
 
 
-async def test_choices_among_tools(sdk: anthropic.AsyncAnthropic) -> None:
+async def test_tool_choice_is_honoured(sdk: anthropic.AsyncAnthropic) -> None:
     asked: dict[str, Any] = {"model": "tools-asked-for", "tools": [WEATHER, NOW]}
     both = [user(f"{CALL}\n/call now {{}}")]
     one = await ask(sdk, False, **asked, messages=both, tool_choice={"type": "any", "disable_parallel_tool_use": True})
@@ -203,7 +211,7 @@ async def test_choices_among_tools(sdk: anthropic.AsyncAnthropic) -> None:
     assert [block.type for block in none.content] == ["text"]
 
 
-async def test_tools_of_the_vendors(sdk: anthropic.AsyncAnthropic) -> None:
+async def test_the_vendors_own_tools_are_offered_or_named_as_ignored(sdk: anthropic.AsyncAnthropic) -> None:
     tools: Any = [
         {"type": "bash_20250124", "name": "bash"},
         {"type": "web_search_20250305", "name": "web_search"},
@@ -218,7 +226,7 @@ async def test_tools_of_the_vendors(sdk: anthropic.AsyncAnthropic) -> None:
     assert raw.headers["x-bridge-ignored"] == "tools.web_search_20250305"
 
 
-async def test_the_sdks_tool_runner_does_without_threads(sdk: anthropic.AsyncAnthropic) -> None:
+async def test_the_tool_runner_of_the_sdk_works_with_the_bridge(sdk: anthropic.AsyncAnthropic) -> None:
     @anthropic.beta_async_tool
     async def get_weather(city: str) -> str:
         """Say how the weather is.
@@ -236,7 +244,7 @@ async def test_the_sdks_tool_runner_does_without_threads(sdk: anthropic.AsyncAnt
 
 
 @streamed_and_not
-async def test_a_format(stream: bool, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_a_requested_json_schema_is_followed(stream: bool, sdk: anthropic.AsyncAnthropic) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     config = {"format": {"type": "json_schema", "schema": schema}, "effort": "low"}
     message = await ask(sdk, stream, model=JSON_MODEL, messages=[user("hi")], output_config=config)
@@ -260,7 +268,7 @@ async def test_a_chat_is_continued_through_messages_and_back(
 
 
 @streamed_and_not
-async def test_usage_counts_the_whole_history_beside_what_is_cached(
+async def test_usage_counts_cached_and_uncached_tokens_of_the_whole_history(
     stream: bool, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
 ) -> None:
     messages = [user("/say one")]
@@ -272,7 +280,9 @@ async def test_usage_counts_the_whole_history_beside_what_is_cached(
     assert second.usage.input_tokens + second.usage.cache_read_input_tokens == counted.input_tokens
 
 
-async def test_counting(arena: Arena, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_tokens_are_counted_without_an_upstream_call(
+    arena: Arena, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
+) -> None:
     count = sdk.messages.count_tokens
     short = await count(model=bridge.model(), messages=[user("hi")])
     more = await count(model=bridge.model(), messages=[user("hi")], system="Be brief.", tools=[WEATHER])
@@ -282,7 +292,7 @@ async def test_counting(arena: Arena, bridge: RunningBridge, sdk: anthropic.Asyn
     assert len(arena.chats) == 1
 
 
-async def test_the_list_of_models(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_the_sdk_pages_through_the_list_of_models(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
     page = await sdk.models.list(limit=3)
     every = [model async for model in sdk.models.list(limit=3)]
     openais = (await (await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)).json())["data"]
@@ -296,12 +306,14 @@ async def test_the_list_of_models(bridge: RunningBridge, sdk: anthropic.AsyncAnt
 
 
 @pytest.mark.parametrize("name", ["claude-sonnet-5", "claude-3-5-haiku-20241022", "claude-sonnet-5[1m]"])
-async def test_names_of_the_vendors_models(name: str, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_names_of_the_vendors_models_are_resolved_by_aliases(name: str, sdk: anthropic.AsyncAnthropic) -> None:
     raw = await sdk.messages.with_raw_response.create(model=name, max_tokens=100, messages=[user("hi")])
     assert ((await raw.parse()).model, raw.headers["x-bridge-model"]) == (name, "tools-xml")
 
 
-async def test_headers(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_an_answer_carries_the_vendors_headers_beside_the_bridges(
+    bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
+) -> None:
     raw = await sdk.messages.with_raw_response.create(
         model=bridge.model(),
         max_tokens=100,
@@ -317,7 +329,7 @@ async def test_headers(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> 
     assert "x-ratelimit-limit-requests" not in headers
 
 
-async def test_a_browsers_page_may_read_what_an_answer_says_in_headers(arena: Arena, tmp_path: Path) -> None:
+async def test_a_web_page_of_an_allowed_origin_may_read_the_headers_of_an_answer(arena: Arena, tmp_path: Path) -> None:
     page = "https://page.example"
     async with running_bridge(arena, tmp_path / "page", {"server": {"cors_origins": [page]}}) as bridge:
         url, asked = f"{bridge.base_url}/messages", "x-api-key, anthropic-version, x-stainless-lang"
@@ -333,7 +345,7 @@ async def test_a_browsers_page_may_read_what_an_answer_says_in_headers(arena: Ar
         assert {"x-bridge-model", "x-bridge-tools", "x-bridge-ignored", "request-id"} <= said <= {*exposed}
 
 
-async def test_a_key_over_its_limit(arena: Arena, tmp_path: Path) -> None:
+async def test_a_key_over_its_rate_limit_is_a_rate_limit_error(arena: Arena, tmp_path: Path) -> None:
     async with (
         running_bridge(arena, tmp_path / "other", key_options={"rpm": 1}) as bridge,
         anthropic.AsyncAnthropic(base_url=bridge.origin, api_key=bridge.key, max_retries=0) as sdk,
@@ -346,12 +358,14 @@ async def test_a_key_over_its_limit(arena: Arena, tmp_path: Path) -> None:
         assert int(raised.value.response.headers["retry-after"]) > 0
 
 
-async def test_bearer_tokens(bridge: RunningBridge) -> None:
+async def test_a_key_is_accepted_as_a_bearer_token(bridge: RunningBridge) -> None:
     async with anthropic.AsyncAnthropic(base_url=bridge.origin, auth_token=bridge.key, max_retries=0) as sdk:
         assert text_of(await ask(sdk, False, model=bridge.model(), messages=[user("/say hi")])) == "hi"
 
 
-async def test_a_model_that_the_key_may_not_use(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_a_model_that_the_key_may_not_use_is_a_permission_error(
+    bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
+) -> None:
     secret, key = keys.generate("other", now=0.0, models=("none*",))
     bridge.state.keys = KeyRing(keys.add(bridge.state.keys, key))
     sdk.api_key = secret

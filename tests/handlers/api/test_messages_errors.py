@@ -99,7 +99,9 @@ def patience(fault: str) -> Overrides:
 
 @streamed_and_not
 @pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
-async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_failure_before_the_answer_has_its_true_status(
+    row: Row, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     async with running_bridge(arena, tmp_path / "state", patience(row.fault)) as bridge, client(bridge) as sdk:
         await bridge.logins_checked()
         for on in row.on:
@@ -122,7 +124,7 @@ IN_THE_MIDDLE = {
 
 
 @pytest.mark.parametrize(("fault", "kind", "reason"), IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
-async def test_in_the_middle(
+async def test_a_failure_in_mid_stream_raises_after_the_text_so_far(
     fault: str, kind: str, reason: str, arena: Arena, tmp_path: Path, request_log: RequestLog
 ) -> None:
     async with running_bridge(arena, tmp_path / "state", patience(fault)) as bridge, client(bridge) as sdk:
@@ -145,7 +147,7 @@ async def test_in_the_middle(
         assert answered.headers["x-bridge-conversation"].startswith("new; why=unknown")
 
 
-async def test_a_stream_that_breaks_ends_in_one_event(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_broken_stream_ends_with_a_single_error_event(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("model_failed_middle", None, message="Out of capacity")
     url = f"{bridge.base_url}/messages"
     async with bridge.http.post(url, json=body(bridge, stream=True), headers=bridge.headers) as answer:
@@ -159,7 +161,7 @@ async def test_a_stream_that_breaks_ends_in_one_event(arena: Arena, bridge: Runn
 
 
 @pytest.mark.parametrize("kind", ["comment", "chunk"])
-async def test_pings_while_upstream_is_waited_for(kind: str, arena: Arena, tmp_path: Path) -> None:
+async def test_pings_are_sent_while_upstream_is_slow(kind: str, arena: Arena, tmp_path: Path) -> None:
     say = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -205,7 +207,7 @@ async def test_the_sdk_skips_pings(arena: Arena, tmp_path: Path) -> None:
 # Before any model is asked
 
 
-async def test_a_wrong_key(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_a_wrong_key_is_an_authentication_error(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
     sdk.api_key = "sk-wrong"
     for asked in (body(bridge), body(bridge, stream=True)):
         with pytest.raises(anthropic.AuthenticationError) as raised:
@@ -219,7 +221,7 @@ async def test_a_wrong_key(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic)
     assert_is_said(raised.value, "authentication_error")
 
 
-async def test_an_unknown_model(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
+async def test_an_unknown_model_is_a_not_found_error(bridge: RunningBridge, sdk: anthropic.AsyncAnthropic) -> None:
     near = bridge.model() + "x"
     with pytest.raises(anthropic.NotFoundError) as raised:
         await sdk.messages.create(**body(bridge, model=near))
@@ -243,7 +245,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("more", "says"), REFUSED.values(), ids=REFUSED)
-async def test_what_cannot_be_done(
+async def test_unsupported_requests_are_refused_with_an_explanation(
     more: dict[str, Any], says: str, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
 ) -> None:
     with pytest.raises(anthropic.BadRequestError) as raised:
@@ -254,7 +256,7 @@ async def test_what_cannot_be_done(
 
 
 @streamed_and_not
-async def test_a_prompt_that_is_too_long(
+async def test_a_prompt_that_is_too_long_is_refused_in_the_vendors_words(
     stream: bool, arena: Arena, bridge: RunningBridge, sdk: anthropic.AsyncAnthropic
 ) -> None:
     error = await failure(sdk, stream, **body(bridge, messages=[{"role": "user", "content": "a word " * 20_000}]))
@@ -266,7 +268,7 @@ async def test_a_prompt_that_is_too_long(
     assert arena.chats == []
 
 
-async def test_a_body_that_is_too_large(arena: Arena, tmp_path: Path) -> None:
+async def test_a_body_that_is_too_large_is_a_413(arena: Arena, tmp_path: Path) -> None:
     small = {"server": {"max_body_bytes": 1024 * 1024}}
     async with running_bridge(arena, tmp_path / "state", small) as bridge, client(bridge) as sdk:
         with pytest.raises(anthropic.APIStatusError) as raised:
@@ -285,7 +287,7 @@ PATHS = {
 
 
 @pytest.mark.parametrize(("method", "path", "status", "kind", "allow"), PATHS.values(), ids=PATHS)
-async def test_unknown_paths(
+async def test_unknown_paths_are_errors_in_the_form_of_the_messages_api(
     method: str, path: str, status: int, kind: str, allow: str | None, bridge: RunningBridge
 ) -> None:
     async with bridge.http.request(method, bridge.origin + path) as answer:
@@ -295,14 +297,14 @@ async def test_unknown_paths(
         assert answer.headers.get("Allow") == allow
 
 
-async def test_other_paths_are_those_of_the_callers_api(bridge: RunningBridge) -> None:
+async def test_errors_of_shared_paths_have_the_form_of_the_callers_api(bridge: RunningBridge) -> None:
     for headers, form in (({}, {"error"}), ({"anthropic-version": "2023-06-01"}, {"type", "error", "request_id"})):
         for path in ("/v1/models", "/v1/files"):
             async with bridge.http.get(bridge.origin + path, headers=headers) as answer:
                 assert (answer.status, (await answer.json()).keys()) == (401 if path == "/v1/models" else 404, form)
 
 
-async def test_what_is_no_request(bridge: RunningBridge) -> None:
+async def test_malformed_bodies_are_refused(bridge: RunningBridge) -> None:
     for sent in (b"{", b"[]", b'{"max_tokens":1}'):
         url = f"{bridge.base_url}/messages"
         async with bridge.http.post(url, data=sent, headers=bridge.headers) as answer:

@@ -39,7 +39,7 @@ def assert_unharmed(bridge: RunningBridge) -> None:
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "parameters", "says"), FIRST.values(), ids=FIRST)
-async def test_first_each_time(
+async def test_a_repeated_failure_before_any_text_is_reported_in_the_models_words(
     fault: str, parameters: dict[str, Any], says: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault, None, **parameters)
@@ -54,7 +54,9 @@ async def test_first_each_time(
 
 @streamed_and_not
 @pytest.mark.parametrize("how", FIRST)
-async def test_first_once_is_not_noticed(how: str, stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_single_failure_before_any_text_is_repeated_unnoticed(
+    how: str, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     fault, parameters, _ = FIRST[how]
     arena.faults.arm(fault, **parameters)
     answer = await ask(bridge, PROMPT, stream=stream)
@@ -64,7 +66,7 @@ async def test_first_once_is_not_noticed(how: str, stream: bool, arena: Arena, b
 
 @streamed_and_not
 @pytest.mark.parametrize(("fault", "parameters", "says"), MIDDLE.values(), ids=MIDDLE)
-async def test_after_text(
+async def test_a_failure_after_text_is_reported_without_a_repetition(
     fault: str, parameters: dict[str, Any], says: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.keeps_generating = True  # the transport did not break, so nothing is read back
@@ -80,7 +82,9 @@ async def test_after_text(
 
 @pytest.mark.parametrize("fails", [1, None], ids=["once", "each time"])
 @pytest.mark.parametrize("how", FIRST)
-async def test_a_drawing_that_fails(how: str, fails: int | None, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_failed_drawing_is_repeated_once(
+    how: str, fails: int | None, arena: Arena, bridge: RunningBridge
+) -> None:
     fault, parameters, says = FIRST[how]
     arena.faults.arm(fault, fails, **parameters)
     body = {"model": "gpt-image-3", "prompt": "a cat"}
@@ -96,7 +100,9 @@ async def test_a_drawing_that_fails(how: str, fails: int | None, arena: Arena, b
 
 
 @streamed_and_not
-async def test_the_last_words_of_bookkeeping_are_the_callers(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_error_quotes_the_last_message_of_the_bookkeeping_lines(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.script = lambda _: [
         Line("ae", {"isContinued": False}),
         Line("ae", {"message": "Busy"}),
@@ -113,7 +119,7 @@ async def test_the_last_words_of_bookkeeping_are_the_callers(stream: bool, arena
 
 
 @streamed_and_not
-async def test_the_word_itself_may_be_part_of_an_answer(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_sites_error_marker_may_occur_in_an_answer(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     arena.script = lambda _: [
         Line("a0", "The word is "),
         Line("a0", "hasArenaError."),

@@ -48,7 +48,7 @@ SOURCES: dict[str, tuple[list[tuple[str, str]], bool, bool]] = {
 
 
 @pytest.mark.parametrize(("faults", "page_models", "catalog_served"), SOURCES.values(), ids=SOURCES)
-async def test_whichever_can_be_read(
+async def test_models_are_listed_from_whichever_source_can_be_read(
     faults: list[tuple[str, str]], page_models: bool, catalog_served: bool, arena: Arena, tmp_path: Path
 ) -> None:
     arena.page_models, arena.catalog_served = page_models, catalog_served
@@ -72,7 +72,7 @@ async def test_whichever_can_be_read(
             assert arena.chats[-1].model_id == arena.model(RENAMED).id
 
 
-async def test_a_page_of_2025_alone(tmp_path: Path) -> None:
+async def test_models_are_listed_from_a_page_of_2025(tmp_path: Path) -> None:
     async with Arena(era=2025) as arena, running_bridge(arena, tmp_path / "state") as bridge:
         assert len(await listed(bridge)) > 30
         assert (await ask(bridge, PROMPT)).is_good
@@ -90,7 +90,7 @@ NEITHER: dict[str, tuple[bool, list[tuple[str, str]], str, str]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize(("page_models", "faults", "reason", "says"), NEITHER.values(), ids=NEITHER)
-async def test_neither_can_be_read(
+async def test_requests_fail_while_neither_source_can_be_read(
     page_models: bool,
     faults: list[tuple[str, str]],
     reason: str,
@@ -115,7 +115,9 @@ async def test_neither_can_be_read(
 
 @streamed_and_not
 @pytest.mark.parametrize("name", [WITHHELD, "Faded Otter", "faded-otter"])
-async def test_a_model_that_nobody_may_choose(name: str, stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_model_that_cannot_be_chosen_is_refused(
+    name: str, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     answer = await ask(bridge, PROMPT, model=name, stream=stream)
     assert answer.said == (404, "model_not_found", "rejected")
     assert answer.error is not None
@@ -125,7 +127,7 @@ async def test_a_model_that_nobody_may_choose(name: str, stream: bool, arena: Ar
         assert (one.status, (await one.json())["error"]) == (404, answer.error)
 
 
-async def test_a_display_name_that_is_another_models_public_name(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_public_name_wins_over_another_models_display_name(arena: Arena, bridge: RunningBridge) -> None:
     """`olmo-4-32b-think-0210` is shown as `olmo-4-32b-think`, which is the public name of another one."""
     models = await listed(bridge)
     assert models["olmo-4-32b-think-0210"]["display_name"] == "olmo-4-32b-think"

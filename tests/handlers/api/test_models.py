@@ -68,7 +68,7 @@ async def listed(bridge: RunningBridge) -> list[str]:
 
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
-async def test_the_list(prefix: str, bridge: RunningBridge) -> None:
+async def test_the_list_of_models_has_every_field_of_each_model(prefix: str, bridge: RunningBridge) -> None:
     status, body = await get(bridge, "/models", prefix=prefix)
     assert (status, body["object"]) == (200, "list")
     assert [model["id"] for model in body["data"]] == LISTED
@@ -94,7 +94,7 @@ async def test_the_list(prefix: str, bridge: RunningBridge) -> None:
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
 @pytest.mark.parametrize("name", LISTED)
-async def test_each_of_the_list_can_be_got_by_its_name(name: str, prefix: str, bridge: RunningBridge) -> None:
+async def test_each_listed_model_can_be_retrieved_by_its_name(name: str, prefix: str, bridge: RunningBridge) -> None:
     _, body = await get(bridge, "/models")
     (entry,) = (model for model in body["data"] if model["id"] == name)
     assert await get(bridge, f"/models/{quote(name)}", prefix=prefix) == (200, entry)
@@ -112,7 +112,7 @@ ALIASES = {
 
 
 @pytest.mark.parametrize(("alias", "modality"), ALIASES.values(), ids=ALIASES)
-async def test_an_alias_is_got_and_called_under_the_name_as_asked(
+async def test_an_alias_is_retrieved_and_called_under_its_own_name(
     alias: str, modality: str, bridge: RunningBridge
 ) -> None:
     status, body = await get(bridge, f"/models/{alias}")
@@ -121,13 +121,13 @@ async def test_an_alias_is_got_and_called_under_the_name_as_asked(
     assert (answer.status, (await answer.json())["model"]) == (200, alias)
 
 
-async def test_double_names_reach_their_own_models(arena: Arena, bridge: RunningBridge) -> None:
+async def test_ambiguous_names_reach_the_right_models(arena: Arena, bridge: RunningBridge) -> None:
     for name, model_id in (("twin", TWIN_A), ("twin@bbbb", TWIN_B), ("acme/otter/2", SLASHED)):
         assert (await bridge.post(bridge.chat("/say hello", model=name))).status == 200
         assert arena.chats[-1].model_id == model_id
 
 
-async def test_created_is_the_same_from_call_to_call(bridge: RunningBridge) -> None:
+async def test_the_list_of_models_is_the_same_from_call_to_call(bridge: RunningBridge) -> None:
     first, second = [(await get(bridge, "/models"))[1] for _ in range(2)]
     assert first == second
 
@@ -149,7 +149,7 @@ async def test_an_unknown_or_hidden_model_is_404(name: str, arena: Arena, bridge
     assert not any(call.kind == "create" for call in arena.calls)
 
 
-async def test_close_names_are_offered_but_only_those_the_key_may_use(bridge: RunningBridge) -> None:
+async def test_close_names_are_suggested_if_the_key_may_use_them(bridge: RunningBridge) -> None:
     _, body = await get(bridge, "/models/Oter-1")
     assert "'otter-1'" in body["error"]["message"]
     assert "map them in [models.aliases] of bridge.toml: 'Oter-1' = 'otter-1'." in body["error"]["message"]
@@ -159,7 +159,9 @@ async def test_close_names_are_offered_but_only_those_the_key_may_use(bridge: Ru
     assert "night-fog" not in body["error"]["message"]
 
 
-async def test_an_unknown_name_makes_the_page_be_read_again_once_a_minute(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_unknown_name_causes_a_new_reading_of_the_page_once_a_minute(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     await listed(bridge)
     new = Model("6f1c1a52-0000-4000-8000-000000001111", "otter-3", {"text": True}, organization="acme")
     arena.models = (*MODELS, new)
@@ -172,7 +174,7 @@ async def test_an_unknown_name_makes_the_page_be_read_again_once_a_minute(arena:
 @pytest.mark.parametrize(
     ("models", "level"), [(MODELS[1:], "WARNING"), (builtin_models()[1:], "INFO")], ids=["few", "many"]
 )
-async def test_the_log_counts_unreadable_entries_and_warns_where_they_are_many(
+async def test_the_log_counts_unreadable_entries_and_warns_if_their_share_is_large(
     models: tuple[Model, ...], level: str, arena: Arena, bridge: RunningBridge, caplog: pytest.LogCaptureFixture
 ) -> None:
     await listed(bridge)
@@ -211,7 +213,7 @@ async def shown(bridge: RunningBridge) -> RunningBridge:
     return bridge
 
 
-async def test_the_list_tells_display_names_and_who_takes_files(shown: RunningBridge) -> None:
+async def test_the_list_of_models_has_display_names_and_file_inputs(shown: RunningBridge) -> None:
     _, body = await get(shown, "/models")
     assert [(model["id"], model.get("display_name")) for model in body["data"]] == [
         ("otter-1", "Otter One"),
@@ -221,7 +223,7 @@ async def test_the_list_tells_display_names_and_who_takes_files(shown: RunningBr
     assert "display_name" not in body["data"][1]
 
 
-async def test_a_display_name_is_a_name_to_ask_for(arena: Arena, shown: RunningBridge) -> None:
+async def test_a_model_can_be_called_by_its_display_name(arena: Arena, shown: RunningBridge) -> None:
     status, body = await get(shown, "/models/Otter%20One")
     assert (status, body["id"], body["display_name"]) == (200, "Otter One", "Otter One")
     answer = await shown.post(shown.chat("/say hello", model="Otter One"))
@@ -229,7 +231,7 @@ async def test_a_display_name_is_a_name_to_ask_for(arena: Arena, shown: RunningB
     assert arena.chats[-1].model_id == V7
 
 
-async def test_a_display_name_opens_no_model_to_a_key(shown: RunningBridge) -> None:
+async def test_a_key_limited_to_a_display_name_does_not_admit_its_model(shown: RunningBridge) -> None:
     secret, key = api_key(models=("Otter One", "reader"), rpm=1000)
     shown.state.keys = KeyRing(keys.add(shown.state.keys, key))
     shown.key = secret
@@ -239,7 +241,7 @@ async def test_a_display_name_opens_no_model_to_a_key(shown: RunningBridge) -> N
 
 
 @pytest.mark.parametrize("name", ["closed", "closed@bbbb", TWIN_B, "Closed Otter"])
-async def test_a_model_that_nobody_may_choose_is_refused_in_words(
+async def test_a_model_that_cannot_be_chosen_is_refused_with_an_explanation(
     name: str, arena: Arena, shown: RunningBridge
 ) -> None:
     pages = sum(call.kind == "page" for call in arena.calls)
@@ -259,7 +261,7 @@ async def test_a_model_that_nobody_may_choose_is_refused_in_words(
 
 
 @pytest.mark.parametrize(("operator", "key"), [(True, True), (True, False), (False, True), (False, False)])
-async def test_stealth_models_need_the_operators_word_twice(
+async def test_stealth_models_need_permission_in_both_the_configuration_and_the_key(
     operator: bool, key: bool, arena: Arena, tmp_path: Path
 ) -> None:
     overrides = {"models": {"stealth": operator}}
@@ -305,7 +307,7 @@ async def test_a_key_lists_and_uses_only_its_models(
 
 
 @pytest.mark.parametrize("path", ["/models", "/models/otter-1"])
-async def test_the_list_needs_a_key(path: str, bridge: RunningBridge) -> None:
+async def test_the_list_of_models_needs_a_key(path: str, bridge: RunningBridge) -> None:
     answer = await bridge.http.get(bridge.base_url + path)
     assert (answer.status, (await answer.json())["error"]["code"]) == (401, "invalid_api_key")
 
@@ -314,7 +316,7 @@ async def test_the_list_needs_a_key(path: str, bridge: RunningBridge) -> None:
     ("name", "id_"),
     [("gpt-4o", V7), ("openai/gpt-4o:latest", V7), ("claude-9-opus", TWIN_B), ("OTTER-1", V7), ("lmarena/otter-1", V7)],
 )
-async def test_an_alias_and_a_mangled_name_are_the_model(
+async def test_aliases_and_mangled_names_reach_the_model(
     name: str, id_: str, arena: Arena, bridge: RunningBridge
 ) -> None:
     status, _ = await get(bridge, f"/models/{quote(name, safe='')}")

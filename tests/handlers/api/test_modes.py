@@ -48,13 +48,15 @@ def assert_nobody_is_blamed(bridge: RunningBridge) -> None:
     assert bridge.calls_held == 0
 
 
-async def test_the_mode_of_today_is_tried_first(bridge: RunningBridge, arena: Arena, stream: bool) -> None:
+async def test_the_sites_current_mode_is_tried_first(bridge: RunningBridge, arena: Arena, stream: bool) -> None:
     reply = await ask(bridge, (witness := Witness(arena)), [user(witness.text())], stream=stream)
     assert (reply.status, reply.place) == (200, ("new", "first"))
     assert modes(arena) == ["direct-battle"]
 
 
-async def test_another_mode_costs_one_refused_call_in_all(bridge: RunningBridge, arena: Arena, stream: bool) -> None:
+async def test_learning_another_mode_costs_a_single_refused_call(
+    bridge: RunningBridge, arena: Arena, stream: bool
+) -> None:
     arena.modes = DIRECT
     witness = Witness(arena)
     for _ in range(6):  # more chats than accounts
@@ -77,7 +79,9 @@ async def test_the_mode_is_remembered_over_a_restart(arena: Arena, tmp_path: Pat
     assert modes(arena) == ["direct-battle", "direct", "direct"]
 
 
-async def test_accounts_may_differ(bridge: RunningBridge, sessions: tuple[Session, ...], arena: Arena) -> None:
+async def test_the_mode_is_learned_for_each_account(
+    bridge: RunningBridge, sessions: tuple[Session, ...], arena: Arena
+) -> None:
     ada, *_ = sessions
     arena.account_modes = {ada.user_id: DIRECT}
     witness = Witness(arena)
@@ -90,7 +94,9 @@ async def test_accounts_may_differ(bridge: RunningBridge, sessions: tuple[Sessio
     assert refused(arena) == learned, "each account's mode is known"
 
 
-async def test_a_site_that_takes_neither_mode_has_changed(bridge: RunningBridge, arena: Arena, stream: bool) -> None:
+async def test_a_site_that_accepts_neither_mode_is_reported_as_changed(
+    bridge: RunningBridge, arena: Arena, stream: bool
+) -> None:
     arena.modes = frozenset()
     answer = await bridge.post(bridge.chat("Hello", stream=stream))
     error = (await answer.json())["error"]
@@ -103,7 +109,7 @@ async def test_a_site_that_takes_neither_mode_has_changed(bridge: RunningBridge,
 
 
 @pytest.mark.parametrize("accepted", [BATTLE, DIRECT], ids=["the mode of today", "the other mode"])
-async def test_many_first_chats_at_once_cost_a_handful_of_refusals(
+async def test_concurrent_first_chats_cost_few_refusals(
     bridge: RunningBridge, arena: Arena, accepted: frozenset[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty chats come while the mode is unknown; then the site changes it, and twenty more come."""

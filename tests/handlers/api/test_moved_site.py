@@ -58,9 +58,7 @@ async def bridge(arena: Arena, tmp_path: Path) -> AsyncIterator[RunningBridge]:
 # The page
 
 
-async def test_an_upload_after_the_page_has_moved_is_posted_once_to_its_new_place(
-    arena: Arena, bridge: RunningBridge
-) -> None:
+async def test_an_upload_is_posted_once_to_the_new_path_of_a_moved_page(arena: Arena, bridge: RunningBridge) -> None:
     assert (await show(bridge, 1)).is_good
     before = len(actions(arena))
     arena.page_path = "/text/direct2"
@@ -77,7 +75,9 @@ async def test_an_upload_after_the_page_has_moved_is_posted_once_to_its_new_plac
     assert [call.path for call in actions(arena)[before + 3 :]] == ["/text/direct2"] * 2
 
 
-async def test_a_page_that_moves_between_the_steps_of_an_upload(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_upload_succeeds_although_the_page_moves_between_its_steps(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     assert (await show(bridge, 1)).is_good
     before = len(actions(arena))
     put = arena.storage.receive
@@ -96,7 +96,7 @@ async def test_a_page_that_moves_between_the_steps_of_an_upload(arena: Arena, br
     assert_no_account_marked(bridge)
 
 
-async def test_many_pictures_at_once_after_the_page_has_moved(arena: Arena, bridge: RunningBridge) -> None:
+async def test_concurrent_uploads_read_the_scripts_of_a_moved_page_once(arena: Arena, bridge: RunningBridge) -> None:
     assert (await show(bridge, 1)).is_good
     scripts = sum(call.kind == "script" for call in arena.calls)
     arena.page_path = "/text/direct2"
@@ -106,7 +106,7 @@ async def test_many_pictures_at_once_after_the_page_has_moved(arena: Arena, brid
     assert_no_account_marked(bridge)
 
 
-async def test_a_page_that_moved_before_anything_was_uploaded(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_first_upload_succeeds_although_the_page_has_moved(arena: Arena, bridge: RunningBridge) -> None:
     arena.page_path = "/direct"
     assert (await show(bridge, 1, 2)).is_good
     assert seen(arena) == 2
@@ -114,7 +114,9 @@ async def test_a_page_that_moved_before_anything_was_uploaded(arena: Arena, brid
 
 
 @pytest.mark.parametrize("status", [200, 404])
-async def test_a_page_that_is_not_there_for_a_moment(status: int, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_missing_page_fails_uploads_only_while_it_stays_missing(
+    status: int, arena: Arena, bridge: RunningBridge
+) -> None:
     assert (await show(bridge, 1)).is_good
     arena.faults.arm("not_found", on="action", status=status)
     assert (await show(bridge, 2)).is_good
@@ -125,7 +127,7 @@ async def test_a_page_that_is_not_there_for_a_moment(status: int, arena: Arena, 
     assert_no_account_marked(bridge)
 
 
-async def test_a_page_that_moves_back_and_leaves_no_redirect(arena: Arena, bridge: RunningBridge) -> None:
+async def test_uploads_find_a_page_that_moves_back_without_a_redirect(arena: Arena, bridge: RunningBridge) -> None:
     """A path that the site has dropped answers 200, with a page that says not found."""
     moves = (
         ("/text/direct2", None),
@@ -142,7 +144,7 @@ async def test_a_page_that_moves_back_and_leaves_no_redirect(arena: Arena, bridg
     assert_no_account_marked(bridge)
 
 
-async def test_text_goes_on_while_the_page_moves(arena: Arena, bridge: RunningBridge) -> None:
+async def test_chats_continue_while_the_page_moves(arena: Arena, bridge: RunningBridge) -> None:
     arena.page_path = "/text/direct2"
     first = await ask(bridge, PROMPT)
     second = await ask(bridge, PROMPT, first.text, PROMPT)
@@ -150,7 +152,7 @@ async def test_text_goes_on_while_the_page_moves(arena: Arena, bridge: RunningBr
     assert all(call.refusal is None for call in arena.chats)
 
 
-async def test_an_action_that_redirects_to_a_login_page_is_a_login_that_ended(
+async def test_an_upload_redirected_to_a_login_page_expires_an_account_with_a_dead_login(
     arena: Arena, bridge: RunningBridge
 ) -> None:
     ada, bob = (account.user_id for account in bridge.state.pool)
@@ -163,7 +165,7 @@ async def test_an_action_that_redirects_to_a_login_page_is_a_login_that_ended(
     assert sum(call.account == ada for call in actions(arena)) == 1
 
 
-async def test_an_action_that_redirects_to_a_login_page_once_though_the_login_is_good(
+async def test_an_upload_redirected_once_to_a_login_page_is_repeated_if_the_login_is_valid(
     arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("login_redirect", on="action")
@@ -172,7 +174,9 @@ async def test_an_action_that_redirects_to_a_login_page_once_though_the_login_is
 
 
 @pytest.mark.parametrize("bare", [True, False], ids=["bare", "full"])
-async def test_script_names_with_and_without_their_folder(bare: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_upload_scripts_are_found_with_and_without_their_folder(
+    bare: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.bare_script_names = bare
     assert (await show(bridge, 1)).is_good
     assert seen(arena) == 1
@@ -187,7 +191,7 @@ async def test_the_page_is_found_without_being_configured(era: Era, tmp_path: Pa
         assert_no_account_marked(bridge)
 
 
-async def test_the_site_becomes_that_of_another_year(arena: Arena, bridge: RunningBridge) -> None:
+async def test_chats_and_uploads_survive_a_change_of_the_sites_era(arena: Arena, bridge: RunningBridge) -> None:
     """In one direction the old page redirects to the new one, in the other it is gone without a redirect."""
     assert (await show(bridge, 1)).is_good
     for number, era in enumerate((2025, 2026), 2):
@@ -228,7 +232,7 @@ async def test_chats_and_uploads_follow_the_site_to_an_allowed_origin(arena: Are
         assert_no_account_marked(bridge)
 
 
-async def test_an_upload_is_the_first_to_learn_that_the_site_has_moved(arena: Arena, tmp_path: Path) -> None:
+async def test_an_upload_follows_a_site_that_has_moved(arena: Arena, tmp_path: Path) -> None:
     async with with_a_new_home(tmp_path, arena) as (bridge, new):
         assert (await show(bridge, 1)).is_good
         arena.moved_to = new.origin
@@ -237,7 +241,7 @@ async def test_an_upload_is_the_first_to_learn_that_the_site_has_moved(arena: Ar
         assert_no_account_marked(bridge)
 
 
-async def test_the_site_and_its_page_move_at_once(arena: Arena, tmp_path: Path) -> None:
+async def test_an_upload_follows_a_site_and_a_page_that_moved_together(arena: Arena, tmp_path: Path) -> None:
     async with with_a_new_home(tmp_path, arena) as (bridge, new):
         assert (await show(bridge, 1)).is_good
         arena.moved_to = new.origin
@@ -248,7 +252,7 @@ async def test_the_site_and_its_page_move_at_once(arena: Arena, tmp_path: Path) 
         assert_no_account_marked(bridge)
 
 
-async def test_when_the_new_home_dies_the_old_one_is_asked_again(arena: Arena, tmp_path: Path) -> None:
+async def test_the_old_origin_is_used_again_when_the_new_one_dies(arena: Arena, tmp_path: Path) -> None:
     async with with_a_new_home(tmp_path, arena) as (bridge, new):
         arena.moved_to = new.origin
         assert (await ask(bridge, PROMPT)).is_good
@@ -260,7 +264,7 @@ async def test_when_the_new_home_dies_the_old_one_is_asked_again(arena: Arena, t
         assert_no_account_marked(bridge)
 
 
-async def test_an_old_home_that_sends_everyone_to_a_dead_one(arena: Arena, tmp_path: Path) -> None:
+async def test_a_redirect_to_a_dead_origin_is_an_error_until_the_redirect_ends(arena: Arena, tmp_path: Path) -> None:
     async with with_a_new_home(tmp_path, arena) as (bridge, new):
         arena.moved_to = new.origin
         await new.stop()
@@ -271,7 +275,7 @@ async def test_an_old_home_that_sends_everyone_to_a_dead_one(arena: Arena, tmp_p
         assert_no_account_marked(bridge)
 
 
-async def test_nobody_is_followed_out_of_the_allowed_origins(arena: Arena, bridge: RunningBridge) -> None:
+async def test_redirects_out_of_the_allowed_origins_are_not_followed(arena: Arena, bridge: RunningBridge) -> None:
     async with Arena() as elsewhere:
         arena.moved_to = elsewhere.origin
         for _ in range(2):

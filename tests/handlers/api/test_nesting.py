@@ -71,7 +71,7 @@ async def ask(bridge: RunningBridge, path: str, body: dict[str, Any]) -> tuple[i
 
 
 @pytest.mark.parametrize(("path", "nesting", "param"), REQUESTS.values(), ids=REQUESTS)
-async def test_what_is_nested_too_deeply_is_named(
+async def test_a_parameter_that_is_nested_too_deeply_is_named_in_the_error(
     path: str, nesting: Callable[[int], dict[str, Any]], param: str, bridge: RunningBridge
 ) -> None:
     seen = set()
@@ -84,7 +84,7 @@ async def test_what_is_nested_too_deeply_is_named(
     assert seen <= {200, 400, 502}
 
 
-async def test_calls_in_a_history_may_be_nested(bridge: RunningBridge) -> None:
+async def test_tool_calls_in_a_history_may_be_nested_deeply(bridge: RunningBridge) -> None:
     """Their arguments are strings, which need not be JSON at all."""
     for depth in DEPTHS:
         turns = [
@@ -103,7 +103,7 @@ OFFERED = {
 
 
 @pytest.mark.parametrize("path", OFFERED)
-async def test_a_model_whose_call_is_nested_too_deeply(path: str, bridge: RunningBridge) -> None:
+async def test_a_models_tool_call_that_is_nested_too_deeply_causes_no_error(path: str, bridge: RunningBridge) -> None:
     for depth in DEPTHS:
         written = f'<tool_call>\n{{"name": "f", "arguments": {text(depth)}}}\n</tool_call>'
         body = {**body_of(path, bridge, f"/say {written}"), "tools": [OFFERED[path]]}

@@ -49,14 +49,14 @@ IGNORED: dict[str, dict[str, object]] = {
 
 
 @streamed_and_not
-async def test_what_has_no_effect_is_named_in_a_header(stream: bool, bridge: RunningBridge) -> None:
+async def test_parameters_without_effect_are_named_in_a_header(stream: bool, bridge: RunningBridge) -> None:
     for names, fields in IGNORED.items():
         answer = await bridge.post(bridge.chat(PROMPT, stream=stream, **fields))
         assert (answer.status, answer.headers["x-bridge-ignored"]) == (200, names)
         await answer.read()
 
 
-async def test_nothing_ignored_no_header(bridge: RunningBridge) -> None:
+async def test_the_header_of_ignored_parameters_is_absent_if_none_are(bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat(PROMPT, n=1, tools=[], whatever=1))
     assert (answer.status, "x-bridge-ignored" in answer.headers) == (200, False)
 
@@ -70,7 +70,7 @@ UNSUPPORTED: dict[str, dict[str, object]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize(("name", "fields"), UNSUPPORTED.items(), ids=UNSUPPORTED)
-async def test_what_cannot_be_honoured_is_refused(
+async def test_unsupported_parameters_are_refused_before_any_upstream_call(
     name: str, fields: dict[str, object], stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     answer = await bridge.post(bridge.chat(PROMPT, stream=stream, **fields))
@@ -101,7 +101,7 @@ async def test_every_role_reaches_upstream_verbatim_and_in_order(arena: Arena, b
     assert places == sorted(places)
 
 
-async def test_a_single_question_is_shown_as_it_is(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_single_question_is_sent_verbatim(arena: Arena, bridge: RunningBridge) -> None:
     await bridge.post(bridge.chat("  why? \u2028\n"))
     assert shown(arena) == "  why? \u2028\n"
 
@@ -125,7 +125,7 @@ async def test_messages_without_a_text_are_refused(
 
 
 @streamed_and_not
-async def test_a_prompt_too_long_for_the_site_is_refused_here(
+async def test_a_prompt_too_long_for_the_site_is_refused_without_an_upstream_call(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     answer = await bridge.post(bridge.chat("x" * 113_001, stream=stream))
@@ -136,7 +136,7 @@ async def test_a_prompt_too_long_for_the_site_is_refused_here(
     assert not any(call.kind == "create" for call in arena.calls)
 
 
-async def test_the_longest_prompt_goes_through(bridge: RunningBridge) -> None:
+async def test_a_prompt_of_the_greatest_length_is_accepted(bridge: RunningBridge) -> None:
     assert (await bridge.post(bridge.chat("x" * 113_000))).status == 200
 
 
@@ -149,7 +149,7 @@ async def test_a_model_that_makes_videos_is_refused(bridge: RunningBridge) -> No
 # Answers
 
 
-async def test_a_completion(bridge: RunningBridge) -> None:
+async def test_an_unstreamed_answer_is_a_chat_completion(bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat(PROMPT))
     body = await answer.json()
     assert answer.content_type == "application/json"
@@ -164,7 +164,7 @@ async def test_a_completion(bridge: RunningBridge) -> None:
     assert min(usage["prompt_tokens"], usage["completion_tokens"]) > 0
 
 
-async def test_a_stream(bridge: RunningBridge) -> None:
+async def test_a_streamed_answer_consists_of_chat_completion_chunks(bridge: RunningBridge) -> None:
     first, *middle, last = await chunks(bridge)
     assert first["choices"] == [{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}]
     assert [chunk["choices"][0]["delta"] for chunk in middle] == [{"content": "hello"}]
@@ -173,7 +173,7 @@ async def test_a_stream(bridge: RunningBridge) -> None:
     assert not any("usage" in chunk for chunk in (first, *middle, last))
 
 
-async def test_a_streams_headers(bridge: RunningBridge) -> None:
+async def test_a_streams_headers_prevent_buffering_caching_and_compression(bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat(PROMPT, stream=True))
     assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -192,7 +192,7 @@ async def test_include_usage_adds_one_chunk_without_choices(bridge: RunningBridg
 
 
 @pytest.mark.parametrize("alias", ["name", "qualified", "id"])
-async def test_the_model_in_an_answer_is_the_name_as_asked(alias: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_model_in_an_answer_is_the_requested_name(alias: str, arena: Arena, bridge: RunningBridge) -> None:
     model = arena.model(bridge.model())
     name = {"name": model.public_name, "qualified": f"{model.public_name}@{model.id[-4:]}", "id": model.id}[alias]
     assert (await (await bridge.post(bridge.chat(PROMPT, model=name))).json())["model"] == name
@@ -228,7 +228,7 @@ async def test_pictures_in_a_chat_are_markdown(arena: Arena, bridge: RunningBrid
     ).startswith("![image](")
 
 
-async def test_line_ends_that_clients_may_cut_at_leave_as_escapes(arena: Arena, bridge: RunningBridge) -> None:
+async def test_unusual_line_separators_are_sent_as_json_escapes(arena: Arena, bridge: RunningBridge) -> None:
     text = "a\u2028b\u2029c\u0085d\re"
     arena.script = lambda _: [Line("a0", text), Line("ad", {"finishReason": "stop"})]
     answer = await bridge.post(bridge.chat("x", stream=True))

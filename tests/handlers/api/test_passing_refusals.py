@@ -36,7 +36,7 @@ async def ask(bridge: RunningBridge) -> int:
 
 @pytest.mark.parametrize("accounts", [1, 2])
 @pytest.mark.parametrize(("fault", "on", "parameters"), REFUSALS.values(), ids=REFUSALS.keys())
-async def test_a_refusal_that_passes_is_no_outage(
+async def test_a_cookie_refused_only_once_fails_no_request(
     arena: Arena, tmp_path: Path, fault: str, on: str, parameters: dict[str, Any], accounts: int
 ) -> None:
     sessions = tuple(arena.sign_in(f"user{at}@example.org") for at in range(accounts))
@@ -50,7 +50,7 @@ async def test_a_refusal_that_passes_is_no_outage(
         assert sum(call.kind == "me" for call in arena.calls) == 1  # the account was asked about at once
 
 
-async def test_a_follow_up_that_is_refused_once_goes_on(arena: Arena, tmp_path: Path) -> None:
+async def test_a_follow_up_refused_only_once_succeeds(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await bridge.logins_checked()
         first = {"role": "user", "content": "/say one"}
@@ -64,7 +64,9 @@ async def test_a_follow_up_that_is_refused_once_goes_on(arena: Arena, tmp_path: 
 
 
 @pytest.mark.parametrize("fault", ["expired", "login_redirect"])
-async def test_a_refusal_of_all_calls_ends_with_them(arena: Arena, tmp_path: Path, fault: str) -> None:
+async def test_an_account_refused_everywhere_is_revived_once_the_refusals_end(
+    arena: Arena, tmp_path: Path, fault: str
+) -> None:
     """The check is refused too, so the account is marked, and is checked again after five seconds."""
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await bridge.logins_checked()

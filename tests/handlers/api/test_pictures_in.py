@@ -109,7 +109,7 @@ def prompt(call: Call) -> str:
 # Each picture once
 
 
-async def test_a_follow_up_uploads_nothing_again(arena: Arena, chat: Chat) -> None:
+async def test_a_follow_up_uploads_only_new_pictures(arena: Arena, chat: Chat) -> None:
     assert await chat.say("what is this?", A) == "new"
     assert seen(arena) == [A]
     assert await chat.say("are you sure?") == "follow-up"
@@ -123,14 +123,14 @@ async def test_a_follow_up_uploads_nothing_again(arena: Arena, chat: Chat) -> No
     assert len(arena.evaluations) == 1
 
 
-async def test_the_same_request_again_regenerates(arena: Arena, chat: Chat) -> None:
+async def test_a_repeated_request_with_a_picture_regenerates_without_an_upload(arena: Arena, chat: Chat) -> None:
     await chat.say("what is this?", A)
     del chat.messages[:]
     assert await chat.say("what is this?", A) == "regenerate"
     assert steps(arena) == {"upload-url": 1, "put": 1, "sign": 1}
 
 
-async def test_another_picture_is_another_conversation(arena: Arena, chat: Chat) -> None:
+async def test_a_history_with_another_picture_starts_a_new_evaluation(arena: Arena, chat: Chat) -> None:
     await chat.say("what is this?", A)
     answer = chat.messages[-1]
     for pictures in ((B,), (), (A, A), (A, B)):
@@ -141,7 +141,7 @@ async def test_another_picture_is_another_conversation(arena: Arena, chat: Chat)
     assert await chat.say("are you sure?") == "follow-up"
 
 
-async def test_earlier_pictures_go_with_the_history_and_are_numbered(arena: Arena, chat: Chat) -> None:
+async def test_earlier_pictures_are_sent_with_the_history_and_numbered(arena: Arena, chat: Chat) -> None:
     chat.messages += [user_with("first", A, B), {"role": "assistant", "content": "I see"}]
     assert await chat.say("second", C) == "new"
     assert seen(arena) == [A, B, C]
@@ -150,12 +150,12 @@ async def test_earlier_pictures_go_with_the_history_and_are_numbered(arena: Aren
     )
 
 
-async def test_a_picture_without_a_word(arena: Arena, chat: Chat) -> None:
+async def test_a_picture_without_text_is_sent_alone(arena: Arena, chat: Chat) -> None:
     await chat.say("", A)
     assert (seen(arena), prompt(calls(arena)[-1])) == ([A], "")
 
 
-async def test_another_account_means_a_new_upload(arena: Arena, tmp_path: Path) -> None:
+async def test_a_picture_is_uploaded_again_for_another_account(arena: Arena, tmp_path: Path) -> None:
     sessions = {session.user_id: session for session in map(arena.sign_in, ("ada@example.org", "bob@example.org"))}
     async with running_bridge(arena, tmp_path, sessions=tuple(sessions.values())) as bridge:
         chat = Chat(bridge)
@@ -172,7 +172,9 @@ OTHER_ACCOUNT = {"no call is left for it": ("rate_limited", "create"), "its cook
 
 
 @pytest.mark.parametrize(("fault", "on"), OTHER_ACCOUNT.values(), ids=OTHER_ACCOUNT)
-async def test_the_next_attempts_account_uploads_for_itself(fault: str, on: str, arena: Arena, tmp_path: Path) -> None:
+async def test_the_account_of_a_repeated_attempt_uploads_the_picture_itself(
+    fault: str, on: str, arena: Arena, tmp_path: Path
+) -> None:
     sessions = (arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org"))
     arena.faults.arm(fault, on=on)
     async with running_bridge(arena, tmp_path, sessions=sessions) as bridge:
@@ -182,7 +184,7 @@ async def test_the_next_attempts_account_uploads_for_itself(fault: str, on: str,
     assert seen(arena) == [A]
 
 
-async def test_a_cookie_that_an_upload_rotates_is_the_calls(arena: Arena, chat: Chat) -> None:
+async def test_a_cookie_rotated_during_an_upload_is_used_for_the_chat(arena: Arena, chat: Chat) -> None:
     for step in ("upload-url", "sign"):
         arena.faults.arm("rotate_cookie", on=step)
     await chat.say("what is this?", A)
@@ -190,14 +192,14 @@ async def test_a_cookie_that_an_upload_rotates_is_the_calls(arena: Arena, chat: 
     assert not arena.faults.armed()
 
 
-async def test_a_restarted_conversation_uploads_nothing_within_the_hour(arena: Arena, chat: Chat) -> None:
+async def test_a_restarted_conversation_uploads_no_picture_again_within_the_hour(arena: Arena, chat: Chat) -> None:
     await chat.say("what is this?", A)
     del chat.messages[:]
     assert await chat.say("what is that?", A) == "new"
     assert (seen(arena), steps(arena)) == ([A], {"upload-url": 1, "put": 1, "sign": 1})
 
 
-async def test_a_url_about_to_end_is_signed_again(arena: Arena, chat: Chat) -> None:
+async def test_a_url_about_to_expire_is_signed_again(arena: Arena, chat: Chat) -> None:
     arena.storage.expires = 200
     await chat.say("what is this?", A)
     arena.storage.expires = 3600
@@ -207,7 +209,7 @@ async def test_a_url_about_to_end_is_signed_again(arena: Arena, chat: Chat) -> N
         assert steps(arena) == {"upload-url": 1, "put": 1, "sign": 2}
 
 
-async def test_an_object_that_is_gone_is_uploaded_anew(arena: Arena, chat: Chat) -> None:
+async def test_a_picture_missing_from_the_storage_is_uploaded_again(arena: Arena, chat: Chat) -> None:
     arena.storage.expires = 200
     await chat.say("what is this?", A)
     (key,) = arena.storage.objects
@@ -216,14 +218,14 @@ async def test_an_object_that_is_gone_is_uploaded_anew(arena: Arena, chat: Chat)
     assert (seen(arena), steps(arena)["put"]) == ([A], 2)
 
 
-async def test_a_deployment_between_two_pictures(arena: Arena, chat: Chat) -> None:
+async def test_uploads_succeed_after_a_deployment_of_the_site(arena: Arena, chat: Chat) -> None:
     await chat.say("what is this?", A)
     arena.deploy()
     await chat.say("and this?", B)
     assert (seen(arena), steps(arena)["put"]) == ([B], 2)
 
 
-async def test_requests_with_one_picture_at_the_same_time_upload_it_once(arena: Arena, bridge: RunningBridge) -> None:
+async def test_concurrent_requests_with_one_picture_upload_it_once(arena: Arena, bridge: RunningBridge) -> None:
     await asyncio.gather(*(Chat(bridge).say(f"{number}", A) for number in range(10)))
     assert steps(arena) == {"upload-url": 1, "put": 1, "sign": 1}
 
@@ -267,7 +269,7 @@ FATAL = {
 
 
 @pytest.mark.parametrize("trouble", OVERCOME.values(), ids=OVERCOME)
-async def test_an_upload_overcomes(trouble: Trouble, arena: Arena, chat: Chat) -> None:
+async def test_an_upload_overcomes_passing_faults(trouble: Trouble, arena: Arena, chat: Chat) -> None:
     arena.faults.arm(trouble.fault, trouble.times, **trouble.options)
     large = png(size=100_000)
     await chat.say("what is this?", large)
@@ -278,7 +280,9 @@ async def test_an_upload_overcomes(trouble: Trouble, arena: Arena, chat: Chat) -
 
 @streamed_and_not
 @pytest.mark.parametrize("trouble", FATAL.values(), ids=FATAL)
-async def test_an_upload_that_fails_for_good(trouble: Trouble, stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_an_upload_that_keeps_failing_is_a_502_image_upload_failed(
+    trouble: Trouble, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     arena.faults.arm(trouble.fault, trouble.times, **trouble.options)
     async with running_bridge(arena, tmp_path, {"upstream": {"upload_timeout": 0.5}}) as bridge:
         body = bridge.chat(messages=[user_with("see", png(size=100_000))], model=SEES_MANY, stream=stream)
@@ -295,7 +299,7 @@ async def test_an_upload_that_fails_for_good(trouble: Trouble, stream: bool, are
 
 
 @streamed_and_not
-async def test_a_caller_that_leaves_ends_the_upload(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_caller_that_leaves_closes_the_upload(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("no_headers", on="put")
     body = bridge.chat(messages=[user_with("see", A)], model=SEES_MANY, stream=stream)
     await leave_when(lambda: len(arena.storage.calls) == 1, bridge.post(body))
@@ -311,7 +315,9 @@ async def test_a_caller_that_leaves_ends_the_upload(stream: bool, arena: Arena, 
 
 
 @streamed_and_not
-async def test_a_model_that_takes_one_picture(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_model_that_takes_one_picture_refuses_several(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     chat = Chat(bridge, stream, SEES_ONE)
     await chat.say("what is this?", A)
     assert seen(arena) == [A]
@@ -339,7 +345,9 @@ async def test_a_model_that_takes_none_gets_the_text_alone(stream: bool, arena: 
 
 @streamed_and_not
 @pytest.mark.parametrize("text", ["", " \n"])
-async def test_nothing_left_without_the_pictures(text: str, stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_message_of_pictures_alone_is_refused_for_a_model_that_takes_none(
+    text: str, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     body = bridge.chat(messages=[user_with(text, A)], model=SEES_NONE, stream=stream)
     answer = await bridge.post(body)
     error = (await answer.json())["error"]
@@ -352,7 +360,9 @@ async def test_nothing_left_without_the_pictures(text: str, stream: bool, arena:
 
 
 @pytest.mark.parametrize("bad", BAD_PARTS.values(), ids=BAD_PARTS)
-async def test_a_bad_picture_is_named_and_nothing_is_called(bad: BadPart, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_bad_picture_is_named_in_the_error_before_any_upstream_call(
+    bad: BadPart, arena: Arena, bridge: RunningBridge
+) -> None:
     part = bad.part()
     messages = [user_with("fine", A), {"role": "user", "content": [{"type": "text", "text": "see"}, part]}]
     for model in (SEES_MANY, SEES_NONE):
@@ -366,7 +376,7 @@ async def test_a_bad_picture_is_named_and_nothing_is_called(bad: BadPart, arena:
     assert not arena.storage.calls
 
 
-async def test_eleven_pictures(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_eleventh_picture_is_refused(arena: Arena, bridge: RunningBridge) -> None:
     answer = await bridge.post(bridge.chat(messages=[user_with("see", *map(png, range(11)))], model=SEES_MANY))
     error = (await answer.json())["error"]
     assert (answer.status, error["code"]) == (400, "invalid_image")
@@ -375,7 +385,7 @@ async def test_eleven_pictures(arena: Arena, bridge: RunningBridge) -> None:
     assert seen(arena) == [*map(png, range(10))]
 
 
-async def test_a_picture_over_the_configured_size(arena: Arena, tmp_path: Path) -> None:
+async def test_pictures_over_the_configured_size_or_number_are_refused(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path, {"images": {"max_bytes": 2000, "max_per_request": 1}}) as bridge:
         await Chat(bridge).say("see", png(size=2000))
         for pictures, code in (((png(size=2001),), "image_too_large"), ((A, B), "invalid_image")):
@@ -403,7 +413,7 @@ class Gauge:
             await asyncio.sleep(0.002)
 
 
-async def test_ten_mebibytes_pass_in_less_than_five_times_their_memory(arena: Arena, tmp_path: Path) -> None:
+async def test_a_picture_of_ten_mebibytes_takes_less_than_five_times_its_memory(arena: Arena, tmp_path: Path) -> None:
     home = Home(arena, tmp_path)
     await home.prepare()
     async with home.serve() as daemon, aiohttp.ClientSession(headers=home.headers) as http:
@@ -426,7 +436,9 @@ async def test_ten_mebibytes_pass_in_less_than_five_times_their_memory(arena: Ar
 
 
 @pytest.mark.parametrize("requests", [20, pytest.param(50, marks=pytest.mark.slow)])
-async def test_many_requests_with_ten_pictures_each_disturb_nobody(arena: Arena, tmp_path: Path, requests: int) -> None:
+async def test_many_requests_with_ten_pictures_each_do_not_delay_other_requests(
+    arena: Arena, tmp_path: Path, requests: int
+) -> None:
     home = Home(arena, tmp_path)
     await home.prepare()
     each, size = 10, 300_000
@@ -473,7 +485,7 @@ async def test_many_requests_with_ten_pictures_each_disturb_nobody(arena: Arena,
 
 
 @pytest.mark.parametrize("fault", ["expired", "rate_limited"])
-async def test_scripts_that_are_refused_harm_no_account(fault: str, arena: Arena, tmp_path: Path) -> None:
+async def test_refused_scripts_mark_no_account(fault: str, arena: Arena, tmp_path: Path) -> None:
     """Scripts are read without a cookie, so no account is to blame for a refusal."""
     sessions = tuple(arena.sign_in(f"{name}@example.org") for name in ("ada", "bob"))
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
@@ -484,7 +496,7 @@ async def test_scripts_that_are_refused_harm_no_account(fault: str, arena: Arena
 
 
 @pytest.mark.parametrize(("status", "attempts"), [(500, 3), (503, 3)])
-async def test_failing_uploads_stop_no_chat_and_are_not_repeated_twice_over(
+async def test_failing_uploads_open_no_circuit_and_are_attempted_three_times(
     status: int, attempts: int, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("server_error", None, on="upload-url", status=status)
@@ -496,7 +508,7 @@ async def test_failing_uploads_stop_no_chat_and_are_not_repeated_twice_over(
     assert (await bridge.post(bridge.chat("/say hello"))).status == 200
 
 
-async def test_a_body_of_unknown_length_takes_no_more_room_than_it_has_bytes(
+async def test_the_memory_reserved_for_a_chunked_body_is_released_once_it_is_read(
     arena: Arena, bridge: RunningBridge
 ) -> None:
     """The room reserved for a chunked body is released once it has been read, since its answer may last long."""

@@ -60,7 +60,7 @@ def assert_unharmed(bridge: RunningBridge, *, remembered: int = 0) -> None:
 
 @streamed_and_not
 @pytest.mark.parametrize("fault", BREAKS)
-async def test_the_rest_is_read_back_and_the_conversation_goes_on(
+async def test_the_rest_of_a_broken_answer_is_read_back_and_can_be_continued(
     fault: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm(fault)
@@ -74,7 +74,7 @@ async def test_the_rest_is_read_back_and_the_conversation_goes_on(
 
 
 @streamed_and_not
-async def test_a_follow_up_that_breaks_is_read_back_too(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_rest_of_a_broken_follow_up_is_read_back(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     texts = [PROMPT]
     for _ in range(3):
         arena.faults.arm("reset_middle")
@@ -86,7 +86,9 @@ async def test_a_follow_up_that_breaks_is_read_back_too(stream: bool, arena: Are
 
 
 @streamed_and_not
-async def test_only_the_end_was_missing(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_that_lacks_only_its_end_is_completed_by_reading_back(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.faults.arm("eof_middle", after=5)
     answer = await ask(bridge, PROMPT, stream=stream)
     assert (answer.is_good, answer.text) == (True, TEXT)
@@ -95,7 +97,9 @@ async def test_only_the_end_was_missing(stream: bool, arena: Arena, bridge: Runn
 
 @streamed_and_not
 @pytest.mark.parametrize("after", [1, 2, 3], ids=["before it", "in its middle", "behind it"])
-async def test_a_break_at_an_emoji(after: int, stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_that_broke_at_an_emoji_is_completed(
+    after: int, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.script = lambda _: [Line("a0", "an "), Line("a0", "\ud83e"), Line("a0", "\udda6 swims"), STOP]
     arena.faults.arm("eof_middle", after=after)
     answer = await ask(bridge, "hello", stream=stream)
@@ -103,7 +107,9 @@ async def test_a_break_at_an_emoji(after: int, stream: bool, arena: Arena, bridg
 
 
 @streamed_and_not
-async def test_half_an_emoji_was_all_that_came(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_that_broke_in_its_first_emoji_is_completed(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.script = lambda _: [Line("a0", "\ud83e"), Line("a0", "\udda6 swims"), STOP]
     arena.faults.arm("eof_middle", after=1)
     answer = await ask(bridge, "hello", stream=stream)
@@ -111,7 +117,9 @@ async def test_half_an_emoji_was_all_that_came(stream: bool, arena: Arena, bridg
 
 
 @streamed_and_not
-async def test_a_model_that_thought_first(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_that_began_with_reasoning_is_completed(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.faults.arm("reset_middle")
     answer = await ask(bridge, f"/think {PROMPT}", stream=stream)
     assert (answer.is_good, answer.text) == (True, TEXT)
@@ -136,7 +144,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize("changes", OTHERWISE.values(), ids=OTHERWISE)
-async def test_what_the_site_has_is_not_the_rest(
+async def test_a_text_that_does_not_continue_the_broken_answer_is_not_used(
     changes: dict[str, Any], stream: bool, arena: Arena, bridge: RunningBridge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = Entry.shown
@@ -149,7 +157,9 @@ async def test_what_the_site_has_is_not_the_rest(
 
 
 @streamed_and_not
-async def test_a_site_that_stopped_generating(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_that_the_site_stopped_generating_is_reported_as_broken_off(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.keeps_generating = False
     arena.faults.arm("reset_middle")
     answer = await ask(bridge, PROMPT, stream=stream)
@@ -174,7 +184,9 @@ REFUSALS: dict[str, dict[str, Any]] = {
 
 @streamed_and_not
 @pytest.mark.parametrize("fault", REFUSALS)
-async def test_a_chat_that_cannot_be_read_back(fault: str, stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_an_answer_that_cannot_be_read_back_is_reported_as_broken_off(
+    fault: str, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     async with running_bridge(arena, tmp_path / "state", {"upstream": {"connect_timeout": 0.5}}) as bridge:
         await bridge.logins_checked()
         arena.faults.arm("eof_middle")
@@ -187,7 +199,7 @@ async def test_a_chat_that_cannot_be_read_back(fault: str, stream: bool, arena: 
 
 
 @streamed_and_not
-async def test_a_site_without_the_call(stream: bool, tmp_path: Path) -> None:
+async def test_a_broken_answer_of_a_site_of_2025_is_reported_as_broken_off(stream: bool, tmp_path: Path) -> None:
     async with Arena(era=2025) as arena, running_bridge(arena, tmp_path / "state") as bridge:
         arena.keeps_generating = True
         arena.faults.arm("reset_middle")
@@ -205,7 +217,9 @@ async def test_recovery_can_be_switched_off(stream: bool, arena: Arena, tmp_path
 
 
 @streamed_and_not
-async def test_reasoning_alone_is_no_text(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_that_broke_within_its_reasoning_is_not_read_back(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.script = lambda _: [Line("ag", "Let me "), Line("ag", "see"), Eof(), Line("a0", "one"), STOP]
     answer = await ask(bridge, "hello", stream=stream)
     assert_broken_off(answer, stream=stream, text="")
@@ -213,7 +227,9 @@ async def test_reasoning_alone_is_no_text(stream: bool, arena: Arena, bridge: Ru
 
 
 @streamed_and_not
-async def test_a_picture_is_not_read_back(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_with_a_picture_is_not_completed_by_reading_back(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     picture = Line("a2", [{"type": "image", "image": "https://pictures.example/1.png", "mimeType": "image/png"}])
     arena.script = lambda _: [picture, Line("a0", "A cat."), STOP]
     arena.faults.arm("eof_middle", after=1)
@@ -222,9 +238,7 @@ async def test_a_picture_is_not_read_back(stream: bool, arena: Arena, bridge: Ru
     assert_unharmed(bridge)
 
 
-async def test_an_answer_that_broke_before_its_first_word_is_asked_for_anew(
-    arena: Arena, bridge: RunningBridge
-) -> None:
+async def test_an_answer_that_broke_before_any_text_is_requested_again(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("eof_middle", after=0)
     answer = await ask(bridge, PROMPT)
     assert (answer.is_good, answer.text) == (True, TEXT)
@@ -235,7 +249,7 @@ async def test_an_answer_that_broke_before_its_first_word_is_asked_for_anew(
 
 
 @pytest.mark.parametrize("seconds_left", [40, 200], ids=["at its end", "near its end"])
-async def test_many_answers_that_break_near_the_tokens_end_renew_the_login_once(
+async def test_answers_that_break_near_the_tokens_expiry_renew_the_login_once(
     seconds_left: float, arena: Arena, tmp_path: Path
 ) -> None:
     session = arena.sign_in()
@@ -269,7 +283,7 @@ async def test_many_answers_that_break_near_the_tokens_end_renew_the_login_once(
     assert session.cookie_value in (tmp_path / "state" / "accounts.json").read_text()
 
 
-async def test_a_caller_that_leaves_meanwhile_takes_no_tokens_along(
+async def test_tokens_renewed_while_reading_back_survive_a_caller_that_leaves(
     arena: Arena, tmp_path: Path, request_log: RequestLog
 ) -> None:
     session = arena.sign_in()

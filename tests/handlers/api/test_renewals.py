@@ -123,7 +123,7 @@ async def checked_bridge(
 
 
 @pytest.mark.parametrize("left", [59.0, 1.0, -1.0, -3 * HOUR], ids="{:g} s left".format)
-async def test_two_hundred_chats_in_the_minute_in_which_three_tokens_end(
+async def test_two_hundred_chats_renew_three_expiring_tokens_once_each(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...], left: float
 ) -> None:
     async with checked_bridge(arena, tmp_path, *sessions) as bridge:
@@ -137,7 +137,7 @@ async def test_two_hundred_chats_in_the_minute_in_which_three_tokens_end(
         assert {call.account for call in arena.chats} == {session.user_id for session in sessions}
 
 
-async def test_two_hundred_chats_that_begin_before_the_renewal_and_after_it(
+async def test_two_hundred_chats_before_and_after_a_renewal_are_all_answered(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
 ) -> None:
     """A chat that was sent with the old cookie gets a 401, and is repeated with the new one."""
@@ -159,7 +159,7 @@ async def test_two_hundred_chats_that_begin_before_the_renewal_and_after_it(
 
 
 @pytest.mark.parametrize("reason", ["a chat is refused", "it is due"])
-async def test_no_renewal_is_sent_while_the_answer_to_a_chat_may_replace_the_cookie(
+async def test_a_renewal_waits_for_a_chat_whose_answer_may_replace_the_cookie(
     arena: Arena, tmp_path: Path, reason: str
 ) -> None:
     """The header with the new cookie is late, and sending the old cookie again would end the login."""
@@ -184,7 +184,7 @@ async def test_no_renewal_is_sent_while_the_answer_to_a_chat_may_replace_the_coo
         assert well(bridge, session)
 
 
-async def test_chats_that_come_while_a_renewal_is_under_way_wait_for_it(
+async def test_chats_that_arrive_during_a_renewal_wait_for_it(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
 ) -> None:
     release = asyncio.Event()
@@ -205,7 +205,7 @@ async def test_chats_that_come_while_a_renewal_is_under_way_wait_for_it(
         assert all(session.refreshes == 1 and well(bridge, session) for session in sessions)
 
 
-async def test_chats_go_to_an_account_that_need_not_be_waited_for(
+async def test_chats_prefer_accounts_whose_renewal_is_not_pending(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
 ) -> None:
     stuck = sessions[0]
@@ -220,7 +220,7 @@ async def test_chats_go_to_an_account_that_need_not_be_waited_for(
         assert all(well(bridge, session) for session in sessions)
 
 
-async def test_who_waited_in_vain_is_answered_with_another_account(
+async def test_a_chat_that_waited_for_a_hanging_renewal_is_answered_with_another_account(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
 ) -> None:
     stuck = sessions[0]
@@ -233,7 +233,7 @@ async def test_who_waited_in_vain_is_answered_with_another_account(
         assert all(well(bridge, session) for session in sessions)
 
 
-async def test_a_renewal_that_takes_longer_than_connecting_may_is_an_error_and_no_lost_login(
+async def test_a_renewal_slower_than_the_connect_timeout_is_an_error_that_expires_no_account(
     arena: Arena, tmp_path: Path
 ) -> None:
     session = arena.sign_in()
@@ -254,7 +254,9 @@ async def test_a_renewal_that_takes_longer_than_connecting_may_is_an_error_and_n
         assert well(bridge, session)
 
 
-async def test_chats_while_no_renewal_succeeds(arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]) -> None:
+async def test_failing_renewals_leave_chats_to_other_accounts_or_a_clear_error(
+    arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
+) -> None:
     """If one account's renewal fails, the others answer; if all fail: a clear error, few calls, and no lost account."""
     async with checked_bridge(arena, tmp_path, *sessions) as bridge:
         failing = sessions[0]
@@ -279,7 +281,7 @@ async def test_chats_while_no_renewal_succeeds(arena: Arena, tmp_path: Path, ses
 # --- callers that leave ---
 
 
-async def test_a_caller_who_leaves_does_not_cancel_the_renewal_that_it_waits_for(arena: Arena, tmp_path: Path) -> None:
+async def test_a_caller_that_leaves_does_not_cancel_the_renewal(arena: Arena, tmp_path: Path) -> None:
     session = arena.sign_in()
     release = asyncio.Event()
     async with checked_bridge(arena, tmp_path, session) as bridge:
@@ -300,7 +302,7 @@ async def test_a_caller_who_leaves_does_not_cancel_the_renewal_that_it_waits_for
 
 
 @pytest.mark.parametrize("fault", ["expired", "login_redirect"])
-async def test_a_passing_401_to_a_chat_is_not_seen_by_the_caller_nor_by_the_account(
+async def test_a_passing_401_neither_reaches_the_caller_nor_marks_the_account(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...], fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with checked_bridge(arena, tmp_path, *sessions) as bridge:
@@ -313,7 +315,7 @@ async def test_a_passing_401_to_a_chat_is_not_seen_by_the_caller_nor_by_the_acco
         assert marked == []
 
 
-async def test_a_dead_login_costs_one_check_and_the_others_answer(
+async def test_a_dead_login_is_checked_once_while_other_accounts_answer(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.state.documents.WATCH_SECONDS", 0.01)
@@ -335,7 +337,7 @@ async def test_a_dead_login_costs_one_check_and_the_others_answer(
         assert well(bridge, again)
 
 
-async def test_a_dead_login_whose_token_has_ended_costs_no_chat(
+async def test_a_dead_login_with_an_expired_token_fails_no_chat(
     arena: Arena, tmp_path: Path, sessions: tuple[Session, ...]
 ) -> None:
     dead, *alive = sessions
@@ -357,7 +359,7 @@ def _pasted(session: Session, found: tuple[Account, ...]) -> tuple[Account, ...]
 # --- other reads ---
 
 
-async def test_answers_that_break_off_are_read_back_one_after_the_other(arena: Arena, tmp_path: Path) -> None:
+async def test_broken_answers_of_one_account_are_read_back_one_after_the_other(arena: Arena, tmp_path: Path) -> None:
     """In the last minutes of the token each of these reads renews the login, and concurrent renewals would end it."""
     session = arena.sign_in()
     arena.keeps_generating = True
@@ -372,7 +374,7 @@ async def test_answers_that_break_off_are_read_back_one_after_the_other(arena: A
         assert well(bridge, session)
 
 
-async def test_no_login_is_shown_to_pages_scripts_and_lists(arena: Arena, tmp_path: Path) -> None:
+async def test_pages_scripts_and_lists_are_read_without_a_login(arena: Arena, tmp_path: Path) -> None:
     """With a login they would be authenticated GETs, which may use up a refresh token."""
     session = arena.sign_in()
     arena.keeps_generating = True

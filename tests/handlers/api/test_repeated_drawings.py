@@ -71,7 +71,7 @@ async def draw(bridge: RunningBridge, asked: tuple[str, dict[str, Any]], headers
 
 
 @pytest.mark.parametrize("make", [generation, json_edit, form_edit])
-async def test_a_retry_joins_what_its_first_try_has_left(
+async def test_a_retry_joins_the_drawing_of_its_abandoned_first_try(
     make: Callable[[], Any], tasks: TaskOwner, arena: Arena, bridge: RunningBridge, drawing: Drawing
 ) -> None:
     first = tasks.spawn(draw(bridge, make(), FIRST), name="first try")
@@ -87,7 +87,7 @@ async def test_a_retry_joins_what_its_first_try_has_left(
 
 
 @pytest.mark.parametrize("headers", [{}, FIRST], ids=["unmarked", "a first try"])
-async def test_equal_requests_side_by_side_draw_a_picture_each(
+async def test_concurrent_equal_requests_draw_a_picture_each(
     headers: dict[str, str], tasks: TaskOwner, arena: Arena, bridge: RunningBridge, drawing: Drawing
 ) -> None:
     both = [tasks.spawn(draw(bridge, json_edit(), headers), name="call") for _ in range(2)]

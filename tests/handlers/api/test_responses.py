@@ -33,7 +33,7 @@ async def arena() -> AsyncIterator[Arena]:
 # Asking
 
 
-async def test_the_sdk_is_answered_whole_and_streamed(bridge: RunningBridge) -> None:
+async def test_the_sdk_reads_whole_and_streamed_answers(bridge: RunningBridge) -> None:
     sdk, model = bridge.sdk(), bridge.model()
     whole = await sdk.responses.create(model=model, input="/say Hello there.", instructions="Be kind.")
     assert (whole.status, whole.output_text, whole.instructions) == ("completed", "Hello there.", "Be kind.")
@@ -47,7 +47,7 @@ async def test_the_sdk_is_answered_whole_and_streamed(bridge: RunningBridge) -> 
 
 
 @streamed_and_not
-async def test_every_event_and_object_is_as_the_specification_has_it(stream: bool, bridge: RunningBridge) -> None:
+async def test_every_event_and_object_conforms_to_the_specification(stream: bool, bridge: RunningBridge) -> None:
     asked: dict[str, Any] = {"stream": stream, "model": SEARCHES, "tools": [{"type": "web_search"}]}
     async with await post(bridge, "/think /cite /say Otters are fine.", **asked) as answer:
         if stream:
@@ -58,7 +58,7 @@ async def test_every_event_and_object_is_as_the_specification_has_it(stream: boo
 
 
 @streamed_and_not
-async def test_reasoning_and_citations(stream: bool, bridge: RunningBridge) -> None:
+async def test_reasoning_and_citations_are_part_of_the_response(stream: bool, bridge: RunningBridge) -> None:
     told = await ask(bridge, "/think /cite /say Otters are fine.", stream=stream)
     reasoning, message = told.items
     assert reasoning["content"][0]["text"].startswith("The user wants something.")
@@ -96,7 +96,7 @@ async def test_a_limit_makes_a_response_incomplete(stream: bool, bridge: Running
     assert told.items[-1]["status"] == "incomplete"
 
 
-async def test_usage_counts_the_whole_history_and_names_what_was_not_sent_again(bridge: RunningBridge) -> None:
+async def test_usage_counts_the_whole_history_and_gives_earlier_turns_as_cached(bridge: RunningBridge) -> None:
     first = (await ask(bridge, "/say one " + "word " * 100)).response
     second = (await ask(bridge, "/say two", previous_response_id=first["id"])).response
     assert second["usage"]["input_tokens"] > first["usage"]["input_tokens"]
@@ -104,7 +104,7 @@ async def test_usage_counts_the_whole_history_and_names_what_was_not_sent_again(
     assert first["usage"]["input_tokens_details"]["cached_tokens"] == 0
 
 
-async def test_headers_say_what_became_of_a_request(bridge: RunningBridge) -> None:
+async def test_headers_report_the_conversation_and_the_ignored_parameters(bridge: RunningBridge) -> None:
     asked: dict[str, Any] = {"temperature": 0.5, "tools": [{"type": "web_search"}, {"type": "mcp"}]}
     async with await post(bridge, "/say hi", **asked) as answer:
         assert answer.headers["x-bridge-conversation"] == "new; why=first"
@@ -119,7 +119,7 @@ async def test_headers_say_what_became_of_a_request(bridge: RunningBridge) -> No
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_types_of_tools_that_no_header_can_hold(stream: bool, bridge: RunningBridge) -> None:
+async def test_types_of_ignored_tools_are_made_safe_for_the_header(stream: bool, bridge: RunningBridge) -> None:
     tools: list[dict[str, Any]] = [{"type": "a\0\r\nx-evil: 1\x1b\u202e"}]
     async with await post(bridge, "/say hi", tools=tools, stream=stream) as answer:
         assert (answer.status, "x-evil" in answer.headers) == (200, False)
@@ -139,13 +139,13 @@ async def test_a_key_may_come_in_a_header_of_its_own(header: str, bridge: Runnin
         assert (await error_of(answer))[:2] == (401, "invalid_api_key")
 
 
-async def test_the_api_stands_under_both_prefixes(bridge: RunningBridge) -> None:
+async def test_the_responses_api_is_served_under_both_prefixes(bridge: RunningBridge) -> None:
     body = {"model": bridge.model(), "input": "/say hi"}
     async with bridge.http.post(f"{bridge.origin}/api/v1/responses", json=body, headers=bridge.headers) as answer:
         assert answer.status == 200
 
 
-async def test_a_bad_request_is_an_error_of_the_sdks(bridge: RunningBridge) -> None:
+async def test_a_bad_request_raises_the_sdks_own_error(bridge: RunningBridge) -> None:
     sdk, model = bridge.sdk(), bridge.model()
     with pytest.raises(openai.BadRequestError) as caught:
         await sdk.responses.create(model=model, input="hi", background=True)
@@ -159,7 +159,7 @@ async def test_a_bad_request_is_an_error_of_the_sdks(bridge: RunningBridge) -> N
 # Waiting
 
 
-async def test_a_sign_of_life_comes_before_everything(arena: Arena, tmp_path: Path) -> None:
+async def test_a_keepalive_comment_precedes_the_events_of_a_slow_response(arena: Arena, tmp_path: Path) -> None:
     say = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -178,7 +178,7 @@ async def test_a_sign_of_life_comes_before_everything(arena: Arena, tmp_path: Pa
     assert (told.text, told.end) == ("hello", "response.completed")
 
 
-async def test_a_stream_that_is_to_live_by_chunks_begins_with_its_first_events(arena: Arena, tmp_path: Path) -> None:
+async def test_a_slow_stream_with_keepalive_chunks_begins_with_its_first_events(arena: Arena, tmp_path: Path) -> None:
     say = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -201,20 +201,20 @@ async def test_a_stream_that_is_to_live_by_chunks_begins_with_its_first_events(a
 # What is not supported
 
 
-async def test_there_is_no_websocket(bridge: RunningBridge) -> None:
+async def test_a_websocket_upgrade_is_refused(bridge: RunningBridge) -> None:
     upgrade = {**bridge.headers, "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     async with bridge.http.get(f"{bridge.base_url}/responses", headers=upgrade) as answer:
         assert (answer.status, answer.headers["Allow"]) == (405, "POST")
         assert (await answer.json())["error"]["message"] == "There is no WebSocket here: send POST."
 
 
-async def test_nothing_is_compacted_here(bridge: RunningBridge) -> None:
+async def test_a_request_for_compaction_is_a_404(bridge: RunningBridge) -> None:
     async with await post(bridge, "hi", path="/responses/compact") as answer:
         assert answer.status == 404
         assert "compact" in (await answer.json())["error"]["message"]
 
 
-async def test_a_response_that_has_ended_is_not_cancelled(bridge: RunningBridge) -> None:
+async def test_a_completed_response_cannot_be_cancelled(bridge: RunningBridge) -> None:
     made = (await ask(bridge, "/say one")).response
     status, body = await get(bridge, f"{made['id']}/cancel", method="POST")
     assert (status, body["error"]["param"]) == (400, "response_id")
@@ -222,7 +222,7 @@ async def test_a_response_that_has_ended_is_not_cancelled(bridge: RunningBridge)
     assert (status, body["error"]["code"]) == (404, "not_found")
 
 
-async def test_a_stored_response_is_not_streamed_again(bridge: RunningBridge) -> None:
+async def test_a_stored_response_cannot_be_streamed_again(bridge: RunningBridge) -> None:
     made = (await ask(bridge, "/say one")).response
     status, body = await get(bridge, f"{made['id']}?stream=true")
     assert (status, body["error"]["param"]) == (400, "stream")
@@ -232,7 +232,7 @@ async def test_a_stored_response_is_not_streamed_again(bridge: RunningBridge) ->
 # Counting, and what is too long
 
 
-async def test_input_is_counted_without_asking(arena: Arena, bridge: RunningBridge) -> None:
+async def test_input_tokens_are_counted_without_an_upstream_call(arena: Arena, bridge: RunningBridge) -> None:
     sdk, model = bridge.sdk(), bridge.model()
     made = await sdk.responses.create(model=model, input="/say one", instructions="Be brief.")
     asked = len(arena.chats)
@@ -249,7 +249,9 @@ async def test_input_is_counted_without_asking(arena: Arena, bridge: RunningBrid
 LONG = "word " * 25_000
 
 
-async def test_what_is_too_long_is_said_in_the_words_that_agents_look_for(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_prompt_that_is_too_long_is_refused_in_the_words_that_agents_recognise(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     async with await post(bridge, LONG) as answer:
         error = (await answer.json())["error"]
         assert (answer.status, error["code"], error["param"]) == (400, "context_length_exceeded", "input")
@@ -258,7 +260,9 @@ async def test_what_is_too_long_is_said_in_the_words_that_agents_look_for(arena:
     assert not arena.chats
 
 
-async def test_a_stream_fails_for_what_is_too_long_in_openais_way(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_stream_for_a_prompt_that_is_too_long_ends_with_response_failed(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     async with await post(bridge, LONG, stream=True) as answer:
         assert answer.status == 200
         told = read_events(events_of(await answer.read()))
@@ -270,7 +274,7 @@ async def test_a_stream_fails_for_what_is_too_long_in_openais_way(arena: Arena, 
 
 
 @streamed_and_not
-async def test_the_oldest_items_are_dropped_where_that_is_asked_for(
+async def test_the_oldest_items_are_dropped_if_truncation_is_auto(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     given = [

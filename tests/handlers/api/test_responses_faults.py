@@ -42,7 +42,9 @@ def nothing_stays(bridge: RunningBridge) -> bool:
 
 @streamed_and_not
 @pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
-async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_failure_before_the_answer_has_its_true_status_and_reason(
+    row: Row, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     async with answered_by(arena, tmp_path, row) as bridge:
         url = f"{bridge.base_url}/responses"
         async with bridge.http.post(url, json=asked(bridge, stream=stream), headers=bridge.headers) as answer:
@@ -64,7 +66,9 @@ async def test_before_the_answer(row: Row, stream: bool, arena: Arena, tmp_path:
 
 @pytest.mark.parametrize("row", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE)
 @streamed_and_not
-async def test_in_the_middle(row: Break, stream: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_a_failure_in_mid_answer_is_a_failed_response(
+    row: Break, stream: bool, arena: Arena, tmp_path: Path
+) -> None:
     async with running_bridge(arena, tmp_path, row.overrides) as bridge:
         arena.faults.arm(row.fault, None, **row.parameters)
         url = f"{bridge.base_url}/responses"
@@ -87,7 +91,9 @@ async def test_in_the_middle(row: Break, stream: bool, arena: Arena, tmp_path: P
 
 @pytest.mark.parametrize("name", ["a finish without a reason", "length", "content-filter", "two finishes", "CR LF"])
 @streamed_and_not
-async def test_what_is_complete_all_the_same(name: str, stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_harmless_oddities_of_the_site_leave_the_response_intact(
+    name: str, stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     fault, parameters, finish = HARMLESS[name]
     arena.faults.arm(fault, **parameters)
     url = f"{bridge.base_url}/responses"
@@ -100,7 +106,7 @@ async def test_what_is_complete_all_the_same(name: str, stream: bool, arena: Are
     assert len(bridge.app[STORED_RESPONSES]) == 1
 
 
-async def test_an_error_behind_a_sign_of_life_is_a_failed_response(arena: Arena, tmp_path: Path) -> None:
+async def test_an_error_after_a_keepalive_is_a_failed_response(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(
         arena, tmp_path, {"upstream": {"first_byte_timeout": 0.5}, "stream": {"keepalive_seconds": 0.1}}
     ) as bridge:
@@ -114,7 +120,7 @@ async def test_an_error_behind_a_sign_of_life_is_a_failed_response(arena: Arena,
         assert nothing_stays(bridge)
 
 
-async def test_a_caller_that_leaves_has_nothing_stored(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_response_whose_caller_left_is_not_stored(arena: Arena, bridge: RunningBridge) -> None:
     arena.script = lambda _: [Line("a0", "one "), Until(asyncio.Event())]
     url = f"{bridge.base_url}/responses"
     async with bridge.http.post(url, json=asked(bridge, stream=True), headers=bridge.headers) as answer:
@@ -125,13 +131,15 @@ async def test_a_caller_that_leaves_has_nothing_stored(arena: Arena, bridge: Run
     assert len(bridge.app[STORED_RESPONSES]) == 0
 
 
-async def test_the_sdk_tells_errors_apart(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_rate_limited_site_raises_the_sdks_rate_limit_error(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("rate_limited", None, retry_after="7", on="stream")
     with pytest.raises(openai.RateLimitError):
         await bridge.sdk().responses.create(model=bridge.model(), input=PROMPT)
 
 
-async def test_what_streams_keep_for_their_ends_has_a_bound_in_all(arena: Arena, bridge: RunningBridge) -> None:
+async def test_texts_held_for_the_last_events_of_streams_have_a_common_limit(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     """The last event of a stream repeats its text, so a streamed response is held in memory like a whole one."""
     held = bridge.app[CLIENT]._memory_budget
     held.limit = 1_000_000

@@ -57,25 +57,25 @@ async def test_pictures_are_shown_stored_and_listed(size: int | None, arena: Are
     assert seen(arena) == [data]  # the whole history in an evaluation of its own
 
 
-async def test_a_models_pictures_are_a_text(bridge: RunningBridge) -> None:
+async def test_drawn_pictures_are_returned_as_markdown(bridge: RunningBridge) -> None:
     told = await ask(bridge, "/draw", stream=True)
     assert told.text.startswith("![image](")
 
 
-async def test_a_pdf_goes_where_the_model_reads_pdfs(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_pdf_is_accepted_only_for_a_model_that_reads_pdfs(arena: Arena, bridge: RunningBridge) -> None:
     await ask(bridge, user(input_file(pdf(3))), model=READS)
     assert seen(arena) == [pdf(3)]
     error = await error_of(await post(bridge, user(input_file(pdf(3)))))
     assert error == (400, "unsupported_parameter", "input[0].content[0]")
 
 
-async def test_a_file_of_text_is_text(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_text_file_is_inserted_into_the_prompt(arena: Arena, bridge: RunningBridge) -> None:
     part = {"type": "input_file", "filename": "notes.md", "file_data": data_url(b"# Otters", "text/markdown")}
     await ask(bridge, user(part))
     assert json.loads(arena.chats[-1].body)["userMessage"]["content"] == "notes.md\n# Otters\n/say seen"
 
 
-async def test_linked_pictures_are_fetched_again_for_what_continues(
+async def test_linked_pictures_are_fetched_again_for_a_continued_response(
     arena: Arena, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (

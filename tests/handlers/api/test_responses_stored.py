@@ -20,7 +20,7 @@ UNKNOWN = "resp_" + "0" * 32
 # Conversations
 
 
-async def test_a_stored_response_goes_on_in_the_same_evaluation(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_stored_response_is_continued_in_the_same_evaluation(arena: Arena, bridge: RunningBridge) -> None:
     sdk, model = bridge.sdk(), bridge.model()
     first = await sdk.responses.create(model=model, input="/say one", instructions="Be brief.")
     second = await sdk.responses.with_raw_response.create(
@@ -37,7 +37,7 @@ async def test_a_stored_response_goes_on_in_the_same_evaluation(arena: Arena, br
     assert len({call.evaluation_id for call in arena.chats}) == 1
 
 
-async def test_instructions_belong_to_one_response_alone(arena: Arena, bridge: RunningBridge) -> None:
+async def test_instructions_are_not_carried_over_to_the_next_response(arena: Arena, bridge: RunningBridge) -> None:
     first = await ask(bridge, "/say one", instructions="Speak French.")
     told = await ask(bridge, "/echo", previous_response_id=first.response["id"])
     assert told.response["instructions"] is None
@@ -45,7 +45,7 @@ async def test_instructions_belong_to_one_response_alone(arena: Arena, bridge: R
     assert [call.kind for call in arena.chats] == ["create", "create"]
 
 
-async def test_a_history_that_is_sent_again_goes_on(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_history_that_is_sent_again_continues_the_evaluation(arena: Arena, bridge: RunningBridge) -> None:
     first = await ask(bridge, [{"role": "user", "content": "/think /say one"}], store=False, stream=True)
     again = [{"role": "user", "content": "/think /say one"}, *first.items, {"role": "user", "content": "/say two"}]
     async with await post(bridge, again, store=False) as answer:
@@ -53,7 +53,7 @@ async def test_a_history_that_is_sent_again_goes_on(arena: Arena, bridge: Runnin
     assert [call.kind for call in arena.chats] == ["create", "follow-up"]
 
 
-async def test_references_go_on_too(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_history_with_item_references_continues_the_evaluation(arena: Arena, bridge: RunningBridge) -> None:
     first = await ask(bridge, "/say one")
     reference = {"type": "item_reference", "id": first.items[0]["id"]}
     given = [{"role": "user", "content": "/say one"}, reference, {"role": "user", "content": "/say two"}]
@@ -63,7 +63,7 @@ async def test_references_go_on_too(arena: Arena, bridge: RunningBridge) -> None
     assert [call.kind for call in arena.chats] == ["create", "follow-up", "follow-up"]
 
 
-async def test_a_chat_goes_on_in_another_api_and_back(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_chat_is_continued_through_responses_and_back(arena: Arena, bridge: RunningBridge) -> None:
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "/say one"},
@@ -106,12 +106,12 @@ async def test_the_sdk_finds_lists_and_deletes_a_stored_response(bridge: Running
         await sdk.responses.create(model=model, input="go on", previous_response_id=made.id)
 
 
-async def test_a_streamed_response_is_stored_as_it_was_told(bridge: RunningBridge) -> None:
+async def test_a_streamed_response_is_stored_as_it_was_sent(bridge: RunningBridge) -> None:
     told = await ask(bridge, "/think /cite /say one two", stream=True)
     assert await get(bridge, told.response["id"]) == (200, told.response)
 
 
-async def test_input_items_come_in_pages(bridge: RunningBridge) -> None:
+async def test_input_items_are_listed_in_pages(bridge: RunningBridge) -> None:
     sdk = bridge.sdk()
     given: Any = [{"role": "user", "content": f"{at}"} for at in range(7)]
     made = await sdk.responses.create(model=bridge.model(), input=[*given, {"role": "user", "content": "/say hi"}])
@@ -123,7 +123,7 @@ async def test_input_items_come_in_pages(bridge: RunningBridge) -> None:
     assert (status, body["error"]["param"]) == (400, "limit")
 
 
-async def test_what_is_not_to_be_stored_is_not(bridge: RunningBridge) -> None:
+async def test_a_response_with_store_false_is_not_stored(bridge: RunningBridge) -> None:
     told = await ask(bridge, "/say one", store=False)
     assert told.response["store"] is False
     assert (await get(bridge, told.response["id"]))[0] == 404
@@ -132,7 +132,7 @@ async def test_what_is_not_to_be_stored_is_not(bridge: RunningBridge) -> None:
     assert error[1] == "previous_response_not_found"
 
 
-async def test_another_key_sees_nothing(bridge: RunningBridge) -> None:
+async def test_stored_responses_are_hidden_from_other_keys(bridge: RunningBridge) -> None:
     secret, key = api_key()
     await bridge.state.update_keys(lambda kept: keys.add(kept, key))
     made = (await ask(bridge, "/say one")).response
@@ -152,7 +152,7 @@ async def test_another_key_sees_nothing(bridge: RunningBridge) -> None:
     assert (await get(bridge, made["id"]))[0] == 200
 
 
-async def test_a_clean_stop_keeps_what_is_stored(arena: Arena, tmp_path: Path) -> None:
+async def test_stored_responses_survive_a_clean_restart(arena: Arena, tmp_path: Path) -> None:
     secret, key = api_key()
     session = arena.sign_in()
     async with running_bridge(arena, tmp_path, sessions=(session,)) as bridge:

@@ -70,7 +70,9 @@ def called(read: Read) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("model", CALLING)
-async def test_calls_are_read_whatever_the_model_writes(arena: Arena, bridge: RunningBridge, model: str) -> None:
+async def test_tool_calls_are_read_in_every_form_that_models_write(
+    arena: Arena, bridge: RunningBridge, model: str
+) -> None:
     whole = await ask(bridge, PROMPT, model=model, tools=TOOLS)
     assert called(whole) == CALLED
     streamed = await ask(bridge, PROMPT + "\n", model=model, tools=TOOLS, stream=True)
@@ -89,7 +91,9 @@ async def test_the_sdk_reads_calls_from_a_stream(bridge: RunningBridge) -> None:
 
 
 @streamed_and_not
-async def test_every_event_and_object_is_as_the_specification_has_it(stream: bool, bridge: RunningBridge) -> None:
+async def test_every_event_and_object_with_tools_conforms_to_the_specification(
+    stream: bool, bridge: RunningBridge
+) -> None:
     body = {"model": "tools-prose", "input": PROMPT, "tools": [*TOOLS, PATCH], "stream": stream}
     async with bridge.http.post(f"{bridge.base_url}/responses", json=body, headers=bridge.headers) as answer:
         if stream:
@@ -101,7 +105,7 @@ async def test_every_event_and_object_is_as_the_specification_has_it(stream: boo
 
 @pytest.mark.parametrize("stored", [True, False], ids=["by its id", "sent again"])
 @streamed_and_not
-async def test_results_go_on_in_the_same_evaluation(
+async def test_tool_results_continue_the_same_evaluation(
     stream: bool, stored: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     first = await ask(bridge, PROMPT, tools=TOOLS, stream=stream, store=stored)
@@ -160,7 +164,7 @@ async def test_tools_of_two_namespaces_are_told_apart(stream: bool, arena: Arena
 
 
 @streamed_and_not
-async def test_tools_may_come_among_the_items(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_tools_among_the_input_items_are_offered(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     offered = {"type": "additional_tools", "role": "developer", "tools": [NOW, {"type": "web_search"}]}
     given: list[Any] = [offered, {"role": "user", "content": "/call now {}"}]
     first = await ask(bridge, given, stream=stream)
@@ -171,7 +175,7 @@ async def test_tools_may_come_among_the_items(stream: bool, arena: Arena, bridge
     assert [call.kind for call in arena.chats] == ["create", "follow-up"]
 
 
-async def test_of_a_response_before_only_the_tools_among_its_items_are_taken_over(
+async def test_only_tools_among_the_items_are_taken_over_from_the_previous_response(
     arena: Arena, bridge: RunningBridge
 ) -> None:
     offered = {"type": "additional_tools", "role": "developer", "tools": [NOW]}
@@ -183,7 +187,7 @@ async def test_of_a_response_before_only_the_tools_among_its_items_are_taken_ove
 
 
 @streamed_and_not
-async def test_a_demanded_call_that_does_not_come_is_an_error(stream: bool, bridge: RunningBridge) -> None:
+async def test_a_missing_required_tool_call_is_an_error(stream: bool, bridge: RunningBridge) -> None:
     create: Any = bridge.sdk().responses.create
     if not stream:
         with pytest.raises(openai.InternalServerError) as caught:
@@ -195,7 +199,7 @@ async def test_a_demanded_call_that_does_not_come_is_an_error(stream: bool, brid
     assert "invalid_model_output" in told.response["error"]["message"]
 
 
-async def test_only_a_demand_for_what_only_the_vendor_has_is_refused(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_vendors_tool_is_refused_only_if_its_call_is_required(arena: Arena, bridge: RunningBridge) -> None:
     search: Any = {"type": "web_search"}
     told = await ask(bridge, "/call now {}", tools=[search, NOW])
     assert called(told) == [("now", {})]
@@ -207,7 +211,7 @@ async def test_only_a_demand_for_what_only_the_vendor_has_is_refused(arena: Aren
 
 
 @streamed_and_not
-async def test_what_cannot_be_read_is_repaired_and_said_in_a_header(
+async def test_an_unreadable_tool_call_is_repaired_and_reported_in_a_header(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.script = answers(f"I look.\n{block([('weather', {})])}", block([("now", {})]))

@@ -80,7 +80,7 @@ async def test_pictures_are_uploaded_while_every_answer_replaces_the_cookie(aren
 
 @pytest.mark.parametrize("leave", [Caller.leave, Caller.vanish], ids=["close", "reset"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-async def test_a_cookie_is_not_lost_with_its_caller(
+async def test_a_rotated_cookie_is_kept_although_the_caller_leaves(
     arena: Arena, tmp_path: Path, stream: bool, leave: Callable[[Caller], None]
 ) -> None:
     (session,) = sessions = (arena.sign_in(),)
@@ -105,7 +105,9 @@ async def test_a_cookie_is_not_lost_with_its_caller(
 
 
 @pytest.mark.parametrize("kind", ["upload-url", "sign"])
-async def test_a_cookie_is_not_lost_with_the_caller_of_an_upload(arena: Arena, tmp_path: Path, kind: str) -> None:
+async def test_a_rotated_cookie_is_kept_although_the_caller_leaves_during_an_upload(
+    arena: Arena, tmp_path: Path, kind: str
+) -> None:
     (session,) = sessions = (arena.sign_in(),)
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.logins_checked()
@@ -124,7 +126,7 @@ async def test_a_cookie_is_not_lost_with_the_caller_of_an_upload(arena: Arena, t
 
 
 @pytest.mark.parametrize("setting", ["first_byte_timeout", "upload_timeout"])
-async def test_a_cookie_is_not_lost_with_a_call_that_took_too_long(arena: Arena, tmp_path: Path, setting: str) -> None:
+async def test_a_rotated_cookie_is_kept_although_the_call_times_out(arena: Arena, tmp_path: Path, setting: str) -> None:
     (session,) = sessions = (arena.sign_in(),)
     overrides = {"upstream": {setting: 0.2}}
     kind = "stream" if setting == "first_byte_timeout" else "upload-url"
@@ -143,7 +145,7 @@ async def test_a_cookie_is_not_lost_with_a_call_that_took_too_long(arena: Arena,
 # --- the bridge stops ---
 
 
-async def test_a_cookie_is_not_lost_with_the_daemon(arena: Arena, tmp_path: Path) -> None:
+async def test_a_rotated_cookie_is_kept_although_the_daemon_stops(arena: Arena, tmp_path: Path) -> None:
     (session,) = sessions = (arena.sign_in(),)
     release = asyncio.Event()
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
@@ -160,7 +162,7 @@ async def test_a_cookie_is_not_lost_with_the_daemon(arena: Arena, tmp_path: Path
     assert account.session.value == session.cookie_value
 
 
-async def test_a_cookie_of_a_renewal_is_not_lost_with_the_daemon(arena: Arena, tmp_path: Path) -> None:
+async def test_a_cookie_rotated_by_a_renewal_is_kept_although_the_daemon_stops(arena: Arena, tmp_path: Path) -> None:
     session = arena.sign_in(expires_in=-10.0)
     release = asyncio.Event()
     arena.faults.arm("no_headers", on="me", release=release)

@@ -34,7 +34,7 @@ async def ask(bridge: RunningBridge, prompt: str, *, stream: bool, model: str = 
 
 
 @streamed_and_not
-async def test_places_are_counted_in_the_final_text(stream: bool, bridge: RunningBridge) -> None:
+async def test_citations_point_to_places_in_the_final_text(stream: bool, bridge: RunningBridge) -> None:
     text, notes = await ask(bridge, f"/say {TEXT}", stream=stream)
     assert text == TEXT
     assert [(note["title"], text[: note["start_index"]]) for note in notes] == [
@@ -47,7 +47,9 @@ async def test_places_are_counted_in_the_final_text(stream: bool, bridge: Runnin
 
 
 @streamed_and_not
-async def test_the_fullest_version_of_each_source_once(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_each_source_is_cited_once_in_its_fullest_version(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     def cite(source: object) -> Line:
         return Line("ac", {"toolCallId": "citation-source", "argsTextDelta": as_json(source)})
 
@@ -73,7 +75,7 @@ async def test_the_fullest_version_of_each_source_once(stream: bool, arena: Aren
 
 
 @streamed_and_not
-async def test_no_citations_no_annotations(stream: bool, bridge: RunningBridge) -> None:
+async def test_an_answer_without_citations_has_no_annotations(stream: bool, bridge: RunningBridge) -> None:
     assert await ask(bridge, "/say nothing to cite", stream=stream, model="qwen4-max-preview") == (
         "nothing to cite",
         [],
@@ -92,7 +94,7 @@ async def listed(bridge: RunningBridge) -> list[dict[str, Any]]:
     return [model.model_dump() async for model in bridge.sdk().models.list()]
 
 
-async def test_the_list_goes_by_rank_within_modality(bridge: RunningBridge) -> None:
+async def test_the_list_of_models_is_sorted_by_modality_and_rank(bridge: RunningBridge) -> None:
     models = await listed(bridge)
     assert [modality for modality, _ in groupby(model["modality"] for model in models)] == [
         "chat",
@@ -106,7 +108,7 @@ async def test_the_list_goes_by_rank_within_modality(bridge: RunningBridge) -> N
     assert {model["rank"] for model in models} >= {None, 1}
 
 
-async def test_stealth_models_chat_search_and_draw_where_they_are_allowed(arena: Arena, tmp_path: Path) -> None:
+async def test_stealth_models_chat_search_and_draw_if_they_are_allowed(arena: Arena, tmp_path: Path) -> None:
     stealth = {model.public_name for model in arena.models if model.organization is None and model.user_selectable}
     async with running_bridge(arena, tmp_path / "closed") as bridge:
         assert not stealth & {model["id"].partition("@")[0] for model in await listed(bridge)}

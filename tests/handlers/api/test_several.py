@@ -50,7 +50,9 @@ async def ask(bridge: RunningBridge, **body: object) -> tuple[int, dict[str, str
         return answer.status, dict(answer.headers), await answer.read()
 
 
-async def test_so_many_answers_are_told_whole(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+async def test_several_answers_are_returned_in_one_unstreamed_body(
+    arena: Arena, bridge: RunningBridge, agents: Agents
+) -> None:
     arena.script = numbered(words)
     status, _, body = await ask(bridge)
     document = orjson.loads(body)
@@ -67,7 +69,7 @@ async def test_so_many_answers_are_told_whole(arena: Arena, bridge: RunningBridg
     assert bridge.calls_held == 0
 
 
-async def test_so_many_answers_are_told_in_one_stream(arena: Arena, bridge: RunningBridge) -> None:
+async def test_several_answers_are_sent_in_one_stream(arena: Arena, bridge: RunningBridge) -> None:
     arena.script = numbered(words)
     _, _, body = await ask(bridge, stream=True, stream_options={"include_usage": True})
     *chunks, done = frames(body)
@@ -86,7 +88,7 @@ async def test_so_many_answers_are_told_in_one_stream(arena: Arena, bridge: Runn
     assert last["usage"]["completion_tokens"] > 0
 
 
-async def test_no_answer_waits_for_another(arena: Arena, bridge: RunningBridge) -> None:
+async def test_several_answers_are_streamed_without_waiting_for_each_other(arena: Arena, bridge: RunningBridge) -> None:
     go_on = asyncio.Event()
 
     async def play(number: int) -> AsyncIterator[Step]:
@@ -105,7 +107,7 @@ async def test_no_answer_waits_for_another(arena: Arena, bridge: RunningBridge) 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_one_that_fails_before_its_first_delta_fails_the_request(
+async def test_an_answer_that_fails_before_its_first_delta_fails_the_request(
     arena: Arena, bridge: RunningBridge, stream: bool
 ) -> None:
     async def play(number: int) -> AsyncIterator[Step]:
@@ -124,7 +126,7 @@ async def test_one_that_fails_before_its_first_delta_fails_the_request(
         await calls_released(bridge)
 
 
-async def test_one_that_fails_later_ends_them_all_in_one_error(arena: Arena, bridge: RunningBridge) -> None:
+async def test_an_answer_that_fails_in_mid_stream_ends_all_with_one_error(arena: Arena, bridge: RunningBridge) -> None:
     fail = asyncio.Event()
 
     async def play(number: int) -> AsyncIterator[Step]:
@@ -148,7 +150,7 @@ async def test_one_that_fails_later_ends_them_all_in_one_error(arena: Arena, bri
             await call.done.wait()
 
 
-async def test_a_caller_that_leaves_ends_them_all(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_caller_that_leaves_closes_all_upstream_calls(arena: Arena, bridge: RunningBridge) -> None:
     async def play(number: int) -> AsyncIterator[Step]:
         yield Line("a0", f"<{number}>")
         yield Until(asyncio.Event())
@@ -166,7 +168,7 @@ async def test_a_caller_that_leaves_ends_them_all(arena: Arena, bridge: RunningB
         await calls_released(bridge)
 
 
-async def test_the_header_names_the_worst_of_what_became_of_the_tools(
+async def test_the_tools_header_names_the_worst_outcome_of_all_answers(
     arena: Arena, bridge: RunningBridge, agents: Agents
 ) -> None:
     agents.change = lambda chat: chat._replace(choices=2, tools=offering())

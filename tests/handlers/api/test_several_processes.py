@@ -58,7 +58,7 @@ async def test_any_process_continues_a_conversation(several: SeveralBridges) -> 
     assert conversation == "regenerate; why=repeated"
 
 
-async def test_one_of_two_that_continue_at_once_has_the_evaluation(several: SeveralBridges) -> None:
+async def test_only_one_of_several_concurrent_turns_continues_the_evaluation(several: SeveralBridges) -> None:
     messages = [{"role": "user", "content": "one"}]
     answer, _ = await say(several[0], messages)
     messages = told(messages, answer, "two")
@@ -66,7 +66,7 @@ async def test_one_of_two_that_continue_at_once_has_the_evaluation(several: Seve
     assert [conversation for _, conversation in both].count("follow-up; why=known") == 1
 
 
-async def test_a_key_s_requests_per_minute_are_counted_once_for_all(several: SeveralBridges) -> None:
+async def test_requests_per_minute_of_a_key_are_counted_across_processes(several: SeveralBridges) -> None:
     secret, key = api_key(name="narrow", rpm=5)
     await several[0].state.update_keys(lambda known: keys.add(known, key))
     await until(lambda: several[1].state.keys.find(secret) is not None, within=10)
@@ -81,7 +81,7 @@ async def test_a_key_s_requests_per_minute_are_counted_once_for_all(several: Sev
     assert left == ["4", "3", "2", "1", "0", "0", "0", "0"]
 
 
-async def test_a_key_s_concurrent_requests_are_counted_for_all(several: SeveralBridges) -> None:
+async def test_concurrent_requests_of_a_key_are_counted_across_processes(several: SeveralBridges) -> None:
     secret, key = api_key(name="narrow", concurrency=1)
     await several[0].state.update_keys(lambda known: keys.add(known, key))
     await until(lambda: several[1].state.keys.find(secret) is not None, within=10)
@@ -97,7 +97,7 @@ async def test_a_key_s_concurrent_requests_are_counted_for_all(several: SeveralB
             assert response.status == 200
 
 
-async def test_a_picture_is_uploaded_once_for_all(several: SeveralBridges) -> None:
+async def test_a_picture_is_uploaded_once_for_all_processes(several: SeveralBridges) -> None:
     arena = several[0].arena
     name = next(
         model.public_name
@@ -138,7 +138,7 @@ async def test_any_process_continues_a_stored_response_until_it_is_deleted(sever
         assert (status, answer["error"]["code"]) == (400, "previous_response_not_found")
 
 
-async def test_an_answer_does_not_end_before_others_know_it(
+async def test_an_answer_ends_only_after_the_other_processes_can_continue_it(
     several: SeveralBridges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the caller could continue it on another process that does not have it yet."""
@@ -169,7 +169,7 @@ async def test_an_answer_does_not_end_before_others_know_it(
     assert order == ["known", "ended"] * 3
 
 
-async def test_a_response_that_was_stored_in_an_outage_is_known_to_all_after_it(several: SeveralBridges) -> None:
+async def test_responses_stored_while_redis_is_down_are_shared_once_it_is_back(several: SeveralBridges) -> None:
     await several.redis.kill()
     _, first = await respond(several[0], "one")
     status, second = await respond(several[0], "two", first["id"])
@@ -189,7 +189,7 @@ async def hasty(arena: Arena, tmp_path: Path) -> AsyncIterator[SeveralBridges]:
 HASTY_TIMEOUT = 1.0
 
 
-async def test_a_frozen_redis_costs_no_request(hasty: SeveralBridges) -> None:
+async def test_a_frozen_redis_fails_no_request(hasty: SeveralBridges) -> None:
     several = hasty
     messages = [{"role": "user", "content": "one"}]
     answer, _ = await say(several[0], messages)
@@ -211,7 +211,7 @@ async def test_a_frozen_redis_costs_no_request(hasty: SeveralBridges) -> None:
     assert (await say(several[1], messages))[1] == "follow-up; why=known"
 
 
-async def test_a_redis_that_starts_again_empty_is_used_as_before(several: SeveralBridges) -> None:
+async def test_a_redis_that_restarts_empty_is_used_as_before(several: SeveralBridges) -> None:
     await say(several[0], [{"role": "user", "content": "one"}])
     await several.redis.kill()
     await say(several[1], [{"role": "user", "content": "two"}])

@@ -56,7 +56,7 @@ def assert_unharmed(bridge: RunningBridge) -> None:
 # Heartbeats
 
 
-async def test_a_picture_after_a_long_time_of_heartbeats(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_drawing_is_awaited_through_long_heartbeats(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("heartbeats", count=8, every=BEAT)
     status, body = await draw(bridge)
     assert (status, len(body["data"])) == (200, 1)
@@ -65,7 +65,7 @@ async def test_a_picture_after_a_long_time_of_heartbeats(arena: Arena, bridge: R
 
 @streamed_and_not
 @pytest.mark.parametrize("model", [DRAWS, None], ids=["a picture", "text"])
-async def test_an_answer_after_a_long_time_of_heartbeats(
+async def test_a_chat_answer_is_awaited_through_long_heartbeats(
     model: str | None, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("heartbeats", count=8, every=BEAT)
@@ -77,7 +77,7 @@ async def test_an_answer_after_a_long_time_of_heartbeats(
 
 
 @streamed_and_not
-async def test_heartbeats_and_then_silence(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_silence_after_heartbeats_is_a_timeout(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("heartbeats", None, count=3, every=0.01, release=asyncio.Event())
     answer = await ask(bridge, PROMPT, stream=stream)
     assert answer.said == (200 if stream else 504, "upstream_timeout", "timeout")  # a keep-alive was sent before
@@ -88,7 +88,7 @@ async def test_heartbeats_and_then_silence(stream: bool, arena: Arena, bridge: R
     assert_unharmed(bridge)
 
 
-async def test_a_drawing_that_only_lives_and_then_is_silent(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_drawing_silent_after_heartbeats_is_a_timeout(arena: Arena, bridge: RunningBridge) -> None:
     arena.faults.arm("heartbeats", None, count=3, every=0.01, release=asyncio.Event())
     status, body = await draw(bridge)
     assert (status, body["error"]["code"]) == (504, "upstream_timeout")
@@ -96,7 +96,7 @@ async def test_a_drawing_that_only_lives_and_then_is_silent(arena: Arena, bridge
     assert_unharmed(bridge)
 
 
-async def test_heartbeats_for_ever_end_with_the_answers_time(arena: Arena, tmp_path: Path) -> None:
+async def test_endless_heartbeats_end_with_the_total_timeout(arena: Arena, tmp_path: Path) -> None:
     overrides = {"upstream": {**IMPATIENT["upstream"], "total_timeout": 4 * PATIENCE}}
     async with running_bridge(arena, tmp_path / "state", overrides) as bridge:
         arena.faults.arm("heartbeats_only", None)
@@ -108,7 +108,7 @@ async def test_heartbeats_for_ever_end_with_the_answers_time(arena: Arena, tmp_p
 
 @streamed_and_not
 @pytest.mark.parametrize("fails_again", [False, True], ids=["once", "each time"])
-async def test_a_failure_after_heartbeats_comes_before_the_first_byte(
+async def test_a_failure_after_heartbeats_is_repeated_and_then_has_its_true_status(
     fails_again: bool, stream: bool, arena: Arena, tmp_path: Path
 ) -> None:
     async with running_bridge(arena, tmp_path / "state") as bridge:
@@ -136,7 +136,7 @@ def beating(*, fails: bool) -> list[Line]:
 
 
 @streamed_and_not
-async def test_a_silent_answer_is_given_up_for_a_new_evaluation(
+async def test_a_silent_answer_is_replaced_by_a_new_evaluation(
     stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.faults.arm("silent_start")
@@ -150,7 +150,7 @@ async def test_a_silent_answer_is_given_up_for_a_new_evaluation(
 
 
 @streamed_and_not
-async def test_a_follow_up_that_is_silent_becomes_a_new_evaluation_with_the_whole_history(
+async def test_a_silent_follow_up_is_replaced_by_a_new_evaluation_with_the_whole_history(
     stream: bool, arena: Arena, quiet: RunningBridge
 ) -> None:
     first = await ask(quiet, "Who are you?", stream=stream)
@@ -165,7 +165,7 @@ async def test_a_follow_up_that_is_silent_becomes_a_new_evaluation_with_the_whol
     assert arena.chats[-1].evaluation_id == arena.chats[-2].evaluation_id
 
 
-async def test_an_account_that_went_silent_is_left_for_another(arena: Arena, tmp_path: Path) -> None:
+async def test_a_chat_with_a_silent_account_is_repeated_with_another(arena: Arena, tmp_path: Path) -> None:
     ada, bob = arena.sign_in("ada@example.org"), arena.sign_in("bob@example.org")
     async with running_bridge(
         arena, tmp_path / "state", {"upstream": IMPATIENT["upstream"]}, sessions=(ada, bob)
@@ -178,7 +178,7 @@ async def test_an_account_that_went_silent_is_left_for_another(arena: Arena, tmp
 
 
 @streamed_and_not
-async def test_twice_silent_is_a_timeout(stream: bool, arena: Arena, quiet: RunningBridge) -> None:
+async def test_a_call_that_is_silent_twice_is_a_timeout(stream: bool, arena: Arena, quiet: RunningBridge) -> None:
     arena.faults.arm("silent_start", None)
     answer = await ask(quiet, PROMPT, stream=stream)
     assert answer.said == (504, "upstream_timeout", "timeout")
@@ -188,7 +188,7 @@ async def test_twice_silent_is_a_timeout(stream: bool, arena: Arena, quiet: Runn
 
 
 @streamed_and_not
-async def test_headers_that_never_come_are_not_asked_for_again(
+async def test_a_call_without_response_headers_is_not_repeated(
     stream: bool, arena: Arena, quiet: RunningBridge
 ) -> None:
     arena.faults.arm("no_headers", None)

@@ -62,7 +62,7 @@ def assert_no_account_marked(bridge: RunningBridge) -> None:
 
 @streamed_and_not
 @two_hours_off
-async def test_a_wrong_clock_from_the_start(
+async def test_a_wrong_local_clock_at_the_start_causes_no_refusal(
     offset: float, stream: bool, machine: Machine, arena: Arena, tmp_path: Path
 ) -> None:
     machine.offset = offset
@@ -78,7 +78,7 @@ async def test_a_wrong_clock_from_the_start(
 
 @streamed_and_not
 @two_hours_off
-async def test_a_clock_that_goes_wrong_and_is_set_right_while_a_conversation_goes_on(
+async def test_a_conversation_continues_while_the_local_clock_jumps(
     offset: float, stream: bool, machine: Machine, arena: Arena, bridge: RunningBridge
 ) -> None:
     history = ["Who are you?"]
@@ -95,7 +95,7 @@ async def test_a_clock_that_goes_wrong_and_is_set_right_while_a_conversation_goe
 
 
 @two_hours_off
-async def test_many_chats_at_once_when_the_clock_goes_wrong(
+async def test_concurrent_chats_are_answered_after_the_local_clock_jumps(
     offset: float, machine: Machine, arena: Arena, bridge: RunningBridge
 ) -> None:
     for wrong_by in (offset, 0.0):
@@ -107,7 +107,9 @@ async def test_many_chats_at_once_when_the_clock_goes_wrong(
 
 
 @streamed_and_not
-async def test_a_refusal_of_ids_that_no_correction_helps(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_ids_refused_despite_corrections_are_reported_as_a_clock_error(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.faults.arm("clock_offset", None)
     answer = await ask(bridge, PROMPT, stream=stream)
     assert answer.said == (502, "upstream_error", "rejected")
@@ -120,7 +122,9 @@ async def test_a_refusal_of_ids_that_no_correction_helps(stream: bool, arena: Ar
 
 
 @two_hours_off
-async def test_a_site_of_2025_which_does_not_look(offset: float, machine: Machine, tmp_path: Path) -> None:
+async def test_a_site_of_2025_accepts_ids_made_with_a_wrong_clock(
+    offset: float, machine: Machine, tmp_path: Path
+) -> None:
     machine.offset = offset
     async with Arena(era=2025) as arena, running_bridge(arena, tmp_path / "state") as bridge:
         first = await ask(bridge, "Who are you?")

@@ -63,7 +63,7 @@ def remove(arena: Arena, name: str) -> None:
 
 @streamed_and_not
 @pytest.mark.parametrize("model", [TALKS, SEARCHES, DRAWS])
-async def test_another_id_costs_one_refused_call_and_one_reading(
+async def test_a_changed_model_id_costs_one_refused_call_and_one_reading_of_the_list(
     model: str, stream: bool, arena: Arena, bridge: RunningBridge
 ) -> None:
     arena.replace_model_ids()
@@ -76,7 +76,7 @@ async def test_another_id_costs_one_refused_call_and_one_reading(
     assert_no_account_marked(bridge)
 
 
-async def test_drawings_side_by_side_share_the_reading(arena: Arena, bridge: RunningBridge) -> None:
+async def test_concurrent_drawings_share_one_reading_of_the_changed_list(arena: Arena, bridge: RunningBridge) -> None:
     arena.replace_model_ids()
     status, body = await draw(bridge, n=4)
     assert (status, len(body["data"])) == (200, 4)
@@ -85,7 +85,9 @@ async def test_drawings_side_by_side_share_the_reading(arena: Arena, bridge: Run
     assert_no_account_marked(bridge)
 
 
-async def test_one_reading_serves_twenty_chats(arena: Arena, bridge: RunningBridge) -> None:
+async def test_twenty_concurrent_chats_share_one_reading_of_the_changed_list(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     arena.replace_model_ids()
     answers = await asyncio.gather(
         *(ask(bridge, PROMPT, model=TALKS, stream=n % 2 == 0, user=f"{n}") for n in range(20))
@@ -96,7 +98,7 @@ async def test_one_reading_serves_twenty_chats(arena: Arena, bridge: RunningBrid
     assert_no_account_marked(bridge)
 
 
-async def test_those_who_learn_of_it_late_read_the_list_no_further_time(arena: Arena, bridge: RunningBridge) -> None:
+async def test_chats_refused_during_a_reading_of_the_list_use_its_result(arena: Arena, bridge: RunningBridge) -> None:
     late = asyncio.Event()
     arena.faults.arm("no_headers", on="page", release=late)
     arena.replace_model_ids()
@@ -110,7 +112,7 @@ async def test_those_who_learn_of_it_late_read_the_list_no_further_time(arena: A
     assert readings(arena) == 2
 
 
-async def test_a_reading_that_began_before_the_ids_changed_is_not_believed(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_list_requested_before_the_ids_changed_is_read_again(arena: Arena, bridge: RunningBridge) -> None:
     late = asyncio.Event()
     arena.faults.arm("no_headers", on="page", release=late)
     arrivals = Arrivals(arena)
@@ -128,7 +130,9 @@ async def test_a_reading_that_began_before_the_ids_changed_is_not_believed(arena
 
 
 @streamed_and_not
-async def test_conversations_go_on_with_their_whole_history(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_conversations_restart_with_their_whole_history_after_an_id_change(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     first = await ask(bridge, "Who are you?", model=TALKS, stream=stream)
     arena.replace_model_ids()
     history = ["Who are you?", first.text, "And I?"]
@@ -143,7 +147,9 @@ async def test_conversations_go_on_with_their_whole_history(stream: bool, arena:
 
 
 @streamed_and_not
-async def test_the_same_question_again_asks_the_new_model(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_repeated_question_is_regenerated_after_an_id_change(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     await ask(bridge, PROMPT, model=TALKS, stream=stream)
     arena.replace_model_ids()
     for place in ("regenerate; why=repeated", "regenerate; why=repeated"):
@@ -151,14 +157,14 @@ async def test_the_same_question_again_asks_the_new_model(stream: bool, arena: A
         assert (answer.is_good, answer.place) == (True, place)
 
 
-async def test_ids_that_change_again_and_again(arena: Arena, bridge: RunningBridge) -> None:
+async def test_each_of_several_id_changes_is_followed(arena: Arena, bridge: RunningBridge) -> None:
     for changes in range(1, 4):
         arena.replace_model_ids()
         assert (await ask(bridge, f"/say {changes}", model=TALKS)).is_good
         assert (len(arena.chats), readings(arena)) == (2 * changes, 1 + changes)
 
 
-async def test_ids_from_an_earlier_run(arena: Arena, tmp_path: Path) -> None:
+async def test_outdated_ids_saved_by_an_earlier_run_are_replaced(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state") as bridge:
         await bridge.app[MODELS].available()
     assert await models_document(bridge.folder).load()
@@ -174,7 +180,9 @@ async def test_ids_from_an_earlier_run(arena: Arena, tmp_path: Path) -> None:
 
 
 @streamed_and_not
-async def test_a_model_that_is_gone_is_looked_for_once(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_list_is_read_again_once_for_a_model_that_is_gone(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     remove(arena, TALKS)
     for asked in (1, 1):  # the second request is not sent upstream
         answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
@@ -186,7 +194,7 @@ async def test_a_model_that_is_gone_is_looked_for_once(stream: bool, arena: Aren
     assert_no_account_marked(bridge)
 
 
-async def test_a_model_that_nobody_may_choose_any_more(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_model_that_can_no_longer_be_chosen_is_refused(arena: Arena, bridge: RunningBridge) -> None:
     arena.models = tuple(replace(model, user_selectable=model.public_name != TALKS) for model in arena.models)
     answer = await ask(bridge, PROMPT, model=TALKS)
     assert answer.said == (404, "model_not_found", "rejected")
@@ -196,7 +204,9 @@ async def test_a_model_that_nobody_may_choose_any_more(arena: Arena, bridge: Run
 
 
 @streamed_and_not
-async def test_a_model_that_is_listed_and_refused(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_listed_model_whose_id_the_site_rejects_is_reported_as_such(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.faults.arm("client_error", None, status=404, message="Models not found: x")
     answer = await ask(bridge, PROMPT, model=TALKS, stream=stream)
     assert answer.said == (404, "model_not_found", "rejected")
@@ -207,7 +217,9 @@ async def test_a_model_that_is_listed_and_refused(stream: bool, arena: Arena, br
 
 
 @streamed_and_not
-async def test_the_list_cannot_be_read_meanwhile(stream: bool, arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_changed_id_is_a_503_while_the_list_cannot_be_read(
+    stream: bool, arena: Arena, bridge: RunningBridge
+) -> None:
     arena.replace_model_ids()
     for on in ("catalog", "page"):
         arena.faults.arm("challenge", None, on=on)
@@ -222,7 +234,7 @@ async def test_the_list_cannot_be_read_meanwhile(stream: bool, arena: Arena, bri
     assert statuses(arena) == [404, 404, 200]
 
 
-async def test_the_list_does_not_come_in_time(arena: Arena, tmp_path: Path) -> None:
+async def test_a_changed_id_is_a_503_if_the_list_times_out(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"upstream": {"connect_timeout": 0.3}}) as bridge:
         await bridge.app[MODELS].available()
         arena.replace_model_ids()
@@ -234,7 +246,7 @@ async def test_the_list_does_not_come_in_time(arena: Arena, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("broken", ["catalog", "page"])
-async def test_one_of_the_two_lists_is_enough(broken: str, arena: Arena, bridge: RunningBridge) -> None:
+async def test_changed_ids_are_learned_from_either_list(broken: str, arena: Arena, bridge: RunningBridge) -> None:
     arena.replace_model_ids()
     arena.faults.arm("server_error", None, on=broken)
     assert (await ask(bridge, PROMPT, model=TALKS)).is_good

@@ -49,7 +49,9 @@ def user(text: str) -> Any:
 
 
 @pytest.mark.parametrize("model", CALLING)
-async def test_calls_are_read_whatever_the_model_writes(arena: Arena, bridge: RunningBridge, model: str) -> None:
+async def test_tool_calls_are_read_in_every_form_that_models_write(
+    arena: Arena, bridge: RunningBridge, model: str
+) -> None:
     sdk = bridge.sdk()
     answer = await sdk.chat.completions.with_raw_response.create(model=model, messages=[user(PROMPT)], tools=TOOLS)
     (choice,) = answer.parse().choices
@@ -69,7 +71,7 @@ async def test_calls_are_read_whatever_the_model_writes(arena: Arena, bridge: Ru
     assert final.choices[0].finish_reason == "tool_calls"
 
 
-async def test_results_are_followed_up_in_the_same_evaluation(arena: Arena, bridge: RunningBridge) -> None:
+async def test_tool_results_continue_the_same_evaluation(arena: Arena, bridge: RunningBridge) -> None:
     sdk = bridge.sdk()
     messages = [user(PROMPT)]
     first = await sdk.chat.completions.create(model="tools-xml", messages=messages, tools=TOOLS)
@@ -83,7 +85,7 @@ async def test_results_are_followed_up_in_the_same_evaluation(arena: Arena, brid
 
 
 @pytest.mark.parametrize("model", NEVER_CALL)
-async def test_a_model_that_does_not_call_gives_a_text_or_an_error_where_it_must(
+async def test_a_model_that_calls_no_tool_gives_text_or_an_error_if_a_call_is_required(
     bridge: RunningBridge, model: str
 ) -> None:
     sdk = bridge.sdk()
@@ -124,7 +126,7 @@ async def test_an_answer_is_parsed_into_a_model_of_the_callers(bridge: RunningBr
     assert isinstance(json.loads(free.choices[0].message.content or ""), dict)
 
 
-async def test_stop_limit_and_several_choices(bridge: RunningBridge) -> None:
+async def test_stop_strings_token_limits_and_several_choices_are_honoured(bridge: RunningBridge) -> None:
     sdk, model = bridge.sdk(), bridge.model()
     stopped = await sdk.chat.completions.create(model=model, messages=[user("/say one two three")], stop=["three"])
     assert (stopped.choices[0].message.content, stopped.choices[0].finish_reason) == ("one two ", "stop")
@@ -136,7 +138,7 @@ async def test_stop_limit_and_several_choices(bridge: RunningBridge) -> None:
     assert [choice.message.content for choice in several.choices] == ["hello"] * 3
 
 
-async def test_what_became_of_the_tools_is_counted_by_model(bridge: RunningBridge) -> None:
+async def test_outcomes_of_tool_use_are_counted_by_model(bridge: RunningBridge) -> None:
     sdk = bridge.sdk()
     for model in ("tools-asked-for", "tools-wrong-first", "tools-unknown", "tools-never", "tools-prose"):
         await sdk.chat.completions.create(model=model, messages=[user(PROMPT)], tools=TOOLS)

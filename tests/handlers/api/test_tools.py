@@ -59,7 +59,9 @@ def deltas_of(body: bytes) -> list[dict[str, Any]]:
     return [orjson.loads(chunk)["choices"][0] for chunk in chunks]
 
 
-async def test_a_call_is_told_whole(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+async def test_a_tool_call_is_returned_in_an_unstreamed_answer(
+    arena: Arena, bridge: RunningBridge, agents: Agents
+) -> None:
     offer(agents, offering())
     arena.script = answers(["I look.", "\n<tool", *GOOD.removeprefix("<tool")])
     status, headers, body = await ask(bridge, "How is the weather?")
@@ -73,7 +75,7 @@ async def test_a_call_is_told_whole(arena: Arena, bridge: RunningBridge, agents:
     assert usage["completion_tokens"] > 0
 
 
-async def test_a_call_is_told_in_a_stream(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+async def test_a_tool_call_is_sent_in_a_stream(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
     offer(agents, offering())
     arena.script = answers(list(GOOD))
     status, headers, body = await ask(bridge, "How is the weather?", stream=True)
@@ -85,7 +87,7 @@ async def test_a_call_is_told_in_a_stream(arena: Arena, bridge: RunningBridge, a
     assert last["finish_reason"] == "tool_calls"
 
 
-async def test_text_before_a_call_is_told_at_once(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+async def test_text_before_a_tool_call_is_streamed_at_once(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
     read = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -105,7 +107,7 @@ async def test_text_before_a_call_is_told_at_once(arena: Arena, bridge: RunningB
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_what_cannot_be_read_is_repaired_in_the_same_evaluation(
+async def test_an_unreadable_tool_call_is_repaired_in_the_same_evaluation(
     arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
 ) -> None:
     offer(agents, offering())
@@ -122,7 +124,7 @@ async def test_what_cannot_be_read_is_repaired_in_the_same_evaluation(
     assert bridge.calls_held == 0
 
 
-async def test_a_repaired_answer_is_continued_and_regenerated_by_a_new_evaluation(
+async def test_a_repaired_answer_is_regenerated_in_a_new_evaluation(
     arena: Arena, bridge: RunningBridge, agents: Agents
 ) -> None:
     offer(agents, offering(required=True))
@@ -134,7 +136,7 @@ async def test_a_repaired_answer_is_continued_and_regenerated_by_a_new_evaluatio
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_if_the_repair_fails_the_first_answer_is_a_text(
+async def test_the_first_answer_is_returned_as_text_if_the_repair_fails(
     arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
 ) -> None:
     offer(agents, offering())
@@ -153,7 +155,7 @@ async def test_if_the_repair_fails_the_first_answer_is_a_text(
 
 
 @pytest.mark.parametrize("fault", ["rate_limited", "battle_turn", "model_failed_first", "model_failed_middle"])
-async def test_if_the_site_refuses_the_repair_the_first_answer_is_a_text(
+async def test_the_first_answer_is_returned_as_text_if_the_site_refuses_the_repair(
     arena: Arena, bridge: RunningBridge, agents: Agents, fault: str
 ) -> None:
     offer(agents, offering())
@@ -168,9 +170,7 @@ async def test_if_the_site_refuses_the_repair_the_first_answer_is_a_text(
     status, _, _ = await ask(bridge, "How is the weather?")  # the evaluation's state is unknown: a new one
 
 
-async def test_a_required_call_that_does_not_come_is_an_error(
-    arena: Arena, bridge: RunningBridge, agents: Agents
-) -> None:
+async def test_a_missing_required_tool_call_is_an_error(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
     offer(agents, offering(required=True))
     arena.script = answers("It is sunny.", "Really.")
     status, headers, body = await ask(bridge, "How is the weather?")
@@ -183,7 +183,7 @@ async def test_a_required_call_that_does_not_come_is_an_error(
         assert orjson.loads(last)["error"]["code"] == "invalid_model_output"
 
 
-async def test_an_error_before_anything_of_a_stream_says_what_became_of_the_tools(
+async def test_an_error_before_a_streams_first_event_has_the_tools_header(
     arena: Arena, bridge: RunningBridge, agents: Agents
 ) -> None:
     offer(agents, offering(required=True))
@@ -194,7 +194,7 @@ async def test_an_error_before_anything_of_a_stream_says_what_became_of_the_tool
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_of_several_answers_one_without_the_required_call_is_an_error_that_says_so(
+async def test_several_answers_without_the_required_tool_call_are_an_error_with_the_tools_header(
     arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
 ) -> None:
     agents.change = lambda chat: chat._replace(tools=offering(required=True), choices=2)
@@ -204,7 +204,7 @@ async def test_of_several_answers_one_without_the_required_call_is_an_error_that
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_limit_bounds_the_answer_to_a_repair_too(
+async def test_a_token_limit_also_bounds_the_repair(
     arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
 ) -> None:
     """An endless repair is closed upstream, and the first answer is delivered as plain text."""
@@ -233,14 +233,14 @@ async def test_a_limit_bounds_the_answer_to_a_repair_too(
         assert orjson.loads(body)["usage"]["completion_tokens"] <= 100
 
 
-async def test_a_repair_within_the_limit_is_taken(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+async def test_a_repair_within_the_token_limit_is_used(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
     agents.change = lambda chat: chat._replace(tools=offering(), max_tokens=100)
     arena.script = answers(f"I look.\n{WRONG}", GOOD)
     _, headers, _ = await ask(bridge, "How is the weather?")
     assert headers["x-bridge-tools"] == "repaired"
 
 
-async def test_long_answers_are_read_beside_the_loop(
+async def test_long_answers_are_parsed_outside_the_event_loop(
     arena: Arena, bridge: RunningBridge, agents: Agents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long answers are parsed in another thread so as not to block the event loop; short ones are not."""
@@ -262,7 +262,7 @@ async def test_long_answers_are_read_beside_the_loop(
     assert threads == [False, True]
 
 
-async def test_a_caller_that_leaves_ends_the_repair(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
+async def test_a_caller_that_leaves_closes_the_repair_call(arena: Arena, bridge: RunningBridge, agents: Agents) -> None:
     asked = asyncio.Event()
     first = True
 
@@ -291,7 +291,7 @@ async def test_a_caller_that_leaves_ends_the_repair(arena: Arena, bridge: Runnin
         await calls_released(bridge)
 
 
-async def test_the_older_form_is_answered_in_the_older_form(
+async def test_requests_with_functions_are_answered_with_a_function_call(
     arena: Arena, bridge: RunningBridge, agents: Agents
 ) -> None:
     offer(agents, offering(parallel=False))
@@ -315,7 +315,7 @@ async def test_structured_output_is_repaired_or_refused(arena: Arena, bridge: Ru
     assert "'city'" in error["message"]
 
 
-async def test_streamed_json_that_is_wrong_ends_in_an_error(
+async def test_streamed_json_that_violates_the_schema_ends_with_an_error(
     arena: Arena, bridge: RunningBridge, agents: Agents
 ) -> None:
     offer(agents, json_format=FORMAT)
@@ -329,7 +329,7 @@ async def test_streamed_json_that_is_wrong_ends_in_an_error(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_stops_and_limits_close_upstream_at_once(
+async def test_stop_strings_and_token_limits_close_the_upstream_call_at_once(
     arena: Arena, bridge: RunningBridge, agents: Agents, stream: bool
 ) -> None:
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -361,9 +361,7 @@ async def ask_not_further(bridge: RunningBridge, messages: object) -> tuple[int,
     return await ask(bridge, messages=messages)
 
 
-async def test_a_request_without_any_of_it_is_answered_byte_for_byte_as_before(
-    arena: Arena, bridge: RunningBridge
-) -> None:
+async def test_a_request_without_tools_gets_the_text_unchanged(arena: Arena, bridge: RunningBridge) -> None:
     """The text contains markers, calls and stop strings, but no stage processes it."""
     pieces = ["  a ", "<tool_call>", '{"name": "now"}', "</tool_call>\n", "[TOOL_CALLS]", "```", "STOP "]
     arena.script = answers(pieces, "".join(pieces))

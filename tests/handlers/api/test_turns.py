@@ -74,7 +74,7 @@ APIS: dict[str, tuple[str, dict[str, object], bytes]] = {
 
 
 @pytest.mark.parametrize(("api", "asked", "end"), APIS.values(), ids=APIS)
-def test_each_delta_leaves_in_the_turn_in_which_it_came(
+def test_each_delta_is_sent_in_the_loop_turn_in_which_it_arrives(
     api: str, asked: dict[str, object], end: bytes, tmp_path: Path
 ) -> None:
     turns = Turns()

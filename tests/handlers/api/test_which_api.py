@@ -21,7 +21,7 @@ APIS: dict[str, tuple[str, dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_an_answer_counts_for_its_api(api: str, bridge: RunningBridge, request_log: RequestLog) -> None:
+async def test_an_answer_is_counted_under_its_api(api: str, bridge: RunningBridge, request_log: RequestLog) -> None:
     path, asked = APIS[api]
     model = bridge.model(output="image" if api == "images" else "text")
     url, body = f"{bridge.origin}/v1/{path}", {"model": model, **asked}
@@ -35,7 +35,7 @@ async def test_an_answer_counts_for_its_api(api: str, bridge: RunningBridge, req
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_a_refusal_counts_for_its_api(api: str, bridge: RunningBridge, request_log: RequestLog) -> None:
+async def test_a_refusal_is_counted_under_its_api(api: str, bridge: RunningBridge, request_log: RequestLog) -> None:
     path, asked = APIS[api]
     url, body = f"{bridge.origin}/v1/{path}", {"model": "none", **asked}
     for headers, status in (({}, 401), (bridge.headers, 404)):
@@ -45,7 +45,9 @@ async def test_a_refusal_counts_for_its_api(api: str, bridge: RunningBridge, req
     assert (bridge.app[STATS].stats.apis[api].requests, bridge.app[STATS].stats.apis[api].errors) == (2, 2)
 
 
-async def test_what_asks_no_model_is_of_no_api(bridge: RunningBridge, request_log: RequestLog) -> None:
+async def test_requests_that_call_no_model_are_counted_under_no_api(
+    bridge: RunningBridge, request_log: RequestLog
+) -> None:
     for path in ("/v1/models", "/v1/responses/resp_1", "/health", "/nowhere"):
         async with bridge.http.get(bridge.origin + path, headers=bridge.headers):
             assert "api" not in await request_log.line()
