@@ -66,7 +66,7 @@ def labels(bridge: RunningBridge) -> list[str]:
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_every_form_of_copy_is_accepted(
+async def test_an_account_can_be_pasted_in_every_copied_form(
     form: Callable[[Session], str], arena: Arena, dashboard: Dashboard
 ) -> None:
     assert await chat(dashboard.bridge) == 503
@@ -76,7 +76,7 @@ async def test_every_form_of_copy_is_accepted(
     assert await chat(dashboard.bridge) == 200
 
 
-async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_answer_to_a_paste_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> None:
     assert (await paste(dashboard, arena.sign_in().cookie_value)).markup.says("are also useful, in case the site shows")
     old = arena.sign_in("old@b", expires_in=-9)
     assert "that still holds" not in (await paste(dashboard, old.cookie_value)).text  # it is renewed automatically
@@ -86,7 +86,7 @@ async def test_it_says_what_is_missing(arena: Arena, dashboard: Dashboard) -> No
     assert "Missing" not in (await paste(dashboard, arena.sign_in().cookie_value)).text  # the bridge has one by now
 
 
-async def test_a_clearance_is_shown_to_the_site_from_then_on(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_pasted_clearance_is_sent_with_later_upstream_requests(arena: Arena, dashboard: Dashboard) -> None:
     arena.clearance = CLEARANCE
     page = await paste(dashboard, as_curl(arena.sign_in()))
     assert page.markup.says("The browser's cf_clearance and user agent are used from now on.")
@@ -96,7 +96,7 @@ async def test_a_clearance_is_shown_to_the_site_from_then_on(arena: Arena, dashb
     assert call.headers["user-agent"] == AGENT
 
 
-async def test_a_clearance_may_come_alone(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_clearance_can_be_pasted_without_a_login(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     page = await paste(dashboard, f"curl 'https://lmarena.ai/' -A '{AGENT}' -b 'cf_clearance={CLEARANCE}'")
     assert page.status == 200
@@ -105,7 +105,7 @@ async def test_a_clearance_may_come_alone(arena: Arena, dashboard: Dashboard) ->
     assert await dashboard.is_in()
 
 
-async def test_a_renewal_keeps_its_place_and_its_name(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_renewed_account_keeps_its_place_and_its_name(arena: Arena, dashboard: Dashboard) -> None:
     old = arena.sign_in()
     await paste(dashboard, old.cookie_value, "mine")
     await paste(dashboard, arena.sign_in("bob@example.org").cookie_value)
@@ -117,7 +117,7 @@ async def test_a_renewal_keeps_its_place_and_its_name(arena: Arena, dashboard: D
     assert labels(dashboard.bridge) == ["ours", "bob@example.org"]
 
 
-async def test_an_expired_account_lives_again_once_renewed(arena: Arena, dashboard: Dashboard) -> None:
+async def test_an_expired_account_is_usable_again_after_a_new_paste(arena: Arena, dashboard: Dashboard) -> None:
     session = arena.sign_in()
     await paste(dashboard, session.cookie_value)
     arena.expire(session)
@@ -141,7 +141,7 @@ async def card(dashboard: Dashboard) -> str:
     return " ".join(markup.text.split())
 
 
-async def test_a_pasted_account_is_asked_about_at_once(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_pasted_account_is_checked_upstream_at_once(arena: Arena, dashboard: Dashboard) -> None:
     session = arena.sign_in()
     session.consented = False
     await paste(dashboard, session.cookie_value)
@@ -151,19 +151,21 @@ async def test_a_pasted_account_is_asked_about_at_once(arena: Arena, dashboard: 
     assert [call.kind for call in arena.calls if "arena-auth" in call.headers.get("cookie", "")] == ["me"]
 
 
-async def test_a_usable_account_renews_itself(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_usable_account_is_shown_as_renewing_itself(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     assert re.search(
         r"usable Owner ada@example\.org Login renews itself token until \d\d:\d\d L", await card(dashboard)
     )
 
 
-async def test_a_token_of_days_says_which(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_end_of_a_token_that_lasts_for_days_is_shown_with_its_date(
+    arena: Arena, dashboard: Dashboard
+) -> None:
     await paste(dashboard, arena.sign_in(expires_in=7 * 86_400).cookie_value)
     assert re.search(r"renews itself token until \d+ \w{3} 20\d\d, \d\d:\d\d L", await card(dashboard))
 
 
-async def test_a_renewal_that_fails_is_shown_with_its_cause(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_failing_renewal_is_shown_with_its_cause(arena: Arena, dashboard: Dashboard) -> None:
     arena.faults.arm("server_error", None, on="me")
     await paste(dashboard, arena.sign_in(expires_in=-60).cookie_value)
     assert re.search(
@@ -173,7 +175,9 @@ async def test_a_renewal_that_fails_is_shown_with_its_cause(arena: Arena, dashbo
     )
 
 
-async def test_one_failure_of_a_token_that_holds_is_not(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_single_failed_renewal_is_not_shown_while_the_token_is_valid(
+    arena: Arena, dashboard: Dashboard
+) -> None:
     arena.faults.arm("server_error", None, on="me")
     await paste(dashboard, arena.sign_in().cookie_value)
     assert "usable" in await card(dashboard)
@@ -183,7 +187,7 @@ async def test_one_failure_of_a_token_that_holds_is_not(arena: Arena, dashboard:
     assert "renewal failing" in await card(dashboard)
 
 
-async def test_a_guest_is_told_what_to_do(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_guest_account_is_shown_with_advice_to_sign_in(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     arena.faults.arm("login_gate")
     assert await chat(dashboard.bridge) == 503
@@ -192,7 +196,7 @@ async def test_a_guest_is_told_what_to_do(arena: Arena, dashboard: Dashboard) ->
     assert "Login the session is a guest's, and guests may not choose a model To do sign in to the site" in said
 
 
-async def test_a_session_that_cannot_be_renewed(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_session_that_cannot_be_renewed_is_shown_with_its_end(arena: Arena, dashboard: Dashboard) -> None:
     for seconds, word, login in (
         (7 * 86_400 + 9, "usable", r"ends for good in 7 d, \d+ \w{3} 20\d\d, \d\d:\d\d L"),
         (7209, "ends soon", r"ends for good in 2 h, .* To do before then, log in again, and paste"),
@@ -208,7 +212,7 @@ async def test_a_session_that_cannot_be_renewed(arena: Arena, dashboard: Dashboa
         assert re.search(rf"{word} Owner ada@example\.org Login {login}", await card(dashboard))
 
 
-async def test_a_doubted_account_is_on_cooldown_for_everything(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_flagged_account_is_on_cooldown_for_everything(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     arena.faults.arm("prompt_failed", retry_after="1200")
     assert await chat(dashboard.bridge) == 503
@@ -217,9 +221,7 @@ async def test_a_doubted_account_is_on_cooldown_for_everything(arena: Arena, das
     assert re.search(r"Cooldown for everything, (20|19) min, until .*: LMArena doubts that a human uses", said)
 
 
-async def test_a_time_that_no_date_can_name_is_shown_as_the_last_that_one_can(
-    arena: Arena, dashboard: Dashboard
-) -> None:
+async def test_an_expiry_time_beyond_all_dates_does_not_break_the_page(arena: Arena, dashboard: Dashboard) -> None:
     arena.clearance = CLEARANCE  # the challenge hides that the site does not know this login
     await paste(dashboard, cookie(expires_at=1e12))
     assert "renews itself token until" in await card(dashboard)
@@ -248,7 +250,7 @@ async def test_a_paste_without_a_cookie_is_refused(text: str, label: str, dashbo
     assert not labels(dashboard.bridge)
 
 
-async def test_a_guest_is_told_to_sign_in_and_nothing_is_kept(dashboard: Dashboard) -> None:
+async def test_a_pasted_guest_session_is_refused_with_advice_and_not_stored(dashboard: Dashboard) -> None:
     guest = cookie(user={"id": "u-1", "is_anonymous": True})
     kept = Kept(dashboard)
     page = await paste(dashboard, f"cookie: arena-auth-prod-v1={guest}; cf_clearance={CLEARANCE}\nuser-agent: {AGENT}")
@@ -264,7 +266,7 @@ async def test_the_page_says_how_to_copy_a_login_that_lasts(dashboard: Dashboard
         assert page.markup.says(step)
 
 
-async def test_two_accounts_have_two_names(arena: Arena, dashboard: Dashboard) -> None:
+async def test_two_accounts_cannot_have_the_same_name(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value, "mine")
     page = await paste(dashboard, arena.sign_in("bob@example.org").cookie_value, "mine")
     assert page.status == 400
@@ -272,7 +274,7 @@ async def test_two_accounts_have_two_names(arena: Arena, dashboard: Dashboard) -
     assert labels(dashboard.bridge) == ["mine"]
 
 
-async def test_a_removed_account_is_not_asked_again(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_removed_account_is_no_longer_used(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     (account,) = dashboard.bridge.state.pool
     page = await dashboard.post("/dashboard/accounts/remove", {"user": account.user_id})
@@ -282,7 +284,7 @@ async def test_a_removed_account_is_not_asked_again(arena: Arena, dashboard: Das
     assert (await dashboard.post("/dashboard/accounts/remove", {"user": account.user_id})).status == 404
 
 
-async def test_nothing_is_removed_that_was_not_named(arena: Arena, dashboard: Dashboard) -> None:
+async def test_removing_an_unknown_account_changes_nothing(arena: Arena, dashboard: Dashboard) -> None:
     await paste(dashboard, arena.sign_in().cookie_value)
     kept = Kept(dashboard)
     for fields in ({}, {"user": ""}, {"user": "ada"}):
@@ -343,7 +345,9 @@ async def test_a_paused_account_takes_no_new_requests(arena: Arena, dashboard: D
     assert await chat(bridge) == 200
 
 
-async def test_an_account_is_tested(arena: Arena, dashboard: Dashboard) -> None:
+async def test_testing_an_account_reports_whether_upstream_accepts_its_login(
+    arena: Arena, dashboard: Dashboard
+) -> None:
     bridge = dashboard.bridge
     one, two_ = await two(arena, dashboard)
     assert await chat(bridge) == await chat(bridge) == 200
@@ -362,7 +366,7 @@ async def test_an_account_is_tested(arena: Arena, dashboard: Dashboard) -> None:
     assert (await dashboard.post("/dashboard/accounts/test", {"user": "nobody"})).status == 404
 
 
-async def test_an_account_is_renamed(arena: Arena, dashboard: Dashboard) -> None:
+async def test_an_account_can_be_renamed_to_a_valid_unused_label(arena: Arena, dashboard: Dashboard) -> None:
     one, _ = await two(arena, dashboard)
     for label in ("two", "", "<b>", "x" * 65, "a\nb"):
         page = await dashboard.post("/dashboard/accounts/rename", {"user": one.user_id, "label": label})
@@ -372,7 +376,7 @@ async def test_an_account_is_renamed(arena: Arena, dashboard: Dashboard) -> None
     assert labels(dashboard.bridge) == ["three @home", "two"]
 
 
-async def test_the_last_day_and_the_last_cooldown_are_shown(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_attempts_of_the_last_day_and_the_last_cooldown_are_shown(arena: Arena, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await two(arena, dashboard)
     stats = bridge.app[STATS]
@@ -393,7 +397,7 @@ async def test_the_last_day_and_the_last_cooldown_are_shown(arena: Arena, dashbo
     assert (kinds.count("track"), kinds.count("limited"), kinds.count("failed"), kinds.count("ok")) == (48, 1, 1, 2)
 
 
-async def test_a_login_that_ends_within_a_day_is_noted_on_every_page(arena: Arena, dashboard: Dashboard) -> None:
+async def test_every_page_warns_of_a_login_that_ends_within_a_day(arena: Arena, dashboard: Dashboard) -> None:
     note = "ends for good"
     await paste(dashboard, arena.sign_in("far@b", expires_in=3 * 86_400, renewable=False).cookie_value, "far")
     assert not (await dashboard.get("/dashboard/keys")).markup.says(note)

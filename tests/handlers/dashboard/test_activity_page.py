@@ -29,7 +29,7 @@ def begins(_: Turn) -> Iterator[Step]:
     yield Until(asyncio.Event())
 
 
-async def test_a_request_is_seen_while_it_runs_and_when_it_has_ended(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_request_is_listed_while_it_runs_and_after_it_has_ended(arena: Arena, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     arena.script = begins
     async with calling(bridge.origin, bridge.key) as caller:
@@ -70,7 +70,7 @@ async def test_a_request_that_does_not_run_cannot_be_ended(dashboard: Dashboard)
     assert (await dashboard.live("/dashboard/activity")).markup.says("ok 1")
 
 
-async def test_refused_requests_are_seen_with_their_reason(dashboard: Dashboard) -> None:
+async def test_refused_requests_are_listed_with_their_reason(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await bridge.post(bridge.chat("hi", model="nobody"), headers={"User-Agent": "curl/8.14"})
     await bridge.post(bridge.chat("hi"), headers={"Authorization": "Bearer nonsense"})
@@ -80,7 +80,7 @@ async def test_refused_requests_are_seen_with_their_reason(dashboard: Dashboard)
     assert "nonsense" not in markup.text
 
 
-async def test_prompts_are_seen_with_log_debug_only(arena: Arena, tmp_path: Path) -> None:
+async def test_prompts_are_shown_with_log_debug_only(arena: Arena, tmp_path: Path) -> None:
     for debug in (False, True):
         async with running_bridge(arena, tmp_path / f"{debug}", {"log": {"debug": debug}}) as bridge:
             dashboard = Dashboard(bridge)
@@ -134,7 +134,7 @@ def rows(page: Page) -> int:
         ("?page=-1&page=x&outcome=%00&q=%ff", -1),
     ],
 )
-async def test_what_is_looked_for_stands_in_the_address(query: str, count: int, dashboard: Dashboard) -> None:
+async def test_the_query_of_the_address_filters_the_requests(query: str, count: int, dashboard: Dashboard) -> None:
     await ask_all(dashboard.bridge)
     for page in (
         await dashboard.get(f"/dashboard/activity{query}"),
@@ -146,7 +146,7 @@ async def test_what_is_looked_for_stands_in_the_address(query: str, count: int, 
     assert page.markup.says("'yesterday' is not a time") == ("yesterday" in query)
 
 
-async def test_chips_count_and_lead_to_what_they_count(dashboard: Dashboard) -> None:
+async def test_each_chip_counts_requests_and_links_to_them(dashboard: Dashboard) -> None:
     await ask_all(dashboard.bridge)
     page = await dashboard.get("/dashboard/activity?key=test")
     chips = {
@@ -161,7 +161,7 @@ async def test_chips_count_and_lead_to_what_they_count(dashboard: Dashboard) -> 
     assert all("key=test" in address for address in chips.values())
 
 
-async def test_pages_of_fifty(dashboard: Dashboard) -> None:
+async def test_requests_are_listed_in_pages_of_fifty(dashboard: Dashboard) -> None:
     folder = dashboard.bridge.folder
     write(folder, [ended(number, time.time() - 200 + number) for number in range(120)], time.time())
     first, last = await dashboard.get("/dashboard/activity"), await dashboard.get("/dashboard/activity?page=3")
@@ -172,7 +172,7 @@ async def test_pages_of_fifty(dashboard: Dashboard) -> None:
     assert links == ["/dashboard/activity?page=2"]
 
 
-async def test_callers_without_a_key_are_seen_but_not_all_are_kept(dashboard: Dashboard) -> None:
+async def test_requests_without_a_key_are_listed_up_to_a_bound(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await bridge.post(bridge.chat("hi"))
     for _ in range(UNAUTHENTICATED_ENTRIES + 5):
@@ -182,7 +182,7 @@ async def test_callers_without_a_key_are_seen_but_not_all_are_kept(dashboard: Da
     assert page.markup.says("ok 1")
 
 
-async def test_what_cannot_be_kept_is_said(dashboard: Dashboard) -> None:
+async def test_the_page_says_how_many_requests_could_not_be_stored(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     (bridge.folder.path / "activity").touch()
     await bridge.post(bridge.chat("hi"))
@@ -194,7 +194,9 @@ async def test_what_cannot_be_kept_is_said(dashboard: Dashboard) -> None:
 # --- one request ---
 
 
-async def test_the_page_of_a_request(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_page_of_a_request_shows_its_attempts_and_a_report_without_names(
+    arena: Arena, dashboard: Dashboard
+) -> None:
     bridge = dashboard.bridge
     arena.faults.arm("server_error", status=503)
     async with await bridge.post(bridge.chat("hi", seed=1), headers={"User-Agent": "OpenAI/JS 6.49.0"}) as answer:
@@ -222,7 +224,7 @@ async def test_the_page_of_a_request(arena: Arena, dashboard: Dashboard) -> None
     assert "example.org" not in json.dumps(report)
 
 
-async def test_the_page_of_a_request_that_was_refused(dashboard: Dashboard) -> None:
+async def test_the_page_of_a_refused_request_shows_the_reason(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     async with await bridge.post(bridge.chat("hi", model="nobody")) as answer:
         page = await dashboard.get(f"/dashboard/activity/{answer.headers['x-request-id']}")
@@ -231,7 +233,7 @@ async def test_the_page_of_a_request_that_was_refused(dashboard: Dashboard) -> N
     assert page.markup.says("404, refused by the bridge itself")
 
 
-async def test_the_page_of_a_request_that_runs(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_page_of_a_running_request_shows_its_progress_and_its_end(arena: Arena, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     arena.script = begins
     async with await bridge.post(bridge.chat("hi", stream=True)) as answer:
@@ -250,19 +252,21 @@ async def test_the_page_of_a_request_that_runs(arena: Arena, dashboard: Dashboar
 
 
 @pytest.mark.parametrize("request_id", ["req_0", "x" * 128, "..", "%2e%2e", "%00", "%22,%22", "a%2Fb", "é"])
-async def test_a_request_that_is_not_kept_has_a_page_that_says_so(request_id: str, dashboard: Dashboard) -> None:
+async def test_the_page_of_an_unknown_request_id_does_not_fail(request_id: str, dashboard: Dashboard) -> None:
     page = await dashboard.get(f"/dashboard/activity/{request_id}")
     assert page.status in (404, 303, 200)
     assert "Traceback" not in page.text
 
 
-async def test_looking_is_no_activity(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_page_views_and_model_lists_are_not_listed_as_requests(
+    bridge: RunningBridge, dashboard: Dashboard
+) -> None:
     await dashboard.live("/dashboard/activity")
     await bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers)
     assert rows(await dashboard.get("/dashboard/activity")) < 0
 
 
-async def test_the_api_of_a_request_is_shown_here_and_in_the_overview(dashboard: Dashboard) -> None:
+async def test_the_api_of_a_request_is_shown_in_activity_and_in_the_overview(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     body = {"model": bridge.model(), "input": "hi"}
     async with bridge.http.post(f"{bridge.origin}/v1/responses", json=body, headers=bridge.headers) as answer:

@@ -25,12 +25,12 @@ _OF_RESPONSES = ("GET", "HEAD", "DELETE")
 # --- default deny ---
 
 
-async def test_the_list_of_public_paths_is_short(bridge: RunningBridge) -> None:
+async def test_the_public_paths_exist_among_many_private_ones(bridge: RunningBridge) -> None:
     assert {route.resource.canonical for route in bridge.app.router.routes() if route.resource} >= OPEN
     assert len(routes(bridge.app)) > 20
 
 
-async def test_nothing_else_answers_without_a_key_or_a_login(dashboard: Dashboard, kept: Kept) -> None:
+async def test_every_private_path_requires_a_key_or_a_login(dashboard: Dashboard, kept: Kept) -> None:
     stranger = Dashboard(dashboard.bridge)
     for method, path in routes(dashboard.bridge.app):
         page = await stranger.ask(method, path, fields(dashboard.bridge) if method == "POST" else None)
@@ -41,7 +41,7 @@ async def test_nothing_else_answers_without_a_key_or_a_login(dashboard: Dashboar
     assert await kept.unchanged()
 
 
-async def test_no_other_method_opens_a_path(dashboard: Dashboard, kept: Kept) -> None:
+async def test_unsupported_methods_of_a_path_are_405(dashboard: Dashboard, kept: Kept) -> None:
     known = set(routes(dashboard.bridge.app))
     for path in {path for _, path in known}:
         for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"):
@@ -53,7 +53,7 @@ async def test_no_other_method_opens_a_path(dashboard: Dashboard, kept: Kept) ->
     assert await kept.unchanged()
 
 
-async def test_a_key_opens_no_page_and_a_login_no_api(dashboard: Dashboard, kept: Kept) -> None:
+async def test_a_key_gives_no_access_to_pages_and_a_login_none_to_the_api(dashboard: Dashboard, kept: Kept) -> None:
     bridge = dashboard.bridge
     with_key = Dashboard(bridge, bridge.headers, cookie=f"lmarena-bridge={bridge.key}")
     for method, path in routes(bridge.app):
@@ -88,7 +88,7 @@ async def test_a_key_opens_no_page_and_a_login_no_api(dashboard: Dashboard, kept
         "/dashboard/keys%0d%0aX-A:%20b",
     ],
 )
-async def test_no_spelling_of_a_path_opens_it(path: str, dashboard: Dashboard) -> None:
+async def test_no_spelling_of_a_path_bypasses_the_login(path: str, dashboard: Dashboard) -> None:
     answer = await exchange(dashboard.bridge.origin, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     status = answer.split()[1]
     assert status in ("303", "404", "400")
@@ -104,7 +104,9 @@ async def sent(dashboard: Dashboard) -> dict[str, str]:
     return fields(dashboard.bridge)
 
 
-async def test_without_the_token_nothing_changes(dashboard: Dashboard, sent: dict[str, str], kept: Kept) -> None:
+async def test_a_form_without_a_csrf_token_changes_nothing(
+    dashboard: Dashboard, sent: dict[str, str], kept: Kept
+) -> None:
     for path in changes(dashboard.bridge.app):
         assert (await dashboard.ask("POST", path, sent)).status == 403, path
         assert (await dashboard.ask("POST", path)).status == 403, path
@@ -112,7 +114,9 @@ async def test_without_the_token_nothing_changes(dashboard: Dashboard, sent: dic
     assert await kept.unchanged()
 
 
-async def test_with_another_token_nothing_changes(dashboard: Dashboard, sent: dict[str, str], kept: Kept) -> None:
+async def test_a_form_with_a_wrong_csrf_token_changes_nothing(
+    dashboard: Dashboard, sent: dict[str, str], kept: Kept
+) -> None:
     other = Dashboard(dashboard.bridge)
     await other.log_in()
     session = dashboard.cookie.partition("=")[2]
@@ -147,7 +151,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("headers", ELSEWHERE.values(), ids=ELSEWHERE)
-async def test_from_another_sites_page_nothing_changes(
+async def test_a_form_from_a_page_of_another_site_changes_nothing(
     headers: dict[str, str], dashboard: Dashboard, sent: dict[str, str], kept: Kept
 ) -> None:
     origin = dashboard.bridge.origin
@@ -160,13 +164,13 @@ async def test_from_another_sites_page_nothing_changes(
     assert await kept.unchanged()
 
 
-async def test_from_our_own_page_it_does(dashboard: Dashboard, kept: Kept) -> None:
+async def test_a_form_from_the_dashboards_own_page_is_accepted(dashboard: Dashboard, kept: Kept) -> None:
     headers = {"Origin": dashboard.bridge.origin, "Sec-Fetch-Site": "same-origin"}
     assert (await dashboard.post("/dashboard/keys", {"name": "mine"}, **headers)).status == 303
     assert not await kept.unchanged()
 
 
-async def test_looking_changes_nothing(dashboard: Dashboard, sent: dict[str, str], kept: Kept) -> None:
+async def test_get_and_head_requests_change_nothing(dashboard: Dashboard, sent: dict[str, str], kept: Kept) -> None:
     query = str(URL().with_query({**sent, "csrf": dashboard.csrf}))
     for method, path in private(dashboard.bridge.app):
         for each in {"GET", "HEAD", method} - {"POST"}:
@@ -194,7 +198,7 @@ HOSTS = {
 
 
 @pytest.mark.parametrize("head", HOSTS.values(), ids=HOSTS)
-async def test_the_host_header_decides_nothing(head: str, dashboard: Dashboard) -> None:
+async def test_the_host_header_affects_neither_access_nor_pages(head: str, dashboard: Dashboard) -> None:
     paths = ("/", "/dashboard", "/dashboard/keys", "/dashboard/login", "/dashboard/nothing-here")
     for cookie in ("", f"Cookie: {dashboard.cookie}\r\n"):
         for path in paths:
@@ -206,7 +210,7 @@ async def test_the_host_header_decides_nothing(head: str, dashboard: Dashboard) 
                 assert answer.split()[1] != "200" or path == "/dashboard/login"
 
 
-async def test_a_key_is_made_for_the_address_we_listen_on(dashboard: Dashboard) -> None:
+async def test_the_page_of_a_new_key_shows_the_listening_address_instead_of_a_forged_host(dashboard: Dashboard) -> None:
     made = await dashboard.post("/dashboard/keys", {"name": "mine"}, Host=EVIL)
     page = await dashboard.ask("GET", made.location or "", {}, {"Host": EVIL})
     assert page.status == 200
@@ -249,7 +253,7 @@ async def test_only_known_static_files_are_served(name: str, dashboard: Dashboar
     assert "root:" not in answer
 
 
-async def test_no_header_is_injected(dashboard: Dashboard) -> None:
+async def test_line_breaks_in_input_inject_no_headers(dashboard: Dashboard) -> None:
     evil = "x\r\nSet-Cookie: a=b\r\n\r\n<script>"
     pages = [
         await dashboard.post("/dashboard/keys", {"name": evil, "models": evil}),

@@ -103,7 +103,7 @@ def what(draw: partial[str]) -> str:
 
 
 @pytest.mark.parametrize("draw", DRAWINGS, ids=what)
-def test_a_chart_is_drawing_and_nothing_else(draw: Callable[[], str]) -> None:
+def test_a_chart_contains_only_drawing_elements(draw: Callable[[], str]) -> None:
     markup = draw()
     svg = parsed(markup)
     tags = {element.tag.removeprefix(SVG) for element in svg.iter()}
@@ -180,7 +180,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_bars_begin_at_round_times_with_few_marks_below(row: Row) -> None:
+def test_bars_begin_at_round_times_and_the_axis_has_few_marks(row: Row) -> None:
     svg = parsed(requests_over_time(traffic(row.kind), DRAWN[row.kind], row.zone))
     said = slots(svg)
     assert len(said) == row.bars
@@ -189,7 +189,7 @@ def test_bars_begin_at_round_times_with_few_marks_below(row: Row) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_numbers_add_up(kind: PeriodKind) -> None:
+def test_the_bars_add_up_to_the_totals_in_the_label(kind: PeriodKind) -> None:
     buckets = traffic(kind, lambda index: index % 5, errors=(0, 50, LENGTHS[kind] - 1))
     svg = parsed(requests_over_time(buckets, DRAWN[kind]))
     answered = sum(index % 5 for index in range(LENGTHS[kind]))
@@ -200,7 +200,7 @@ def test_the_numbers_add_up(kind: PeriodKind) -> None:
     assert "".join(key.itertext()) == f"●{number(answered)} answered●3 failed"
 
 
-def test_what_failed_was_refused_or_left_are_layers_of_their_own() -> None:
+def test_failed_refused_and_abandoned_requests_are_separate_layers() -> None:
     bucket = Bucket(10, 5, 2, at=NOW - NOW % 60)
     bucket.endings.update({"ok": 3, "client_gone": 2, "timeout": 1, "rejected@here": 4})
     svg = parsed(requests_over_time([bucket], SPANS["2h"], UTC))
@@ -210,7 +210,7 @@ def test_what_failed_was_refused_or_left_are_layers_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", SPANS)
-def test_every_span_has_few_marks_below_it(name: str) -> None:
+def test_every_span_has_few_marks_on_its_time_axis(name: str) -> None:
     shown = SPANS[name]
     width = WIDTHS[shown.span.series]
     begins = max(shown.span.begins(NOW), NOW - LENGTHS[shown.span.series] * width)
@@ -220,7 +220,7 @@ def test_every_span_has_few_marks_below_it(name: str) -> None:
     assert 24 <= len(slots(svg)) <= 120, name
 
 
-def test_no_bar_is_lost_when_an_hour_comes_twice() -> None:
+def test_no_bar_is_lost_when_the_clock_goes_back_an_hour() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     end_of_summer = int(datetime(2026, 10, 25, 2, 29, tzinfo=UTC).timestamp())
     said = slots(parsed(requests_over_time(traffic("minute", now=end_of_summer), DRAWN["minute"], berlin)))
@@ -239,20 +239,20 @@ AXES = (
 
 
 @pytest.mark.parametrize(("top", "labels"), [row[1:] for row in AXES], ids=[row[0] for row in AXES])
-def test_counts_stand_against_whole_and_round_numbers_from_zero(top: int, labels: list[str]) -> None:
+def test_the_count_axis_has_whole_round_numbers_from_zero(top: int, labels: list[str]) -> None:
     bucket = Bucket(top, at=NOW - NOW % 60)
     assert marks(parsed(requests_over_time([bucket], DRAWN["minute"])), "axis y always_show") == labels
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.02, 0.3, 0.7, 1, 3.3, 9, 40, 120, 5000])
-def test_any_time_to_first_token_has_an_axis(seconds: float) -> None:
+def test_the_axis_fits_every_time_to_first_token(seconds: float) -> None:
     labels = marks(parsed(ttft_over_time(traffic("minute", ttft=seconds), DRAWN["minute"])), "axis y always_show")
     assert labels[0] == "0"
     assert 3 <= len(labels) <= 5
     assert all(re.fullmatch(r"[\d.]{1,4} s", label) for label in labels[1:])
 
 
-def test_nothing_is_drawn_where_nothing_was_answered() -> None:
+def test_the_lines_have_gaps_where_nothing_was_answered() -> None:
     times = {*range(20, 40), *range(60, 80), 100}
     svg = parsed(ttft_over_time(traffic("minute", lambda index: int(index in times)), DRAWN["minute"], UTC))
     assert len(svg.findall(f".//{SVG}path[@class='line reactive nofill']")) == 4, "two lines in two pieces each"
@@ -274,14 +274,14 @@ EMPTY = (
 
 
 @pytest.mark.parametrize(("draw", "label"), EMPTY)
-def test_a_chart_of_nothing_says_so(draw: Callable[[], str], label: str) -> None:
+def test_an_empty_chart_says_that_there_is_nothing(draw: Callable[[], str], label: str) -> None:
     svg = parsed(draw())
     assert svg.get("aria-label") == label
     (text,) = svg.iter(f"{SVG}text")
     assert label.endswith(f": {(text.text or '').lower()}.")
 
 
-def test_charts_drawn_at_once_are_those_drawn_alone() -> None:
+def test_charts_drawn_concurrently_equal_those_drawn_alone() -> None:
     buckets = traffic("hour", lambda index: index % 9, errors=(7, 8))
 
     def draw(index: int) -> str:

@@ -91,7 +91,7 @@ async def bridge(arena: Arena, session: Session, tmp_path: Path) -> AsyncIterato
         yield bridge
 
 
-async def test_every_page_and_every_part_of_one(arena: Arena, dashboard: Dashboard) -> None:
+async def test_every_page_and_every_part_of_a_page_escapes_hostile_text(arena: Arena, dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     agent = {"User-Agent": HOSTILE}
     await bridge.post(bridge.chat(f"{HOSTILE}!", model=f"{HOSTILE}0"), headers=agent)
@@ -132,8 +132,8 @@ async def test_every_page_and_every_part_of_one(arena: Arena, dashboard: Dashboa
 STEERING = "\u202e\u2066\u200f\u061c\x1b\x9b\x00\x7f\u2028\ufeff"
 
 
-async def test_nothing_that_steers_text_is_shown(arena: Arena, dashboard: Dashboard) -> None:
-    """Not in names, prompts, addresses, messages of the site or user agents on a page, nor in answers to scripts."""
+async def test_characters_that_control_text_are_replaced_on_every_page(arena: Arena, dashboard: Dashboard) -> None:
+    """They may be in names, prompts, addresses, messages of the site and user agents. Answers to scripts have none."""
     bridge = dashboard.bridge
     name = f"gpt{STEERING}4"
     await bridge.post(bridge.chat(f"prompt{STEERING}end", model=name))
@@ -161,7 +161,9 @@ async def test_nothing_that_steers_text_is_shown(arena: Arena, dashboard: Dashbo
     assert "b\N{REPLACEMENT CHARACTER}" in pages["/dashboard/accounts"].text
 
 
-async def test_an_account_in_trouble(arena: Arena, session: Session, dashboard: Dashboard) -> None:
+async def test_pages_escape_the_name_of_an_expired_account(
+    arena: Arena, session: Session, dashboard: Dashboard
+) -> None:
     bridge = dashboard.bridge
     arena.expire(session)
     await bridge.post(bridge.chat("hi", model=f"{HOSTILE}0"))
@@ -172,7 +174,7 @@ async def test_an_account_in_trouble(arena: Arena, session: Session, dashboard: 
 
 
 @pytest.mark.parametrize("text", [HOSTILE, SHORT, "javascript:boo()", "`<b>`", "\0", "\u202e", "‮<", "a" * 10_000])
-async def test_what_a_form_gives_back(text: str, dashboard: Dashboard) -> None:
+async def test_forms_escape_the_rejected_input_that_they_return(text: str, dashboard: Dashboard) -> None:
     answers = [
         await dashboard.post("/dashboard/keys", {"name": text, "rpm": text, "models": text}),
         await dashboard.post("/dashboard/keys/change", {"id": text}),
@@ -199,7 +201,7 @@ async def test_an_account_whose_cookie_is_hostile_is_added(arena: Arena, dashboa
         assert page.markup.says(shown)
 
 
-async def test_a_user_agent_of_broken_bytes(dashboard: Dashboard) -> None:
+async def test_a_user_agent_of_invalid_utf8_is_shown_as_text(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     async with calling(bridge.origin, bridge.key) as caller:
         caller.writer.write(
@@ -213,7 +215,7 @@ async def test_a_user_agent_of_broken_bytes(dashboard: Dashboard) -> None:
     assert not page.markup.says("\N{RIGHT-TO-LEFT OVERRIDE}")
 
 
-async def test_a_snippet_runs_nothing_in_a_shell(dashboard: Dashboard) -> None:
+async def test_a_shell_snippet_contains_no_hostile_name_of_a_model(dashboard: Dashboard) -> None:
     """The name of a model, which a hostile site may choose, would be pasted into a shell with the snippet."""
     made = await dashboard.post("/dashboard/keys", {"name": "mine"})
     page = await dashboard.get(made.location or "")
@@ -222,7 +224,7 @@ async def test_a_snippet_runs_nothing_in_a_shell(dashboard: Dashboard) -> None:
     assert "boo" not in snippets.partition("curl -N")[2].partition("A new key")[0]
 
 
-async def test_errors_to_our_scripts_are_plain_text(dashboard: Dashboard) -> None:
+async def test_errors_for_the_dashboards_scripts_are_plain_text(dashboard: Dashboard) -> None:
     headers = {"X-CSRF-Token": dashboard.csrf, "Content-Type": "application/json"}
     page = await dashboard.ask(
         "POST",

@@ -55,7 +55,7 @@ async def test_a_body_that_is_not_a_form_is_refused(
     assert await kept.unchanged()
 
 
-async def test_a_form_without_a_length_is_bounded_too(dashboard: Dashboard, kept: Kept) -> None:
+async def test_a_chunked_form_above_the_limit_is_413(dashboard: Dashboard, kept: Kept) -> None:
     async def body() -> AsyncIterator[bytes]:
         for _ in range(10):
             yield b"a" * (MAX_FORM_BYTES // 8)
@@ -67,7 +67,7 @@ async def test_a_form_without_a_length_is_bounded_too(dashboard: Dashboard, kept
     assert await kept.unchanged()
 
 
-async def test_a_form_that_does_not_come_is_given_up(arena: Arena, tmp_path: Path) -> None:
+async def test_a_form_that_does_not_arrive_in_time_is_408(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"server": {"body_timeout": 1}}) as bridge:
         head = f"POST /dashboard/login HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: 9\r\n\r\npass"
         answer = await exchange(bridge.origin, head, head_only=True)
@@ -76,7 +76,7 @@ async def test_a_form_that_does_not_come_is_given_up(arena: Arena, tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", ["", "0", "-1", "x", "9" * 5000, "²", "٣", "1e3"])
-async def test_a_number_that_is_none(number: str, dashboard: Dashboard, kept: Kept) -> None:
+async def test_an_invalid_number_in_a_form_changes_nothing(number: str, dashboard: Dashboard, kept: Kept) -> None:
     assert (await dashboard.post("/dashboard/activity", {"number": number})).status == 303
     if number not in ("", "٣"):
         assert (await dashboard.post("/dashboard/keys", {"name": "a", "rpm": number})).status == 400

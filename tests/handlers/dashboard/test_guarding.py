@@ -42,7 +42,7 @@ def check_headers(page: Page) -> None:
     assert not [name for name in page.headers if name.startswith("Access-Control")]
 
 
-async def test_every_answer_is_guarded(dashboard: Dashboard) -> None:
+async def test_every_answer_has_the_security_headers(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     stranger = Dashboard(bridge)
     chat = json.dumps(bridge.chat("hi", stream=True))
@@ -68,7 +68,7 @@ async def test_every_answer_is_guarded(dashboard: Dashboard) -> None:
         assert page.headers["Cache-Control"] in ("no-store", "no-cache")
 
 
-async def test_static_files_are_guarded_and_may_be_kept(dashboard: Dashboard) -> None:
+async def test_static_files_have_the_security_headers_and_are_cacheable(dashboard: Dashboard) -> None:
     for name in ("style.css", "dashboard.js", "icon.svg"):
         page = await Dashboard(dashboard.bridge).get(f"/dashboard/static/{name}")
         check_headers(page)
@@ -78,7 +78,7 @@ async def test_static_files_are_guarded_and_may_be_kept(dashboard: Dashboard) ->
     assert missing.headers["Cache-Control"] == "no-store"
 
 
-async def test_no_page_has_anything_inline(dashboard: Dashboard) -> None:
+async def test_no_page_has_inline_scripts_or_styles(dashboard: Dashboard) -> None:
     await dashboard.bridge.post(dashboard.bridge.chat("hi"))
     for _, path in private(dashboard.bridge.app):
         page = await dashboard.get(path)
@@ -90,7 +90,7 @@ async def test_no_page_has_anything_inline(dashboard: Dashboard) -> None:
                 assert attributes.get(name, "/dashboard").startswith(("/dashboard", "/docs", "#")), (path, tag)
 
 
-async def test_head_is_get_without_the_page(dashboard: Dashboard) -> None:
+async def test_a_head_request_is_answered_like_get_without_a_body(dashboard: Dashboard) -> None:
     for path in ("/dashboard", "/dashboard/keys", "/dashboard/login", "/dashboard/static/style.css"):
         get, head = await dashboard.get(path), await dashboard.ask("HEAD", path)
         assert (head.status, head.text, head.location) == (get.status, "", get.location)
@@ -99,7 +99,7 @@ async def test_head_is_get_without_the_page(dashboard: Dashboard) -> None:
     )
 
 
-async def test_during_a_drain_a_page_is_refused_and_guarded(dashboard: Dashboard) -> None:
+async def test_a_page_during_a_drain_is_503_with_the_security_headers(dashboard: Dashboard) -> None:
     dashboard.bridge.app[DRAIN].begin()
     page = await dashboard.get("/dashboard")
     assert (page.status, page.headers["Connection"]) == (503, "close")
@@ -109,7 +109,7 @@ async def test_during_a_drain_a_page_is_refused_and_guarded(dashboard: Dashboard
 # --- other sites ---
 
 
-async def test_a_star_for_the_api_opens_no_page(arena: Arena, tmp_path: Path) -> None:
+async def test_a_cors_origin_of_a_star_gives_no_access_to_the_dashboard(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"server": {"cors_origins": ["*"]}}) as bridge:
         browser = Dashboard(bridge, {"Origin": FOREIGN})
         asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-csrf-token"}
@@ -127,7 +127,9 @@ async def test_a_star_for_the_api_opens_no_page(arena: Arena, tmp_path: Path) ->
 # --- secrets ---
 
 
-async def test_secrets_never_come_back(arena: Arena, dashboard: Dashboard, caplog: pytest.LogCaptureFixture) -> None:
+async def test_secrets_are_neither_shown_again_nor_logged(
+    arena: Arena, dashboard: Dashboard, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     bridge = dashboard.bridge
     session = arena.sign_in("another@example.org")
@@ -161,7 +163,9 @@ async def test_secrets_never_come_back(arena: Arena, dashboard: Dashboard, caplo
 # --- the log ---
 
 
-async def test_a_page_that_redraws_itself_does_not_fill_the_log(dashboard: Dashboard, request_log: RequestLog) -> None:
+async def test_a_page_that_refreshes_itself_does_not_fill_the_log(
+    dashboard: Dashboard, request_log: RequestLog
+) -> None:
     await dashboard.live("/dashboard/activity")
     await dashboard.get("/dashboard/static/style.css")
     await dashboard.get("/dashboard/activity")

@@ -60,13 +60,15 @@ def said(health: Health, **endings: int) -> Headline:
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_failures_of_the_last_minutes_decide(endings: dict[str, int], text: str, alert: str) -> None:
+def test_the_headline_depends_on_the_failures_of_the_last_minutes(
+    endings: dict[str, int], text: str, alert: str
+) -> None:
     found = said(WELL, **endings)
     assert (found.text, found.alert) == (text, alert)
     assert ("well" in found.text) == (not alert)
 
 
-def test_at_five_percent_failures_nothing_is_called_well() -> None:
+def test_the_headline_never_says_well_from_five_percent_failures_on() -> None:
     for requests in range(1, 300):
         for failed in {-(-requests // 20), requests // 3 + 1, requests}:
             found = said(WELL, ok=requests - failed, unreachable=failed)
@@ -75,14 +77,14 @@ def test_at_five_percent_failures_nothing_is_called_well() -> None:
             assert found.alert
 
 
-def test_what_does_not_work_comes_first() -> None:
+def test_the_headline_names_the_worst_problem_first() -> None:
     trouble = Trouble("accounts", Reason.NO_ACCOUNT, "no account")
     assert said(Health(False, (trouble,)), ok=1, timeout=99).text == "Action needed"
     assert said(Health(True, (trouble,)), ok=50, timeout=50).text.startswith("Answering, but 50 %")
     assert said(Health(True, (trouble,)), ok=50) == Headline("Working, with problems", alert="Problems")
 
 
-def test_how_they_failed_is_counted_the_commonest_first() -> None:
+def test_failures_are_counted_by_reason_with_the_commonest_first() -> None:
     found = recent(minutes(ok=5, timeout=2, rate_limited=7, client_gone=3, HERE_rejected=4, HERE_rate_limited=1))
     assert found.words == (("rate_limited", 7), ("timeout", 2))
     assert (found.requests, found.failed, found.answered) == (17, 9, 5)
@@ -97,7 +99,9 @@ def test_how_they_failed_is_counted_the_commonest_first() -> None:
         (1, 1, False, "Ready for the first question"),
     ],
 )
-def test_while_something_is_missing_that_is_said(accounts: int, keys: int, answered: bool, text: str) -> None:
+def test_the_headline_names_the_first_missing_step_of_the_setup(
+    accounts: int, keys: int, answered: bool, text: str
+) -> None:
     steps = first_steps(accounts=accounts, keys=keys, answered=answered)
     assert headline(WELL, recent([]), steps).text == text
     assert [step.done for step in steps] == [True, accounts > 0, keys > 0, answered]
@@ -116,7 +120,7 @@ async def fail(bridge: RunningBridge, well: int, ill: int) -> None:
     await bridge.app[STATS].flush()
 
 
-async def test_every_page_says_in_its_title_that_requests_fail(dashboard: Dashboard) -> None:
+async def test_the_title_of_every_page_shows_the_share_of_failed_requests(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await bridge.app[MODELS].available()
     await fail(bridge, 19, 2)
@@ -132,7 +136,7 @@ async def test_every_page_says_in_its_title_that_requests_fail(dashboard: Dashbo
     assert not live.markup.says("All is well")
 
 
-async def test_refusals_of_our_own_do_not_alarm(dashboard: Dashboard) -> None:
+async def test_requests_refused_by_the_bridge_raise_no_alert(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     await bridge.app[MODELS].available()
     await fail(bridge, 20, 0)
@@ -145,7 +149,7 @@ async def test_refusals_of_our_own_do_not_alarm(dashboard: Dashboard) -> None:
     assert "(!)" not in page.text
 
 
-async def test_the_first_steps_lead_to_the_first_answer(arena: Arena, tmp_path: Path) -> None:
+async def test_the_first_steps_link_to_accounts_keys_and_the_playground(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         await bridge.state.update_keys(lambda _: ())
         dashboard = Dashboard(bridge)

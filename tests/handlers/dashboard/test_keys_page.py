@@ -50,7 +50,7 @@ def says(page: Page, *texts: str) -> bool:
     return all(markup.says(text) for text in texts)
 
 
-async def test_a_key_is_shown_once_and_works_at_once(dashboard: Dashboard) -> None:
+async def test_a_new_key_is_shown_once_and_works_at_once(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
     assert await chat(dashboard.bridge, secret) == 200
     page = await dashboard.get("/dashboard/keys")
@@ -59,7 +59,7 @@ async def test_a_key_is_shown_once_and_works_at_once(dashboard: Dashboard) -> No
     assert secret not in (dashboard.bridge.folder.path / "keys.json").read_text()
 
 
-async def test_loading_the_page_again_makes_no_other_key_and_loses_no_secret(dashboard: Dashboard) -> None:
+async def test_reloading_the_page_of_a_new_key_shows_the_secret_and_creates_no_other_key(dashboard: Dashboard) -> None:
     made = await dashboard.post("/dashboard/keys", {"name": "laptop"})
     (secret,) = set(SECRET.findall((await dashboard.get(made.location or "")).text))
     assert secret in (await dashboard.get(made.location or "")).text
@@ -70,7 +70,7 @@ async def test_loading_the_page_again_makes_no_other_key_and_loses_no_secret(das
     assert not SECRET.search((await dashboard.get("/dashboard/keys")).text)
 
 
-async def test_what_was_typed_stays_where_it_is_refused(dashboard: Dashboard) -> None:
+async def test_a_rejected_form_keeps_what_was_typed(dashboard: Dashboard) -> None:
     fields = {"name": "laptop", "rpm": "0", "models": "gpt-*", "expires": "30d", "note": "for <me>", "stealth": "on"}
     page = await dashboard.post("/dashboard/keys", fields)
     assert page.status == 400
@@ -82,7 +82,7 @@ async def test_what_was_typed_stays_where_it_is_refused(dashboard: Dashboard) ->
     assert f'id="change-{key.id}" open' in changed.text
 
 
-async def test_a_key_has_an_end_a_budget_and_a_note(dashboard: Dashboard) -> None:
+async def test_a_key_can_have_an_expiry_date_a_budget_and_a_note(dashboard: Dashboard) -> None:
     fields = {"expires": "2999-12-31", "day_requests": "2", "day_tokens": "1000000", "note": "for the cat"}
     secret, key = await make(dashboard, **fields)
     assert says(await dashboard.get("/dashboard/keys"), "today 0 of 2 requests", "for the cat")
@@ -94,7 +94,7 @@ async def test_a_key_has_an_end_a_budget_and_a_note(dashboard: Dashboard) -> Non
     assert await chat(dashboard.bridge, secret) == 200
 
 
-async def test_a_key_is_paused_and_resumed(dashboard: Dashboard) -> None:
+async def test_a_key_can_be_paused_and_resumed(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
     for paused, status, state in (("yes", 401, "Paused"), ("no", 200, "Valid, with no expiry date")):
         done = await dashboard.post("/dashboard/keys/pause", {"id": key.id, "paused": paused})
@@ -103,7 +103,7 @@ async def test_a_key_is_paused_and_resumed(dashboard: Dashboard) -> None:
         assert await chat(dashboard.bridge, secret) == status
 
 
-async def test_a_rotated_key_has_a_new_secret_beside_the_former_one(dashboard: Dashboard) -> None:
+async def test_a_rotated_key_accepts_the_new_and_the_former_secret(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
     rotated = await dashboard.post("/dashboard/keys/rotate", {"id": key.id})
     page = await dashboard.get(rotated.location or "")
@@ -113,7 +113,7 @@ async def test_a_rotated_key_has_a_new_secret_beside_the_former_one(dashboard: D
     assert [await chat(dashboard.bridge, each) for each in (secret, fresh)] == [200, 200]
 
 
-async def test_the_page_of_a_key_says_how_it_was_used(dashboard: Dashboard) -> None:
+async def test_the_page_of_a_key_shows_its_use(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
     assert says(await dashboard.get(f"/dashboard/key/{key.id}"), "Not used in the last 14 days")
     await chat(dashboard.bridge, secret)
@@ -123,7 +123,7 @@ async def test_the_page_of_a_key_says_how_it_was_used(dashboard: Dashboard) -> N
     assert (await dashboard.get("/dashboard/key/nobody")).status == 404
 
 
-async def test_the_page_that_makes_it_shows_how_to_use_it(dashboard: Dashboard) -> None:
+async def test_the_page_of_a_new_key_shows_how_to_use_it(dashboard: Dashboard) -> None:
     page = await made_page(dashboard)
     (secret,) = set(SECRET.findall(page.text))
     bridge = dashboard.bridge
@@ -142,7 +142,7 @@ def snippet(page: Page, name: str) -> str:
 
 
 @pytest.mark.parametrize("api", SNIPPETS)
-async def test_the_curl_line_is_answered_by_the_api_that_it_is_for(api: str, dashboard: Dashboard) -> None:
+async def test_the_curl_line_of_each_api_is_answered_by_that_api(api: str, dashboard: Dashboard) -> None:
     page = await made_page(dashboard)
     _, _, url, *options = shlex.split(snippet(page, f"curl{SNIPPETS[api]}").replace("\\\n", ""))
     given = [*zip(options[::2], options[1::2], strict=True)]
@@ -155,7 +155,7 @@ async def test_the_curl_line_is_answered_by_the_api_that_it_is_for(api: str, das
 
 
 @pytest.mark.parametrize("api", SNIPPETS)
-async def test_the_python_lines_print_its_answer(
+async def test_the_python_lines_of_each_api_print_its_answer(
     api: str, dashboard: Dashboard, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = await made_page(dashboard)
@@ -164,7 +164,7 @@ async def test_the_python_lines_print_its_answer(
     assert (await kept(dashboard.bridge))[0].api == api
 
 
-async def test_a_key_gets_the_rights_that_the_form_says(dashboard: Dashboard) -> None:
+async def test_a_new_key_has_the_rights_chosen_in_the_form(dashboard: Dashboard) -> None:
     rights = {"rpm": "7", "concurrency": " 3 ", "models": "gpt-*, , claude-* ", "stealth": "on", "metrics": "on"}
     _, key = await make(dashboard, **rights)
     assert (key.rpm, key.concurrency, key.models) == (7, 3, ("gpt-*", "claude-*"))
@@ -172,13 +172,13 @@ async def test_a_key_gets_the_rights_that_the_form_says(dashboard: Dashboard) ->
     assert says(await dashboard.get("/dashboard/keys"), "7/min, 3 at once", "gpt-*, claude-*", "stealth", "metrics")
 
 
-async def test_without_any_it_has_the_configurations(dashboard: Dashboard) -> None:
+async def test_a_new_key_without_limits_uses_the_configured_ones(dashboard: Dashboard) -> None:
     _, key = await make(dashboard)
     assert (key.rpm, key.concurrency, key.models, key.stealth, key.metrics) == (None, None, (), False, False)
     assert says(await dashboard.get("/dashboard/keys"), "60/min, 100 at once")
 
 
-async def test_a_change_holds_from_the_next_request_on(dashboard: Dashboard) -> None:
+async def test_a_changed_key_applies_to_the_next_request(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     secret, key = await make(dashboard, rpm="9", stealth="on")
     page = await dashboard.post("/dashboard/keys/change", {"id": key.id, "rpm": "1", "models": bridge.model()})
@@ -190,7 +190,7 @@ async def test_a_change_holds_from_the_next_request_on(dashboard: Dashboard) -> 
     assert (changed.hash, changed.name, changed.created) == (key.hash, key.name, key.created)
 
 
-async def test_a_revoked_key_is_gone_at_once(dashboard: Dashboard) -> None:
+async def test_a_revoked_key_stops_working_at_once(dashboard: Dashboard) -> None:
     secret, key = await make(dashboard)
     assert (await dashboard.post("/dashboard/keys/revoke", {"id": key.id})).location == "/dashboard/keys"
     assert await chat(dashboard.bridge, secret) == 401
@@ -217,7 +217,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("fields", "error"), WRONG.values(), ids=WRONG)
-async def test_what_cannot_be_is_said_and_not_done(
+async def test_invalid_fields_of_a_new_key_are_rejected_with_a_reason(
     fields: dict[str, str], error: str, dashboard: Dashboard, kept: Kept
 ) -> None:
     page = await dashboard.post("/dashboard/keys", {"name": "laptop", **fields})
@@ -248,7 +248,7 @@ async def test_a_change_that_cannot_be_saved_is_reported_and_not_applied(dashboa
     assert [key.name for key in bridge.state.keys] == ["test"]
 
 
-async def test_a_key_of_a_command_stays_beside_those_of_the_page(dashboard: Dashboard) -> None:
+async def test_a_key_added_by_a_command_is_kept_when_the_page_adds_another(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     secret, another = api_key()
     await keys_document(bridge.folder).update(lambda known: (*known, another))
@@ -257,7 +257,7 @@ async def test_a_key_of_a_command_stays_beside_those_of_the_page(dashboard: Dash
     assert await chat(bridge, secret) == 200
 
 
-async def test_the_page_says_what_a_key_was_used_for(dashboard: Dashboard) -> None:
+async def test_the_list_of_keys_shows_the_requests_of_each_key(dashboard: Dashboard) -> None:
     secret, _ = await make(dashboard)
     assert says(await dashboard.get("/dashboard/keys"), "never")
     for _ in range(3):
@@ -268,7 +268,7 @@ async def test_the_page_says_what_a_key_was_used_for(dashboard: Dashboard) -> No
     assert ">3</a></td>" in row
 
 
-async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dashboard: Dashboard) -> None:
+async def test_many_keys_are_listed_newest_first_in_pages_with_a_search(dashboard: Dashboard) -> None:
     await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(2 * PAGE_SIZE + 25)))
     await make(dashboard)  # reads the others too
     page = await dashboard.get("/dashboard/keys")
@@ -285,7 +285,7 @@ async def test_of_many_keys_a_page_shows_the_newest_and_leads_to_the_others(dash
 
 
 @pytest.mark.parametrize("what", ["change", "revoke"])
-async def test_after_a_change_the_page_is_the_one_on_which_it_was_made(what: str, dashboard: Dashboard) -> None:
+async def test_a_change_to_a_key_leads_back_to_the_same_page_of_the_list(what: str, dashboard: Dashboard) -> None:
     await keys_document(dashboard.bridge.folder).update(lambda known: (*known, *many_keys(PAGE_SIZE + 5)))
     await make(dashboard)  # reads the others too
     here = "/dashboard/keys?search=tool&page=2"
@@ -296,7 +296,7 @@ async def test_after_a_change_the_page_is_the_one_on_which_it_was_made(what: str
     assert (await dashboard.post(action, {"id": last.id, "rpm": "7"})).location == here
 
 
-async def test_few_keys_are_shown_as_they_are(dashboard: Dashboard) -> None:
+async def test_few_keys_are_listed_without_a_search(dashboard: Dashboard) -> None:
     assert not (await dashboard.get("/dashboard/keys")).markup.says("Search")
 
 
@@ -311,17 +311,19 @@ def test_an_invalid_page_number_becomes_the_first_or_last_page(page: str) -> Non
     ("search", "found"),
     [("TOOL 7", ["Tool 7"]), ("…0003", ["Tool 3"]), ("3 tool", ["Tool 3"]), ("nobody", []), (" ", 10)],
 )
-def test_keys_are_found_by_words_of_their_name_and_by_their_end(search: str, found: list[str] | int) -> None:
+def test_keys_are_found_by_words_of_their_name_and_by_their_last_characters(
+    search: str, found: list[str] | int
+) -> None:
     shown = keys_page(many_keys(10), {"search": search})
     assert (len(shown.keys) if isinstance(found, int) else [key.name for key in shown.keys]) == found
     assert shown.found == len(shown.keys)
 
 
-def test_no_key_is_found_where_there_is_none() -> None:
+def test_the_list_of_no_keys_is_empty() -> None:
     assert keys_page((), {"page": "2"}) == ([], "", 1, 0, "", None, None)
 
 
-async def test_it_says_how_many_models_a_key_s_patterns_mean(dashboard: Dashboard) -> None:
+async def test_the_form_shows_how_many_models_match_the_patterns_of_a_key(dashboard: Dashboard) -> None:
     for globs, said in {
         "gpt-6.1-high": "1 match",
         "claude-*, gpt-6.1-high": " match",

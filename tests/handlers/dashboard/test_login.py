@@ -73,7 +73,7 @@ async def test_there_is_no_default_password(bridge: RunningBridge) -> None:
 
 
 @pytest.mark.parametrize("code", ["", "admin", "A" * 22, "\udcff", "é"])
-async def test_a_password_is_set_with_the_code_only(code: str, bridge: RunningBridge) -> None:
+async def test_the_first_password_cannot_be_set_with_a_wrong_code(code: str, bridge: RunningBridge) -> None:
     browser = Dashboard(bridge)
     fields = {"code": code.encode(errors="replace").decode(), "password": PASSWORD, "again": PASSWORD}
     assert (await browser.ask("POST", "/dashboard/setup", fields)).status == 403
@@ -81,7 +81,7 @@ async def test_a_password_is_set_with_the_code_only(code: str, bridge: RunningBr
     assert not browser.cookie
 
 
-async def test_the_code_lets_in_once(bridge: RunningBridge) -> None:
+async def test_the_setup_code_works_once(bridge: RunningBridge) -> None:
     first, second = Dashboard(bridge), Dashboard(bridge)
     code = setup_code(bridge.app)
     assert code is not None
@@ -94,13 +94,13 @@ async def test_the_code_lets_in_once(bridge: RunningBridge) -> None:
     assert setup_code(bridge.app) is None
 
 
-async def test_of_many_who_hold_the_code_one_gets_in(bridge: RunningBridge) -> None:
+async def test_only_one_of_several_concurrent_setups_with_the_code_succeeds(bridge: RunningBridge) -> None:
     browsers = [Dashboard(bridge) for _ in range(5)]
     await asyncio.gather(*(browser.set_up(f"{PASSWORD} {n}") for n, browser in enumerate(browsers)))
     assert sum([await browser.is_in() for browser in browsers]) == 1
 
 
-async def test_a_password_that_a_command_has_just_set_stays(bridge: RunningBridge) -> None:
+async def test_a_setup_does_not_replace_a_password_just_set_by_a_command(bridge: RunningBridge) -> None:
     hashed = passwords.hash_password(ANOTHER)
     await admin_document(bridge.folder).update(lambda admin: replace(admin, password_hash=hashed))
     browser = Dashboard(bridge)
@@ -117,7 +117,7 @@ async def test_a_weak_first_password_is_refused(password: str, bridge: RunningBr
     assert (await browser.set_up()).location == "/dashboard"  # the code is still valid
 
 
-async def test_a_right_code_stays_in_the_form_and_a_wrong_one_does_not(bridge: RunningBridge) -> None:
+async def test_a_rejected_setup_form_keeps_a_right_code_but_not_a_wrong_one(bridge: RunningBridge) -> None:
     code = setup_code(bridge.app) or ""
     for sent, kept in ((code, True), ("a-wrong-code", False)):
         fields = {"code": sent, "password": PASSWORD, "again": "something else"}
@@ -125,13 +125,13 @@ async def test_a_right_code_stays_in_the_form_and_a_wrong_one_does_not(bridge: R
         assert (f'value="{sent}"' in page.text) is kept
 
 
-async def test_a_first_password_is_typed_twice(bridge: RunningBridge) -> None:
+async def test_the_first_password_must_be_typed_twice_alike(bridge: RunningBridge) -> None:
     fields = {"code": setup_code(bridge.app) or "", "password": PASSWORD, "again": PASSWORD.upper()}
     assert (await Dashboard(bridge).ask("POST", "/dashboard/setup", fields)).status == 400
     assert bridge.state.admin.password_hash is None
 
 
-async def test_a_code_that_could_not_be_used_is_not_spent(bridge: RunningBridge) -> None:
+async def test_a_setup_that_could_not_be_saved_does_not_use_up_the_code(bridge: RunningBridge) -> None:
     browser = Dashboard(bridge)
     (bridge.folder.path / "admin.json").mkdir()
     page = await browser.set_up()
@@ -143,7 +143,7 @@ async def test_a_code_that_could_not_be_used_is_not_spent(bridge: RunningBridge)
 # --- wrong passwords ---
 
 
-async def test_a_wrong_password_is_403_and_says_so(dashboard: Dashboard, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wrong_password_is_403_with_a_message(dashboard: Dashboard, caplog: pytest.LogCaptureFixture) -> None:
     stranger = Dashboard(dashboard.bridge)
     page = await try_password(stranger, "wrong horse, wrong battery")
     assert (page.status, stranger.cookie, "Set-Cookie" in page.headers) == (403, "", False)
@@ -152,7 +152,7 @@ async def test_a_wrong_password_is_403_and_says_so(dashboard: Dashboard, caplog:
     assert "a wrong password was given" in caplog.text
 
 
-async def test_after_some_wrong_ones_the_next_must_wait(dashboard: Dashboard, clock: Clock) -> None:
+async def test_after_several_wrong_passwords_the_next_attempt_must_wait(dashboard: Dashboard, clock: Clock) -> None:
     stranger = Dashboard(dashboard.bridge)
     for _ in range(throttle.BY_ADDRESS.first):
         assert (await try_password(stranger, "wrong")).status == 403
@@ -169,7 +169,7 @@ async def test_after_some_wrong_ones_the_next_must_wait(dashboard: Dashboard, cl
 
 
 @pytest.mark.usefixtures("clock")
-async def test_of_a_thousand_tries_at_once_few_are_looked_at(
+async def test_only_a_few_of_a_thousand_concurrent_passwords_are_checked(
     dashboard: Dashboard, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with asyncio.timeout(30):
@@ -180,13 +180,13 @@ async def test_of_a_thousand_tries_at_once_few_are_looked_at(
 
 
 @pytest.mark.usefixtures("clock")
-async def test_a_stranger_is_no_other_by_his_own_word(dashboard: Dashboard) -> None:
+async def test_a_forged_forwarded_address_does_not_evade_the_throttle(dashboard: Dashboard) -> None:
     stranger = Dashboard(dashboard.bridge)
     pages = [await try_password(stranger, "wrong", f"203.0.113.{n}") for n in range(throttle.BY_ADDRESS.first + 1)]
     assert [page.status for page in pages[-2:]] == [403, 429]
 
 
-async def test_behind_a_proxy_each_caller_waits_alone(arena: Arena, tmp_path: Path) -> None:
+async def test_behind_a_trusted_proxy_each_address_is_throttled_separately(arena: Arena, tmp_path: Path) -> None:
     async with behind_a_proxy(arena, tmp_path / "state") as browser:
         stranger = Dashboard(browser.bridge)
         for _ in range(throttle.BY_ADDRESS.first):
@@ -196,7 +196,7 @@ async def test_behind_a_proxy_each_caller_waits_alone(arena: Arena, tmp_path: Pa
         assert (await try_password(stranger, PASSWORD, "203.0.113.10")).status == 303
 
 
-async def test_codes_are_not_guessed_faster_than_passwords(bridge: RunningBridge, clock: Clock) -> None:
+async def test_wrong_setup_codes_are_throttled_like_passwords(bridge: RunningBridge, clock: Clock) -> None:
     browser = Dashboard(bridge)
     fields = {"code": "no", "password": PASSWORD, "again": PASSWORD}
     pages = [await browser.ask("POST", "/dashboard/setup", fields) for _ in range(throttle.BY_ADDRESS.first + 1)]
@@ -209,7 +209,7 @@ async def test_codes_are_not_guessed_faster_than_passwords(bridge: RunningBridge
 # --- the login ---
 
 
-async def test_a_login_gets_an_id_of_its_own_each_time(dashboard: Dashboard) -> None:
+async def test_each_login_has_a_new_id_and_ends_the_previous_one(dashboard: Dashboard) -> None:
     seen = {dashboard.cookie}
     for _ in range(3):
         old = dashboard.cookie
@@ -220,7 +220,7 @@ async def test_a_login_gets_an_id_of_its_own_each_time(dashboard: Dashboard) -> 
     assert len(seen) == 4
 
 
-async def test_a_cookie_of_the_attackers_choice_opens_nothing(dashboard: Dashboard) -> None:
+async def test_a_login_does_not_adopt_a_cookie_chosen_by_an_attacker(dashboard: Dashboard) -> None:
     chosen = f"{PLAIN}={'A' * 43}"
     victim = Dashboard(dashboard.bridge, cookie=chosen)
     await victim.log_in()
@@ -229,13 +229,13 @@ async def test_a_cookie_of_the_attackers_choice_opens_nothing(dashboard: Dashboa
 
 
 @pytest.mark.parametrize("value", ["", "x", "A" * 5000, "\udcff\udcfe", '"', "a=b=c", "../../etc", "é"])
-async def test_an_unknown_cookie_is_no_login(value: str, dashboard: Dashboard) -> None:
+async def test_an_unknown_cookie_leads_to_the_login_page(value: str, dashboard: Dashboard) -> None:
     sent = f"{PLAIN}={value}".encode(errors="surrogateescape").decode(errors="replace")
     page = await Dashboard(dashboard.bridge, cookie=sent).get("/dashboard/keys")
     assert (page.status, page.location) == (303, "/dashboard/login?next=/dashboard/keys")
 
 
-async def test_logging_out_kills_the_cookie_even_where_it_was_stolen(dashboard: Dashboard) -> None:
+async def test_logging_out_invalidates_copies_of_the_cookie(dashboard: Dashboard) -> None:
     thief = Dashboard(dashboard.bridge, cookie=dashboard.cookie)
     assert await thief.is_in()
     page = await dashboard.post("/dashboard/logout")
@@ -244,7 +244,7 @@ async def test_logging_out_kills_the_cookie_even_where_it_was_stolen(dashboard: 
     assert (await thief.post("/dashboard/keys", {"name": "thief"})).status == 401
 
 
-async def test_a_form_that_was_on_its_way_when_its_login_ended_does_nothing(dashboard: Dashboard, kept: Kept) -> None:
+async def test_a_form_in_transit_when_its_login_ends_changes_nothing(dashboard: Dashboard, kept: Kept) -> None:
     bridge = dashboard.bridge
     url, thief = URL(bridge.origin), Dashboard(bridge, cookie=dashboard.cookie)
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -298,7 +298,7 @@ async def test_an_idle_login_ends(dashboard: Dashboard, clock: Clock) -> None:
     assert not await dashboard.is_in()
 
 
-async def test_a_page_that_is_looked_at_keeps_its_login_but_not_for_ever(dashboard: Dashboard, clock: Clock) -> None:
+async def test_a_visible_page_keeps_its_login_up_to_the_longest_duration(dashboard: Dashboard, clock: Clock) -> None:
     await dashboard.log_in()
     began, step = clock.now, IDLE_SECONDS / 2
     while clock.now + step < began + LONGEST_SECONDS:
@@ -309,7 +309,7 @@ async def test_a_page_that_is_looked_at_keeps_its_login_but_not_for_ever(dashboa
     assert (await dashboard.get("/dashboard/activity")).location == "/dashboard/login?next=/dashboard/activity"
 
 
-async def test_a_page_that_is_hidden_does_not_keep_its_login(dashboard: Dashboard, clock: Clock) -> None:
+async def test_a_hidden_page_does_not_keep_its_login(dashboard: Dashboard, clock: Clock) -> None:
     await dashboard.log_in()
     clock.now += IDLE_SECONDS - 1
     assert (await dashboard.get("/dashboard/activity", **{"X-Live": "hidden"})).status == 200
@@ -321,7 +321,7 @@ async def test_a_page_that_is_hidden_does_not_keep_its_login(dashboard: Dashboar
 
 
 @pytest.mark.parametrize("asked", ["/dashboard/keys?search=a%20b&page=2", "/dashboard?span=7d", "/dashboard"])
-async def test_a_login_leads_to_the_page_that_was_asked_for(asked: str, dashboard: Dashboard) -> None:
+async def test_a_login_leads_to_the_requested_page(asked: str, dashboard: Dashboard) -> None:
     stranger = Dashboard(dashboard.bridge)
     login = (await stranger.get(asked)).location
     assert login is not None
@@ -348,7 +348,7 @@ async def test_a_login_leads_to_the_page_that_was_asked_for(asked: str, dashboar
         "/dashboard?" + "a" * 2000,
     ],
 )
-async def test_a_login_leads_nowhere_else(asked: str, dashboard: Dashboard) -> None:
+async def test_a_login_never_redirects_outside_the_dashboard(asked: str, dashboard: Dashboard) -> None:
     stranger = Dashboard(dashboard.bridge)
     page = await stranger.ask("POST", f"/dashboard/login?{urlencode({'next': asked})}", {"password": PASSWORD})
     assert (page.status, page.location) == (303, "/dashboard")
@@ -358,7 +358,7 @@ async def test_a_login_leads_nowhere_else(asked: str, dashboard: Dashboard) -> N
 # --- the cookie ---
 
 
-async def test_the_cookie_is_for_this_host_and_no_script(dashboard: Dashboard) -> None:
+async def test_the_login_cookie_is_limited_to_this_host_and_hidden_from_scripts(dashboard: Dashboard) -> None:
     set_cookie = cookie(await dashboard.log_in())
     assert set_cookie.key == PLAIN
     assert set_cookie["httponly"] is True
@@ -368,7 +368,9 @@ async def test_the_cookie_is_for_this_host_and_no_script(dashboard: Dashboard) -
     assert len(set_cookie.value) >= 43  # 256 bits
 
 
-async def test_behind_tls_it_is_secure_and_bound_to_the_host(arena: Arena, tmp_path: Path) -> None:
+async def test_the_login_cookie_behind_a_tls_proxy_is_secure_and_bound_to_the_host(
+    arena: Arena, tmp_path: Path
+) -> None:
     async with behind_a_proxy(arena, tmp_path / "state") as browser:
         plain = browser.cookie
         tls = Dashboard(browser.bridge, {"X-Forwarded-Proto": "https"})
@@ -383,7 +385,7 @@ async def test_behind_tls_it_is_secure_and_bound_to_the_host(arena: Arena, tmp_p
         assert (gone.key, gone["secure"], gone["max-age"]) == (SECURE, True, "0")
 
 
-async def test_behind_our_own_tls_too(arena: Arena, tmp_path: Path) -> None:
+async def test_the_login_cookie_over_direct_tls_is_secure(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", tls=server_context(tmp_path)) as bridge:
         browser = Dashboard(bridge)
         set_cookie = cookie(await browser.set_up())
@@ -394,7 +396,7 @@ async def test_behind_our_own_tls_too(arena: Arena, tmp_path: Path) -> None:
         assert page.markup.says(f"{bridge.origin}/v1")
 
 
-async def test_a_strangers_word_for_tls_counts_nothing(dashboard: Dashboard) -> None:
+async def test_a_forged_forwarded_scheme_does_not_make_the_login_cookie_secure(dashboard: Dashboard) -> None:
     stranger = Dashboard(dashboard.bridge, {"X-Forwarded-Proto": "https"})
     set_cookie = cookie(await stranger.log_in())
     assert (set_cookie.key, bool(set_cookie["secure"])) == (PLAIN, False)

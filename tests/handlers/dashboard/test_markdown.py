@@ -70,11 +70,11 @@ def elements(text: str) -> list[str]:
         "a relative link": ("[a](/dashboard/logout)", "<p>[a](/dashboard/logout)</p>\n"),
     }.values(),
 )
-def test_what_is_written(text: str, html: str) -> None:
+def test_each_element_of_markdown_is_rendered(text: str, html: str) -> None:
     assert rendered(text) == html
 
 
-def test_links_and_addresses() -> None:
+def test_links_and_plain_addresses_become_links() -> None:
     text = '[a](https://a.example/?b=1&c=d "e") <mailto:a@b.example>, https://c.example/d_e_f, (http://g.example/).'
     links = [attributes["href"] for tag, attributes in parsed(rendered(text)).elements if tag == "a"]
     assert links == ["https://a.example/?b=1&c=d", "mailto:a@b.example", "https://c.example/d_e_f", "http://g.example/"]
@@ -99,12 +99,12 @@ def test_links_and_addresses() -> None:
         "#main",
     ],
 )
-def test_an_address_that_must_not_be_followed(address: str) -> None:
+def test_unsafe_addresses_become_neither_links_nor_pictures(address: str) -> None:
     for text in (f"[a]({address})", f"[a](<{address}>)", f"<{address}>", f"![a]({address})", f"[a]\n\n[a]: {address}"):
         assert not {"a", "img"} & set(elements(text)), text
 
 
-def test_pictures_are_shown_only_if_they_are_in_the_text() -> None:
+def test_only_pictures_embedded_in_the_text_are_shown() -> None:
     assert elements("![a](data:image/png;base64,AAAA)") == ["p", "img"]
     assert elements("![a](https://a.example/b.png)") == ["p", "a"]
     assert elements("[![a](https://a.example/b.png)](https://c.example)") == ["p", "a"]
@@ -112,13 +112,13 @@ def test_pictures_are_shown_only_if_they_are_in_the_text() -> None:
     assert elements("[a](data:image/png;base64,AAAA)") == ["p", "span"]
 
 
-def test_a_table() -> None:
+def test_a_table_is_rendered_with_its_alignment() -> None:
     html = rendered("| a | b |\n|:-:|--:|\n| <i> | 2 |")
     check(html)
     assert '<td class="middle">&lt;i&gt;</td>\n<td class="number">2</td>' in html
 
 
-def test_code_is_highlighted_and_none_of_it_lost() -> None:
+def test_code_is_highlighted_without_losing_any_text() -> None:
     code = 'def f(x):\n    """<b>"""\n    return "&amp;" + x  # no\n'
     html = rendered(f"```python\n{code}```")
     check(html)
@@ -132,7 +132,7 @@ def test_code_is_highlighted_and_none_of_it_lost() -> None:
 
 
 @pytest.mark.parametrize("code", ["a = 1\n" * (MAX_CHARS // 6 + 1), f"'{'a' * MAX_LINE_CHARS}'\n"])
-def test_code_that_is_too_large_is_plain(code: str) -> None:
+def test_code_that_is_too_large_is_not_highlighted(code: str) -> None:
     html = rendered(f"```python\n{code}```")
     assert '<span class="' not in html.replace('<span class="hint">', "")
     assert code in parsed(html).text
@@ -158,14 +158,14 @@ NASTY = {
 
 
 @pytest.mark.parametrize("text", NASTY.values(), ids=NASTY)
-def test_what_is_nasty_takes_no_longer_than_it_may(text: str) -> None:
+def test_pathological_markdown_does_not_exceed_the_time_limit(text: str) -> None:
     began = time.thread_time()
     with suppress(TooSlow):
         check(rendered(text[:24_000]))
     assert time.thread_time() - began < 2
 
 
-def test_what_takes_too_long_is_given_up() -> None:
+def test_rendering_is_given_up_after_the_time_limit() -> None:
     for text in ("a *b* " * 1000, "a\n\n" * 1000, "```c\n" + "a();\n" * 1000 + "```"):
         with pytest.raises(TooSlow):
             rendered(text, seconds=0)
@@ -180,7 +180,7 @@ _PIECES = [
 
 @given(st.lists(st.sampled_from(_PIECES) | st.text(max_size=3), max_size=40).map("".join))
 @a_share(10)
-def test_whatever_is_written_no_element_is_made_that_is_not_ours(text: str) -> None:
+def test_arbitrary_markdown_yields_only_allowed_elements(text: str) -> None:
     html = rendered(text)
     check(html)
     assert "<script" not in html

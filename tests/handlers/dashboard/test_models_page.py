@@ -27,7 +27,7 @@ def rows(page: Page) -> dict[str, set[str]]:
     return {name: set(can.split()) for name, can in zip(names, traits, strict=True)}
 
 
-async def test_every_model_of_the_api_but_videos(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_the_page_lists_every_model_of_the_api_except_videos(bridge: RunningBridge, dashboard: Dashboard) -> None:
     async with bridge.http.get(f"{bridge.base_url}/models", headers=bridge.headers) as answer:
         listed = [model["id"] for model in (await answer.json())["data"]]
     films = {model.public_name for model in bridge.arena.models if "video" in model.outputs}
@@ -35,7 +35,7 @@ async def test_every_model_of_the_api_but_videos(bridge: RunningBridge, dashboar
     assert films & set(listed)
 
 
-async def test_favourites_come_first(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_favourite_models_are_listed_first(bridge: RunningBridge, dashboard: Dashboard) -> None:
     await dashboard.get("/dashboard/models")
     assert (await dashboard.post("/dashboard/models/star", {"add": "deepseek-v4"})).location == "/dashboard/models"
     headers = {"X-CSRF-Token": dashboard.csrf, "Content-Type": "application/x-www-form-urlencoded"}
@@ -53,7 +53,7 @@ async def test_favourites_come_first(bridge: RunningBridge, dashboard: Dashboard
     assert (await dashboard.post("/dashboard/models/star")).status == 400
 
 
-async def test_what_each_can(dashboard: Dashboard) -> None:
+async def test_each_model_is_listed_with_its_abilities(dashboard: Dashboard) -> None:
     shown = rows(await dashboard.get("/dashboard/models"))
     assert shown["gemini-4-pro"] == {"chat", "sees"}
     assert shown["deepseek-v4"] == {"chat"}
@@ -61,9 +61,7 @@ async def test_what_each_can(dashboard: Dashboard) -> None:
     assert shown["flux-3-pro"] == {"draws"}
 
 
-async def test_a_display_name_is_shown_and_searched_where_it_differs(
-    bridge: RunningBridge, dashboard: Dashboard
-) -> None:
+async def test_a_display_name_that_differs_is_shown_and_searchable(bridge: RunningBridge, dashboard: Dashboard) -> None:
     listed = [
         entry(id="1", publicName="otter-1", displayName="Otter <One>"),
         entry(id="2", publicName="otter-2", displayName="otter-2"),
@@ -79,7 +77,7 @@ async def test_a_display_name_is_shown_and_searched_where_it_differs(
 
 
 @pytest.mark.parametrize("open_", [True, False], ids=["open", "closed"])
-async def test_stealth_models_where_they_are_open(open_: bool, arena: Arena, tmp_path: Path) -> None:
+async def test_stealth_models_are_listed_only_if_they_are_enabled(open_: bool, arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", {"models": {"stealth": open_}}) as bridge:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
@@ -89,7 +87,7 @@ async def test_stealth_models_where_they_are_open(open_: bool, arena: Arena, tmp
         assert page.markup.says("Stealth models are hidden") != open_
 
 
-async def test_a_name_leads_to_the_playground(dashboard: Dashboard) -> None:
+async def test_the_name_of_a_model_links_to_the_playground(dashboard: Dashboard) -> None:
     page = await dashboard.get("/dashboard/models")
     hrefs = [attributes.get("href", "") for tag, attributes in page.markup.elements if tag == "a"]
     (odd,) = [href for href in hrefs if "ernie" in href]
@@ -98,7 +96,7 @@ async def test_a_name_leads_to_the_playground(dashboard: Dashboard) -> None:
     assert [field["value"] for field in fields if field.get("id") == "model"] == ["ernie-5.5 (preview 0110)"]
 
 
-async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
+async def test_the_page_says_why_there_is_no_list_of_models(arena: Arena, tmp_path: Path) -> None:
     for on in ("page", "catalog"):
         arena.faults.arm("challenge", on=on, times=None)
     async with running_bridge(arena, tmp_path / "state") as bridge:
@@ -111,7 +109,7 @@ async def test_without_a_list_it_says_why(arena: Arena, tmp_path: Path) -> None:
         assert (await dashboard.get("/dashboard/playground")).markup.says("No models yet")
 
 
-async def test_how_well_a_model_calls_tools_is_shown_once_one_was_offered_any(
+async def test_tool_calls_of_a_model_are_shown_once_tools_were_offered(
     bridge: RunningBridge, dashboard: Dashboard
 ) -> None:
     assert not (await dashboard.get("/dashboard/models")).markup.says("Tools")
@@ -180,7 +178,7 @@ SORTED = {
 }
 
 
-async def test_the_address_sorts(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_the_query_of_the_address_sorts_the_models(bridge: RunningBridge, dashboard: Dashboard) -> None:
     await with_models(bridge)
     await measure(bridge)
     for sort, order in SORTED.items():
@@ -191,7 +189,9 @@ async def test_the_address_sorts(bridge: RunningBridge, dashboard: Dashboard) ->
         assert "<img src=x" not in page.text
 
 
-async def test_what_was_measured_is_shown(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_the_measured_speed_and_failures_of_each_model_are_shown(
+    bridge: RunningBridge, dashboard: Dashboard
+) -> None:
     await with_models(bridge)
     await measure(bridge)
     page = await dashboard.get("/dashboard/models")
@@ -201,7 +201,7 @@ async def test_what_was_measured_is_shown(bridge: RunningBridge, dashboard: Dash
     assert "heron google sees pictures chats 1 – – – –" in text
 
 
-async def test_the_address_filters_and_says_where_nothing_is_left(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_the_query_of_the_address_filters_the_models(bridge: RunningBridge, dashboard: Dashboard) -> None:
     await with_models(bridge)
     assert visible(await dashboard.get("/dashboard/models?q=GOOGLE+ott")) == ["otter"]
     assert visible(await dashboard.get("/dashboard/models?can=chat&can=nonsense&q=" + "a" * 9000)) == []
@@ -217,7 +217,7 @@ async def test_the_address_filters_and_says_where_nothing_is_left(bridge: Runnin
     assert starred.location == "/dashboard/models?q=ott&sort=name"
 
 
-async def test_read_now_says_what_is_new_and_gone(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_reading_the_list_now_reports_new_and_removed_models(bridge: RunningBridge, dashboard: Dashboard) -> None:
     arena = bridge.arena
     (gone,) = (model for model in arena.models if model.public_name == "glm-5.2")
     others = [model for model in arena.models if model is not gone]

@@ -22,7 +22,7 @@ async def used(bridge: RunningBridge) -> None:
     await bridge.app[STATS].flush()
 
 
-async def test_all_is_well(dashboard: Dashboard) -> None:
+async def test_the_overview_says_that_all_is_well_after_the_first_answer(dashboard: Dashboard) -> None:
     await dashboard.bridge.app[MODELS].available()
     for page in (await dashboard.get("/dashboard"), await dashboard.live("/dashboard")):
         assert page.markup.says("Ready for the first question")
@@ -34,7 +34,7 @@ async def test_all_is_well(dashboard: Dashboard) -> None:
     assert not page.markup.says("First steps")
 
 
-async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path) -> None:
+async def test_the_overview_shows_a_problem_with_advice(arena: Arena, tmp_path: Path) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         await bridge.app[MODELS].available()
         dashboard = Dashboard(bridge)
@@ -46,7 +46,7 @@ async def test_what_is_wrong_comes_with_what_to_do(arena: Arena, tmp_path: Path)
         assert not health_of(bridge.app).serving
 
 
-async def test_half_of_it_may_be_wrong(arena: Arena, tmp_path: Path) -> None:
+async def test_the_overview_shows_problems_while_one_account_works(arena: Arena, tmp_path: Path) -> None:
     sessions = arena.sign_in(), arena.sign_in("old@example.org", renewable=False)
     async with running_bridge(arena, tmp_path / "state", sessions=sessions) as bridge:
         await bridge.app[MODELS].available()
@@ -70,7 +70,7 @@ async def test_requests_are_shown_as_charts_and_as_numbers(dashboard: Dashboard)
     assert "<html" not in (await dashboard.live("/dashboard")).text
 
 
-async def test_charts_are_redrawn_when_there_is_something_new(dashboard: Dashboard) -> None:
+async def test_charts_are_redrawn_after_new_requests(dashboard: Dashboard) -> None:
     before = await dashboard.live("/dashboard")
     await used(dashboard.bridge)
     after = await dashboard.live("/dashboard")
@@ -81,7 +81,7 @@ async def test_charts_are_redrawn_when_there_is_something_new(dashboard: Dashboa
 @pytest.mark.parametrize(
     ("span", "words"), [("2h", "2 hours"), ("24h", "24 hours"), ("7d", "7 days"), ("2w", "2 weeks"), ("2y", "2 years")]
 )
-async def test_a_span_of_time(span: str, words: str, dashboard: Dashboard) -> None:
+async def test_each_span_of_time_applies_to_the_whole_overview(span: str, words: str, dashboard: Dashboard) -> None:
     await used(dashboard.bridge)
     page = await dashboard.get(f"/dashboard?span={span}")
     current = [attributes for _, attributes in page.markup.elements if attributes.get("aria-current") == "true"]
@@ -92,12 +92,12 @@ async def test_a_span_of_time(span: str, words: str, dashboard: Dashboard) -> No
 
 
 @pytest.mark.parametrize("span", ["", "week", "2h&span=2y", "%00", "%ff", "a" * 5000])
-async def test_an_unknown_span_is_two_hours(span: str, dashboard: Dashboard) -> None:
+async def test_an_unknown_span_falls_back_to_two_hours(span: str, dashboard: Dashboard) -> None:
     page = await dashboard.get(f"/dashboard?span={span}")
     assert page.status == 200
     assert 'data-live="/dashboard?span=2h"' in page.text
 
 
-async def test_the_front_door_leads_there(dashboard: Dashboard) -> None:
+async def test_the_root_path_redirects_to_the_dashboard(dashboard: Dashboard) -> None:
     for method in ("GET", "HEAD"):
         assert (await dashboard.ask(method, "/")).location == "/dashboard"

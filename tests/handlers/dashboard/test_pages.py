@@ -31,7 +31,7 @@ class Watched(DictLoader):
         return super().get_source(environment, template)
 
 
-async def test_templates_are_compiled_once_and_not_on_the_loop() -> None:
+async def test_templates_are_compiled_once_and_in_a_thread() -> None:
     loader = Watched()
     environment = Environment(loader=loader, autoescape=True)
     templates = Templates(environment)
@@ -51,7 +51,7 @@ async def test_a_request_cancelled_while_waiting_does_not_block_others() -> None
         assert first.cancelled()
 
 
-async def test_the_loop_turns_while_a_long_page_is_made() -> None:
+async def test_rendering_a_long_page_does_not_block_the_event_loop() -> None:
     app = web.Application()
     aiohttp_jinja2.setup(app, loader=DictLoader({"long.html": "{% for row in rows %}{{ row }} {% endfor %}"}))
     turns = 0
@@ -77,7 +77,7 @@ async def test_the_loop_turns_while_a_long_page_is_made() -> None:
 @pytest.mark.parametrize(
     "path", ["/dashboard/nothing", "/dashboard/keys/more", "/dashboard/<b>", "/dashboard/%00", "/dashboard//"]
 )
-async def test_an_address_without_a_page_has_a_page_that_says_so(path: str, dashboard: Dashboard) -> None:
+async def test_an_unknown_address_of_the_dashboard_gets_a_404_page(path: str, dashboard: Dashboard) -> None:
     for browser, home in ((dashboard, "Log out"), (Dashboard(dashboard.bridge), "LMArena Bridge")):
         for method in ("GET", "POST", "PUT"):
             page = await browser.ask(method, path)
@@ -87,6 +87,6 @@ async def test_an_address_without_a_page_has_a_page_that_says_so(path: str, dash
             assert not [tag for tag, _ in page.markup.elements if tag == "b"]
 
 
-async def test_another_method_of_a_page_is_no_missing_page(dashboard: Dashboard) -> None:
+async def test_an_unsupported_method_of_a_page_is_405(dashboard: Dashboard) -> None:
     page = await dashboard.ask("PUT", "/dashboard/keys")
     assert (page.status, page.headers["Allow"]) == (405, "GET,HEAD,POST")

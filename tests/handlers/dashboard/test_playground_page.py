@@ -51,7 +51,7 @@ async def ask(dashboard: Dashboard, path: str, body: object) -> aiohttp.ClientRe
     )
 
 
-async def test_an_answer_is_streamed_as_the_apis(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_playground_streams_an_answer_like_the_api(arena: Arena, dashboard: Dashboard) -> None:
     bridge, go_on = dashboard.bridge, asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -74,7 +74,7 @@ async def test_an_answer_is_streamed_as_the_apis(arena: Arena, dashboard: Dashbo
     assert chunks[-1]["usage"]["completion_tokens"] > 0
 
 
-async def test_a_picture_goes_with_a_message(arena: Arena, dashboard: Dashboard) -> None:
+async def test_a_message_can_have_a_picture(arena: Arena, dashboard: Dashboard) -> None:
     url = f"data:image/png;base64,{base64.b64encode(png(1)).decode()}"
     parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
     body = dashboard.bridge.chat(messages=[{"role": "user", "content": parts}], model="gemini-4-pro")
@@ -84,7 +84,7 @@ async def test_a_picture_goes_with_a_message(arena: Arena, dashboard: Dashboard)
     assert len(evaluation.messages[0].attachments) == 1
 
 
-async def test_a_picture_is_drawn(dashboard: Dashboard) -> None:
+async def test_the_playground_can_draw_a_picture(dashboard: Dashboard) -> None:
     body = {"model": "gpt-image-3", "prompt": "An otter", "response_format": "b64_json"}
     async with await ask(dashboard, DRAW, body) as answer:
         (drawn,) = (await answer.json())["data"]
@@ -119,7 +119,7 @@ async def test_errors_say_what_to_do_on_the_dashboard(arena: Arena, dashboard: D
         assert "ait 18 s" in await answer.text()
 
 
-def test_errors_within_a_stream_say_it_too() -> None:
+def test_errors_within_a_stream_say_what_to_do_on_the_dashboard() -> None:
     advice = ADVICE[Reason.CHALLENGE].caller
     error = ApiError(503, "upstream_unavailable", f"LMArena wants a human. {advice}", reason=Reason.CHALLENGE)
     body = read_object(b'{"model": "a+b", "messages": [{"role": "user", "content": "hi"}]}')
@@ -134,14 +134,16 @@ async def render(dashboard: Dashboard, text: str) -> aiohttp.ClientResponse:
     return await dashboard.bridge.http.post(dashboard.bridge.origin + MARKDOWN, data=text.encode(), headers=headers)
 
 
-async def test_markdown_is_rendered(dashboard: Dashboard) -> None:
+async def test_the_playground_renders_markdown(dashboard: Dashboard) -> None:
     async with await render(dashboard, "**so** <b>") as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
         assert await answer.text() == "<p><strong>so</strong> &lt;b&gt;</p>\n"
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-async def test_what_is_too_long_or_takes_too_long_is_not(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_markdown_that_is_too_long_or_too_slow_is_not_rendered(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with await render(dashboard, "a" * (MAX_MARKDOWN_BYTES + 1)) as answer:
         assert answer.status == 413
     monkeypatch.setitem(cast("dict[str, float]", rendered.__kwdefaults__), "seconds", 0.0)
@@ -149,7 +151,7 @@ async def test_what_is_too_long_or_takes_too_long_is_not(dashboard: Dashboard, m
         assert answer.status == 422
 
 
-async def test_it_is_counted_under_a_name_that_no_key_can_be_found_by(dashboard: Dashboard) -> None:
+async def test_playground_requests_are_counted_under_a_key_that_nobody_can_use(dashboard: Dashboard) -> None:
     async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
         assert answer.status == 200
     (record,) = await kept(dashboard.bridge)
@@ -172,14 +174,14 @@ async def test_leaving_the_playground_ends_the_upstream_call(arena: Arena, dashb
     await asyncio.wait_for(arena.chats[-1].closed.wait(), 10)
 
 
-async def test_during_a_drain_nothing_new_is_asked(arena: Arena, dashboard: Dashboard) -> None:
+async def test_the_playground_sends_no_upstream_request_during_a_drain(arena: Arena, dashboard: Dashboard) -> None:
     dashboard.bridge.app[DRAIN].begin()
     async with await ask(dashboard, CHAT, dashboard.bridge.chat("hi")) as answer:
         assert answer.status == 503
     assert not [call for call in arena.calls if call.kind == "create"]
 
 
-async def test_without_a_login_nothing_is_asked(bridge: RunningBridge, dashboard: Dashboard) -> None:
+async def test_the_playground_requires_a_login(bridge: RunningBridge, dashboard: Dashboard) -> None:
     stranger = Dashboard(bridge, csrf=dashboard.csrf)
     for path in (CHAT, DRAW, MARKDOWN):
         async with await ask(stranger, path, bridge.chat("hi")) as answer:

@@ -22,7 +22,9 @@ def probes_too(request_log: RequestLog, caplog: pytest.LogCaptureFixture) -> Non
     caplog.set_level(logging.DEBUG, "bridge.requests")
 
 
-async def test_health_that_is_down_is_logged_by_its_word(arena: Arena, tmp_path: Path, request_log: RequestLog) -> None:
+async def test_health_that_is_down_is_logged_with_its_reason(
+    arena: Arena, tmp_path: Path, request_log: RequestLog
+) -> None:
     async with running_bridge(arena, tmp_path / "state", sessions=()) as bridge:
         await bridge.app[MODELS].available()
         for path in ("/health", "/readyz", "/v1/health"):
@@ -32,7 +34,9 @@ async def test_health_that_is_down_is_logged_by_its_word(arena: Arena, tmp_path:
             assert (line["status"], line["reason"]) == (503, "no_account")
 
 
-async def test_readiness_during_a_drain(bridge: RunningBridge, request_log: RequestLog) -> None:
+async def test_failed_readiness_during_a_drain_is_not_logged_as_ok(
+    bridge: RunningBridge, request_log: RequestLog
+) -> None:
     await bridge.app[MODELS].available()
     bridge.app[DRAIN].begin()
     async with bridge.http.get(f"{bridge.origin}/readyz") as answer:
@@ -40,7 +44,7 @@ async def test_readiness_during_a_drain(bridge: RunningBridge, request_log: Requ
     assert (await request_log.line())["reason"] == "rate_limited"
 
 
-async def test_no_error_of_a_page_is_logged_as_ok(dashboard: Dashboard, request_log: RequestLog) -> None:
+async def test_no_error_page_is_logged_as_ok(dashboard: Dashboard, request_log: RequestLog) -> None:
     stranger = Dashboard(dashboard.bridge)
     answers = [
         await dashboard.post("/dashboard/keys", {"name": "<"}),
@@ -59,7 +63,9 @@ async def test_no_error_of_a_page_is_logged_as_ok(dashboard: Dashboard, request_
         assert line["reason"] == ("rate_limited" if line["status"] == 429 else "rejected")
 
 
-async def test_a_limit_tells_its_reader_how_long_it_lasts(arena: Arena, bridge: RunningBridge) -> None:
+async def test_the_activity_entry_of_an_upstream_limit_says_how_long_to_wait(
+    arena: Arena, bridge: RunningBridge
+) -> None:
     arena.faults.arm("rate_limited", retry_after="18")
     for _ in range(2):
         async with await bridge.post(bridge.chat("hi")) as answer:
@@ -70,7 +76,7 @@ async def test_a_limit_tells_its_reader_how_long_it_lasts(arena: Arena, bridge: 
         assert "Retry-After" not in entry.message
 
 
-async def test_a_key_at_its_limit_likewise(dashboard: Dashboard) -> None:
+async def test_activity_says_how_long_a_key_at_its_limit_must_wait(dashboard: Dashboard) -> None:
     bridge = dashboard.bridge
     secret, key = api_key(name="slow", rpm=1)
     await bridge.state.update_keys(lambda keys: (*keys, key))

@@ -32,7 +32,7 @@ async def test_a_kept_call_can_be_downloaded(tmp_path: Path) -> None:
         assert (await browser.get("/dashboard/activity/call-2/recording")).status == 404
 
 
-async def test_the_page_offers_none_where_nothing_is_kept(tmp_path: Path) -> None:
+async def test_the_page_offers_no_recording_if_none_is_kept(tmp_path: Path) -> None:
     async with Arena() as arena, running_bridge(arena, tmp_path) as bridge:
         await bridge.app[MODELS].available()
         async with await bridge.post(bridge.chat("hello"), headers={"x-request-id": "call-1"}) as answer:

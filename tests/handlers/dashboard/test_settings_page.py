@@ -113,7 +113,7 @@ async def test_each_setting_has_its_value_and_origin(arena: Arena, tmp_path: Pat
         assert found["upstream.user_agent"].endswith('"Browser/1" dashboard Accounts')
 
 
-async def test_reading_again_says_what_changed_and_what_needs_a_restart(arena: Arena, tmp_path: Path) -> None:
+async def test_a_reload_reports_what_changed_and_what_needs_a_restart(arena: Arena, tmp_path: Path) -> None:
     async with configured(arena, tmp_path, "# end\n") as it:
         await it.dashboard.get(SETTINGS_PAGE)
         it.write(
@@ -137,7 +137,7 @@ async def test_reading_again_says_what_changed_and_what_needs_a_restart(arena: A
         assert it.logged_as == [it.config.log, it.config.log]
 
 
-async def test_a_file_that_cannot_be_used_changes_nothing(arena: Arena, tmp_path: Path) -> None:
+async def test_a_reload_of_an_invalid_file_changes_nothing(arena: Arena, tmp_path: Path) -> None:
     async with configured(arena, tmp_path) as it:
         await it.dashboard.get(SETTINGS_PAGE)
         it.write(text_for(arena, 'cf_clearance = "canary;"\n[limits]\nrpm = 0\n'))
@@ -157,7 +157,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing(arena: Arena, tmp_path
         assert (await it.dashboard.get(SETTINGS_PAGE)).markup.says("Not changed.")  # until the file is corrected
 
 
-async def test_the_log_is_switched_for_a_while(arena: Arena, tmp_path: Path) -> None:
+async def test_the_log_level_can_be_switched_temporarily(arena: Arena, tmp_path: Path) -> None:
     async with configured(arena, tmp_path) as it:
         await it.dashboard.get(SETTINGS_PAGE)
         asked = await it.dashboard.post(f"{SETTINGS_PAGE}/log", {"level": "debug", "prompts": "yes"})
@@ -182,7 +182,7 @@ async def test_the_log_is_switched_for_a_while(arena: Arena, tmp_path: Path) -> 
         assert (await it.dashboard.post(f"{SETTINGS_PAGE}/log")).status == 400
 
 
-async def test_a_switch_ends_by_itself_and_is_bounded(arena: Arena, tmp_path: Path) -> None:
+async def test_a_switch_of_the_log_level_ends_by_itself_within_a_bound(arena: Arena, tmp_path: Path) -> None:
     async with configured(arena, tmp_path) as it:
         reloading = it.bridge.app[RELOADING]
         reloading.switch_log(LogSwitch("debug", True, time.time() - 1))  # an old switch, from another worker
@@ -196,7 +196,7 @@ async def test_a_switch_ends_by_itself_and_is_bounded(arena: Arena, tmp_path: Pa
         assert (it.config.log.level, it.config.log.debug) == ("info", False)
 
 
-async def test_this_daemon_and_its_files(arena: Arena, tmp_path: Path) -> None:
+async def test_the_page_shows_the_daemons_version_and_the_sizes_of_its_files(arena: Arena, tmp_path: Path) -> None:
     async with configured(arena, tmp_path) as it:
         (tmp_path / "state" / "activity").mkdir(exist_ok=True)
         (tmp_path / "state" / "activity" / "2026-11-30.jsonl").write_bytes(b"x" * 1234)
@@ -214,7 +214,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("place", ["file", "environment"])
-async def test_no_secret_is_in_the_page_or_the_diagnosis(arena: Arena, tmp_path: Path, place: str) -> None:
+async def test_the_page_and_the_diagnosis_contain_no_secret(arena: Arena, tmp_path: Path, place: str) -> None:
     more, environ = "", {"HTTPS_PROXY": "http://canary:canary@127.0.0.1:1"}
     if place == "file":
         upstream = "".join(f"{name} = {json.dumps(value)}\n" for name, value in SECRETS.items() if "upstream" in name)

@@ -50,7 +50,7 @@ async def begun(several: SeveralBridges) -> Walker:
     return walker
 
 
-async def test_a_login_holds_at_every_process_until_it_ends(several: SeveralBridges) -> None:
+async def test_a_login_is_valid_at_every_process_until_it_ends(several: SeveralBridges) -> None:
     walker = await begun(several)
     for number in (1, 0, 1):
         assert await walker.at(several, number).is_in()
@@ -64,7 +64,7 @@ async def test_a_login_holds_at_every_process_until_it_ends(several: SeveralBrid
         assert not await walker.at(several, number).is_in()
 
 
-async def test_a_changed_password_ends_the_login_at_every_process(several: SeveralBridges) -> None:
+async def test_a_changed_password_ends_the_logins_at_every_process(several: SeveralBridges) -> None:
     walker = await begun(several)
     assert await walker.at(several, 1).is_in()
     await several[1].state.update_admin(
@@ -75,7 +75,7 @@ async def test_a_changed_password_ends_the_login_at_every_process(several: Sever
         assert not await walker.at(several, number).is_in()
 
 
-async def test_the_secret_of_a_new_key_is_shown_by_any_process_to_the_login_that_made_it(
+async def test_any_process_shows_the_secret_of_a_new_key_to_the_login_that_created_it(
     several: SeveralBridges,
 ) -> None:
     walker = await begun(several)
@@ -98,7 +98,7 @@ async def test_the_secret_of_a_new_key_is_shown_by_any_process_to_the_login_that
     assert not await several.redis.call("KEYS", "lmab:made:*")
 
 
-async def test_guesses_at_the_password_count_at_whichever_process(several: SeveralBridges) -> None:
+async def test_wrong_passwords_are_counted_across_all_processes(several: SeveralBridges) -> None:
     walker = await begun(several)
     walker.cookie = ""
     statuses = [(await walker.at(several, number % 2).log_in("wrong")).status for number in range(4)]
@@ -109,7 +109,7 @@ async def test_guesses_at_the_password_count_at_whichever_process(several: Sever
     assert [(await walker.at(several, number).log_in(PASSWORD)).status for number in (0, 1)] == [429, 429]
 
 
-async def test_in_an_outage_changes_are_refused_and_the_pages_say_why(several: SeveralBridges) -> None:
+async def test_changes_are_refused_with_a_reason_while_redis_is_down(several: SeveralBridges) -> None:
     walker = await begun(several)
     assert await walker.at(several, 1).is_in()
     sharing = several[1].app[SHARING]
@@ -138,7 +138,7 @@ def begins(_: Turn) -> Iterator[Step]:
     yield Until(asyncio.Event())
 
 
-async def test_activity_shows_what_runs_at_every_process_and_ends_it(several: SeveralBridges) -> None:
+async def test_activity_shows_and_ends_the_requests_of_every_process(several: SeveralBridges) -> None:
     several[0].arena.script = begins
     walker = await begun(several)
     streams = [await bridge.post(bridge.chat("hi", stream=True)) for bridge in several.bridges]
@@ -165,14 +165,14 @@ async def test_activity_shows_what_runs_at_every_process_and_ends_it(several: Se
     assert (await walker.at(several, 1).get(f"/dashboard/activity/{first}")).status == 404
 
 
-async def test_what_cannot_be_ended_changes_nothing(several: SeveralBridges) -> None:
+async def test_ending_an_unknown_request_changes_nothing(several: SeveralBridges) -> None:
     walker = await begun(several)
     assert await walker.is_in()
     for address in ("1 nobody", "1 ", "x y", " ", "1 " + "x" * 500, "²", "1 \n*"):
         assert (await walker.post("/dashboard/activity", {"number": address})).status == 303
 
 
-async def test_a_trouble_of_another_process_is_one_of_the_whole(several: SeveralBridges) -> None:
+async def test_a_trouble_of_another_process_is_shown_with_its_host(several: SeveralBridges) -> None:
     walker = await begun(several)
     several[1].app[CLIENT].clock.skew = 3600.0
     page = await walker.at(several, 0).get("/dashboard")
@@ -181,7 +181,7 @@ async def test_a_trouble_of_another_process_is_one_of_the_whole(several: Several
     assert not (await walker.at(several, 1).get("/dashboard")).markup.says("clock (")  # not listed as another's
 
 
-async def test_a_process_that_does_not_answer_is_named_and_costs_a_page_half_a_second(
+async def test_a_page_names_a_process_that_does_not_answer(
     several: SeveralBridges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walker = await begun(several)
@@ -197,7 +197,7 @@ async def test_a_process_that_does_not_answer_is_named_and_costs_a_page_half_a_s
     assert page.markup.says(f"process {os.getpid()} of {socket.gethostname()}")
 
 
-async def test_without_redis_a_page_shows_this_process_and_says_so(several: SeveralBridges) -> None:
+async def test_activity_without_redis_shows_only_this_process_and_says_so(several: SeveralBridges) -> None:
     walker = await begun(several)
     sharing = several[0].app[SHARING]
     assert sharing is not None

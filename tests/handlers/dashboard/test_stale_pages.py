@@ -25,7 +25,9 @@ def link(page: Page) -> tuple[str, str]:
         ("/dashboard/logout", "/dashboard"),
     ],
 )
-async def test_a_form_leads_back_to_its_page(path: str, home: str, dashboard: Dashboard) -> None:
+async def test_the_refusal_of_an_outdated_form_links_back_to_its_page(
+    path: str, home: str, dashboard: Dashboard
+) -> None:
     stranger = await Dashboard(dashboard.bridge).post(path, {"name": "a"})
     assert (stranger.status, stranger.headers["Content-Type"], link(stranger)[0]) == (401, TYPE, home)
     assert stranger.markup.says("your login has ended")
@@ -35,12 +37,12 @@ async def test_a_form_leads_back_to_its_page(path: str, home: str, dashboard: Da
     assert old.markup.says("Nothing was changed")
 
 
-async def test_a_script_gets_a_sentence(dashboard: Dashboard) -> None:
+async def test_a_script_without_a_login_gets_a_plain_sentence(dashboard: Dashboard) -> None:
     page = await Dashboard(dashboard.bridge).post("/dashboard/playground/chat", **{"X-CSRF-Token": "none"})
     assert (page.status, page.text) == (401, "You are not logged in, or your login has ended.")
 
 
-async def test_what_is_gone_is_said_on_its_page(dashboard: Dashboard) -> None:
+async def test_forms_about_removed_keys_and_accounts_say_that_they_are_gone(dashboard: Dashboard) -> None:
     for page, said, home in (
         (await dashboard.get("/dashboard/key/gone"), "There is no such key", "/dashboard/keys"),
         (await dashboard.post("/dashboard/keys/pause", {"id": "gone"}), "There is no such key", "/dashboard/keys"),
@@ -54,7 +56,7 @@ async def test_what_is_gone_is_said_on_its_page(dashboard: Dashboard) -> None:
         assert page.markup.says("That account has been removed.")
 
 
-async def test_the_address_of_a_form_has_a_page_that_leads_to_its_own(dashboard: Dashboard) -> None:
+async def test_a_get_request_for_the_address_of_a_form_links_to_its_page(dashboard: Dashboard) -> None:
     page = await dashboard.get("/dashboard/accounts/test")
     assert (page.status, page.headers["Allow"], page.headers["Content-Type"]) == (405, "POST", TYPE)
     assert link(page)[0] == "/dashboard/accounts"

@@ -273,7 +273,6 @@ REFUSED: dict[str, tuple[str, Json]] = {
 
 
 async def test_requests_that_violate_their_description_get_the_documented_400(bridge: RunningBridge) -> None:
-    """A request that does not match its description gets the documented 400."""
     for name, (path, fields) in REFUSED.items():
         body = {"model": bridge.model(), **fields}
         with pytest.raises(jsonschema_rs.ValidationError):
