@@ -39,13 +39,13 @@ class Watched:
         return [self.pool.choose(modality).label for _ in range(count)]
 
 
-def test_accounts_take_turns() -> None:
+def test_accounts_are_chosen_in_turn() -> None:
     watched = Watched("a", "b", "c")
     assert sorted(watched.chosen(3)) == ["a", "b", "c"]
     assert watched.chosen(6)[:3] == watched.chosen(3)
 
 
-def test_the_account_with_most_left_is_asked_first_unless_it_fails() -> None:
+def test_the_account_with_most_requests_left_is_chosen_unless_it_fails() -> None:
     watched = Watched("a", "b", "c")
     pool, (a, b, c) = watched.pool, (each.user_id for each in watched.accounts)
     for user_id, left in ((a, 5), (b, 9), (c, 9)):
@@ -64,13 +64,13 @@ def test_the_account_with_most_left_is_asked_first_unless_it_fails() -> None:
     assert set(watched.chosen(6)) == {"a", "b", "c"}, "all are whole again"
 
 
-def test_an_account_tried_before_is_avoided_while_there_is_another() -> None:
+def test_a_retry_avoids_an_account_tried_before_while_there_is_another() -> None:
     watched = Watched("a", "b")
     tried = frozenset({watched.accounts[0].user_id})
     assert {watched.pool.choose("chat", avoid=tried).label for _ in range(4)} == {"b"}
 
 
-def test_with_one_account_a_retry_uses_it_again() -> None:
+def test_a_retry_uses_the_same_account_if_there_is_no_other() -> None:
     watched = Watched("a")
     assert watched.pool.choose("chat", avoid=frozenset({watched.accounts[0].user_id})).label == "a"
 
@@ -83,7 +83,7 @@ def test_an_expired_account_is_kept_and_not_chosen() -> None:
     assert watched.changes == 1
 
 
-def test_no_account_and_only_expired_accounts_differ_in_the_message_only() -> None:
+def test_the_error_for_no_account_tells_missing_from_expired_accounts() -> None:
     watched = Watched("a")
     watched.pool.expire(watched.accounts[0])
     with pytest.raises(NoAccount, match="expired"):
@@ -94,7 +94,7 @@ def test_no_account_and_only_expired_accounts_differ_in_the_message_only() -> No
 
 
 @pytest.mark.parametrize(("said", "rests"), [(7.0, 7.0), (None, DEFAULT_COOLDOWN_SECONDS), (0.0, 0.0)])
-def test_a_429_lets_an_account_rest_as_long_as_it_says(said: float | None, rests: float) -> None:
+def test_a_429_puts_an_account_on_cooldown_for_its_retry_after(said: float | None, rests: float) -> None:
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "chat", said)
     if rests:
@@ -110,7 +110,7 @@ SET = pytest.mark.parametrize("by", [-18_000.0, -90.0, 90.0, 18_000.0, -9e5, 1e9
 
 @SET
 @pytest.mark.parametrize("modality", ["chat", EVERYTHING])
-def test_a_rest_keeps_its_length_when_the_clock_is_set(by: float, modality: str) -> None:
+def test_a_cooldown_keeps_its_length_when_the_clock_is_set(by: float, modality: str) -> None:
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], modality, 60.0)
     watched.now += 20.0
@@ -126,7 +126,7 @@ def test_a_rest_keeps_its_length_when_the_clock_is_set(by: float, modality: str)
 
 
 @SET
-def test_a_rest_as_shown_and_saved_follows_the_clock(by: float) -> None:
+def test_a_cooldown_as_shown_and_saved_follows_the_clock(by: float) -> None:
     watched = Watched("a", "b")
     watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
     watched.ahead += by
@@ -140,7 +140,7 @@ def test_a_rest_as_shown_and_saved_follows_the_clock(by: float) -> None:
 
 
 @SET
-def test_a_limit_resets_on_time_although_the_clock_is_set(by: float) -> None:
+def test_a_rate_limit_resets_on_time_although_the_clock_is_set(by: float) -> None:
     watched = Watched("a")
     pool, user_id = watched.pool, watched.accounts[0].user_id
     pool.note_limit(user_id, "chat", ("limit=10, remaining=0, reset=60", ""))
@@ -152,7 +152,7 @@ def test_a_limit_resets_on_time_although_the_clock_is_set(by: float) -> None:
     assert pool.requests_left(user_id, "chat") == 10
 
 
-def test_a_clock_that_is_set_again_and_again_makes_no_rest_longer() -> None:
+def test_a_clock_that_is_set_repeatedly_does_not_prolong_a_cooldown() -> None:
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
     for by in (-18_000.0, 36_000.0, -0.4, -0.4, -0.4, 86_400.0, -200_000.0):
@@ -164,7 +164,7 @@ def test_a_clock_that_is_set_again_and_again_makes_no_rest_longer() -> None:
 
 
 @SET
-def test_a_rest_that_is_learned_after_the_clock_was_set_is_as_long_as_it_says(by: float) -> None:
+def test_a_cooldown_that_begins_after_the_clock_was_set_has_its_full_length(by: float) -> None:
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "image", 60.0)
     watched.ahead += by
@@ -175,7 +175,7 @@ def test_a_rest_that_is_learned_after_the_clock_was_set_is_as_long_as_it_says(by
 
 
 @pytest.mark.parametrize("back", [0.0, 90.0, 18_000.0, 9e5])
-def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None:
+def test_no_cooldown_becomes_longer_while_the_daemon_is_stopped(back: float) -> None:
     """The file contains the time at which it was written; a clock with an earlier time has been set back since."""
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "chat", 60.0)
@@ -190,7 +190,7 @@ def test_no_rest_becomes_longer_while_the_daemon_is_stopped(back: float) -> None
     assert account.cooldowns == {"chat": min(saved.cooldowns["chat"], other.now + MAX_COOLDOWN_SECONDS)}
 
 
-def test_a_days_limit_of_pictures_does_not_stop_chats() -> None:
+def test_a_cooldown_for_pictures_does_not_stop_chats() -> None:
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "image", 86_400.0)
     assert watched.chosen(1, "chat") == ["a"]
@@ -198,7 +198,7 @@ def test_a_days_limit_of_pictures_does_not_stop_chats() -> None:
         watched.pool.choose("image")
 
 
-def test_the_wait_is_for_the_first_account_whose_rest_ends() -> None:
+def test_the_retry_after_is_that_of_the_first_account_whose_cooldown_ends() -> None:
     watched = Watched("a", "b")
     watched.pool.cool_down(watched.accounts[0], "chat", 50.0)
     watched.pool.cool_down(watched.accounts[1], "chat", 20.0)
@@ -218,14 +218,14 @@ def test_a_rotated_cookie_is_used_and_a_late_401_for_the_old_one_is_ignored() ->
     assert (current.session.value, current.expired) == (new_value, False)
 
 
-def test_a_later_success_clears_expired() -> None:
+def test_a_later_success_makes_an_expired_account_usable() -> None:
     watched = Watched("a")
     watched.pool.expire(watched.accounts[0])
     watched.pool.revive(watched.accounts[0])
     assert watched.chosen(1) == ["a"]
 
 
-def test_holds_are_counted_and_released() -> None:
+def test_requests_that_hold_an_account_are_counted_and_released() -> None:
     watched = Watched("a")
     for held in (1, 2):
         watched.pool.hold(watched.accounts[0])
@@ -235,7 +235,7 @@ def test_holds_are_counted_and_released() -> None:
         assert watched.pool.held == held
 
 
-def test_an_account_survives_its_state_file() -> None:
+def test_an_account_is_saved_and_loaded_unchanged_and_its_repr_shows_no_cookie() -> None:
     watched = Watched("a")
     watched.pool.cool_down(watched.accounts[0], "image", 5.0)
     account = watched.pool.choose("chat")
@@ -254,7 +254,7 @@ def rotated_to(watched: Watched, label: str) -> cookies.Session:
     return cookies.decode(watched.arena.sign_in(label).cookie_value)
 
 
-def test_a_call_may_rotate_its_cookie_more_than_once() -> None:
+def test_a_call_may_rotate_its_accounts_cookie_more_than_once() -> None:
     watched = Watched("a")
     account = watched.accounts[0]
     rotate = watched.pool.credentials(account).rotate
@@ -278,7 +278,7 @@ def test_a_pasted_cookie_is_not_replaced_by_a_rotation_of_the_previous_one() -> 
     assert watched.changes == 0
 
 
-def test_accounts_that_are_not_ready_come_after_those_that_are_but_before_those_tried() -> None:
+def test_accounts_that_are_not_ready_are_chosen_after_ready_ones_and_before_tried_ones() -> None:
     watched = Watched("a", "b", "c")
     a, b, c = (frozenset({account.user_id}) for account in watched.accounts)
 
@@ -293,7 +293,7 @@ def test_accounts_that_are_not_ready_come_after_those_that_are_but_before_those_
 
 
 @pytest.mark.parametrize("said", [86_401.0, 999_999_999.0, 1e12, float("inf")])
-def test_no_account_rests_longer_than_a_day(said: float) -> None:
+def test_no_cooldown_lasts_longer_than_a_day(said: float) -> None:
     watched = Watched("a", "b")
     for account, modality in zip(watched.accounts, ("chat", EVERYTHING), strict=True):
         watched.pool.cool_down(account, modality, said)
@@ -302,7 +302,7 @@ def test_no_account_rests_longer_than_a_day(said: float) -> None:
     assert sorted(watched.chosen(2)) == ["a", "b"]
 
 
-def test_a_rest_saved_by_an_older_version_is_limited_to_a_day_too() -> None:
+def test_a_cooldown_saved_by_an_older_version_is_limited_to_a_day() -> None:
     watched = Watched("a")
     rests = {"chat": watched.now + 999_999_999, "image": watched.now + 60, EVERYTHING: float("inf")}
     watched.pool.load([replace(watched.accounts[0], cooldowns=rests)])

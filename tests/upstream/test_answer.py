@@ -146,7 +146,7 @@ async def test_an_exception_of_the_callback_is_raised_by_flow(asker: Asker, aren
     [([Close()], Truncated), ([Abort()], Truncated), ([], TimedOut)],
     ids=["the connection closed", "the connection reset", "silence"],
 )
-async def test_an_answer_that_breaks_off_is_a_failure_to_read(
+async def test_read_returns_the_failure_of_an_answer_that_breaks_off(
     impatient: Asker, arena: Arena, end: list[Step], error: type[UpstreamError]
 ) -> None:
     play = Play(arena, deltas("one "), deltas("two "), end, [Until(asyncio.Event())])
@@ -175,7 +175,7 @@ async def test_a_cancelled_flow_leaves_the_answer_readable(asker: Asker, arena: 
     assert not take.batches
 
 
-async def test_our_own_delay_between_flows_is_not_a_timeout(arena: Arena) -> None:
+async def test_a_delay_of_the_reader_between_flows_is_not_a_timeout(arena: Arena) -> None:
     play = Play(arena, deltas("one "), deltas("two "), [*deltas("three"), FINISH])
     async with connected(arena.origin, idle_timeout=SHORT_SECONDS) as arena_client:
         answer, take = await first_of(Asker(arena, arena_client, arena.sign_in()), play), Taker(most=1)
@@ -285,7 +285,7 @@ class TestSilenceBeforeTheAnswer:
             asker = Asker(arena, arena_client, arena.sign_in())
             assert text_of([await asker.ask(timeout=SHORT_SECONDS)]) == "one"
 
-    async def test_heartbeats_extend_it_by_no_more_than_the_first_byte_timeout(self, arena: Arena) -> None:
+    async def test_heartbeats_extend_the_deadline_by_no_more_than_the_first_byte_timeout(self, arena: Arena) -> None:
         play_all(arena, *BEAT * 4, silence())
         async with connected(arena.origin, idle_timeout=60) as arena_client:
             events = await asyncio.wait_for(Asker(arena, arena_client, arena.sign_in()).ask(timeout=SHORT_SECONDS), 10)

@@ -88,7 +88,7 @@ async def events_of(answer: ArenaAnswer) -> list[Event]:
         pytest.param(b"", b"\r\n", id="empty lines"),
     ],
 )
-async def test_an_endless_head_is_given_up(begin: bytes, again: bytes) -> None:
+async def test_an_endless_response_head_fails_the_request(begin: bytes, again: bytes) -> None:
     site = Site(begin, again)
     async with towards(site) as (exchanges, origin), asyncio.timeout(10):
         with pytest.raises(HttpError):
@@ -106,7 +106,7 @@ async def test_an_endless_head_is_given_up(begin: bytes, again: bytes) -> None:
         pytest.param([b"Set-Cookie: a=" + b"b" * 4000] * 26, False, id="a longer one"),
     ],
 )
-async def test_the_length_of_a_head_is_limited(headers: list[bytes], good: bool) -> None:
+async def test_the_length_of_a_response_head_is_limited(headers: list[bytes], good: bool) -> None:
     site = Site(b"\r\n".join([b"HTTP/1.1 200 OK", *headers, b"Content-Length: 0", b"", b""]))
     async with towards(site) as (exchanges, origin), asyncio.timeout(10):
         if good:
@@ -131,7 +131,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
-async def test_too_many_bytes_besides_the_body_end_the_response(begin: bytes, again: bytes) -> None:
+async def test_an_answer_with_too_many_bytes_besides_its_body_is_truncated(begin: bytes, again: bytes) -> None:
     site = Site(HEAD + chunk(TEXT) + begin, again)
     tracemalloc.start()
     try:
@@ -149,7 +149,9 @@ async def test_too_many_bytes_besides_the_body_end_the_response(begin: bytes, ag
 
 
 @pytest.mark.parametrize(("begin", "again"), ENDLESS.values(), ids=ENDLESS)
-async def test_they_are_not_read_if_the_response_is_not_taken_either(begin: bytes, again: bytes) -> None:
+async def test_endless_bytes_besides_the_body_close_the_connection_even_if_nobody_reads_the_answer(
+    begin: bytes, again: bytes
+) -> None:
     site = Site(HEAD + chunk(TEXT) + begin, again)
     async with answering(site) as answer:
         assert isinstance((await answer.read())[0], TextDeltas)
@@ -168,7 +170,7 @@ async def test_trailers_are_not_headers_of_the_response() -> None:
         assert len(exchanges.pool) == 1
 
 
-async def test_a_few_bytes_besides_the_body_are_accepted() -> None:
+async def test_an_answer_with_few_bytes_besides_its_body_is_read_whole() -> None:
     extension = b";a=" + b"b" * 1000
     body = b"".join(b"1%b\r\n%c\r\n" % (extension, byte) for byte in TEXT * 20 + FINISH)
     assert len(body) > 2 * MAX_BYTES_WITHOUT_BODY
@@ -271,7 +273,7 @@ UNSAID = {
 
 
 @pytest.mark.parametrize("line", UNSAID.values(), ids=UNSAID)
-async def test_an_endless_answer_without_content_is_given_up(line: bytes) -> None:
+async def test_an_endless_answer_without_content_violates_the_protocol(line: bytes) -> None:
     lines = line * (8 * KIB // len(line))
     site = Site(HEAD, chunk(lines))
     async with answering(site) as answer:
@@ -318,7 +320,7 @@ async def test_a_response_without_a_body_is_a_failure() -> None:
                 await answer.begin()
 
 
-def test_a_share_counts_beyond_its_free_amount() -> None:
+def test_a_share_of_the_memory_budget_counts_only_beyond_its_free_amount() -> None:
     budget = MemoryBudget(limit=100)
     first, second = budget.share(), budget.share()
     assert first.set(64 * KIB)
@@ -333,5 +335,5 @@ def test_a_share_counts_beyond_its_free_amount() -> None:
     assert budget.total == 0
 
 
-def test_the_bounds_have_their_documented_values() -> None:
+def test_the_limits_on_response_heads_and_bytes_besides_the_body_are_64_kib() -> None:
     assert (MAX_HEAD_BYTES, MAX_BYTES_WITHOUT_BODY) == (64 * KIB, 64 * KIB)

@@ -25,7 +25,7 @@ def taken(body: CapturedBody) -> Callable[[bytes], None]:
 
 
 @pytest.mark.parametrize("way", [added, taken])
-def test_after_a_piece_that_exceeds_the_limit_nothing_more_is_captured(
+def test_capturing_stops_after_a_piece_that_exceeds_the_limit(
     way: Callable[[CapturedBody], Callable[[bytes], None]],
 ) -> None:
     body = CapturedBody(1000)
@@ -39,7 +39,7 @@ def test_after_a_piece_that_exceeds_the_limit_nothing_more_is_captured(
     assert [data for _, data in body.pieces(0.0)] == [b"a" * 300, b"b" * 300]
 
 
-def test_nothing_is_captured_where_nothing_has_arrived() -> None:
+def test_an_empty_read_captures_nothing() -> None:
     body = CapturedBody(1000)
     assert body.taking(lambda: b"")() == b""
     assert (body.size, body.pieces(0.0)) == (0, ())

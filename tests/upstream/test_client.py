@@ -56,7 +56,7 @@ async def test_a_permanent_redirect_within_the_origins_is_followed_and_remembere
         assert arena.calls[-1].headers["origin"] == arena.origin
 
 
-async def test_after_a_change_of_base_url_the_next_call_goes_there(asker: Asker, arena: Arena) -> None:
+async def test_the_next_call_after_a_change_of_base_url_goes_to_the_new_one(asker: Asker, arena: Arena) -> None:
     async with Arena(era=arena.era) as moved:
         settings = replace(asker.client.settings, base_url=moved.origin, origins=frozenset({moved.origin}))
         asker.client.reconfigure(settings)
@@ -84,7 +84,7 @@ async def test_a_redirect_to_another_origin_is_refused_and_gets_no_cookie(asker:
         ("mailto:ada@example.org", ProtocolViolated),
     ],
 )
-async def test_redirects_that_are_not_followed(
+async def test_redirects_to_the_login_elsewhere_or_invalid_urls_are_not_followed(
     asker: Asker, arena: Arena, location: str, error: type[Exception]
 ) -> None:
     arena.faults.arm("redirect", location=location, status=302)
@@ -93,7 +93,7 @@ async def test_redirects_that_are_not_followed(
     assert len(arena.calls) == 1
 
 
-async def test_a_redirect_loop_ends(asker: Asker, arena: Arena) -> None:
+async def test_a_redirect_loop_is_a_protocol_violation(asker: Asker, arena: Arena) -> None:
     await asker.client.page(timeout=5)  # now the client knows the page's path
     before = len(arena.calls)
     arena.faults.arm("redirect", None, location=arena.page_path, status=307, on="page")
@@ -117,7 +117,7 @@ async def test_a_put_whose_connection_dies_is_not_repeated_by_the_library(asker:
         assert len(arena.calls) == before + 1
 
 
-async def test_a_closed_port_is_unreachable() -> None:
+async def test_a_call_to_a_closed_port_is_unreachable() -> None:
     async with Arena() as gone:
         origin = gone.origin
     async with Arena() as other, connected(origin) as arena_client:
@@ -136,9 +136,7 @@ async def test_the_wait_for_a_full_pool_is_limited_by_the_connect_timeout(arena:
         await first.aclose()
 
 
-async def test_silence_before_the_headers_the_first_line_and_in_the_middle_is_a_time_out(
-    impatient: Asker, arena: Arena
-) -> None:
+async def test_silence_of_upstream_at_any_stage_of_an_answer_is_a_timeout(impatient: Asker, arena: Arena) -> None:
     arena.faults.arm("no_headers")
     with pytest.raises(TimedOut) as silence:
         await impatient.ask(timeout=0.2)
@@ -151,7 +149,7 @@ async def test_silence_before_the_headers_the_first_line_and_in_the_middle_is_a_
         await asyncio.wait_for(arena.calls[-1].closed.wait(), 10)
 
 
-async def test_silence_in_the_middle_is_noticed_long_before_the_first_bytes_time_is_over(
+async def test_silence_within_an_answer_is_noticed_long_before_the_first_byte_timeout(
     impatient: Asker, arena: Arena
 ) -> None:
     arena.faults.arm("silent_middle")
@@ -161,7 +159,7 @@ async def test_silence_in_the_middle_is_noticed_long_before_the_first_bytes_time
     assert isinstance(last.error, TimedOut)
 
 
-async def test_our_own_delay_is_not_a_timeout_of_upstream(arena: Arena) -> None:
+async def test_a_delay_of_the_reader_is_not_a_timeout_of_upstream(arena: Arena) -> None:
     """The idle timeout does not run while the answer is not being read."""
     release = asyncio.Event()
     arena.script = held(release)
@@ -174,7 +172,7 @@ async def test_our_own_delay_is_not_a_timeout_of_upstream(arena: Arena) -> None:
         await answer.aclose()
 
 
-async def test_a_finished_answer_returns_its_connection_to_the_pool_and_a_broken_one_does_not(
+async def test_a_finished_answer_returns_its_connection_to_the_pool_and_a_silent_one_does_not(
     arena: Arena,
 ) -> None:
     resting: list[int] = []
@@ -210,9 +208,7 @@ async def test_a_rotated_cookie_is_handed_over_even_with_a_refusal(asker: Asker,
     assert asker.rotations == [session.cookie_value]
 
 
-async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_being_quoted(
-    asker: Asker, arena: Arena
-) -> None:
+async def test_a_header_of_30_kib_is_read_and_a_larger_one_fails_without_a_quote(asker: Asker, arena: Arena) -> None:
     arena.faults.arm("huge_header", bytes=30 * 1024)
     assert isinstance((await asker.ask())[-1], Finish)
     arena.faults.arm("huge_header", bytes=100 * 1024)

@@ -258,7 +258,7 @@ async def test_a_name_that_resolves_differently_later_is_checked_at_connect_time
     assert internet.connected == [PUBLIC, PUBLIC]
 
 
-async def test_of_several_addresses_only_public_ones_are_tried(fetcher: Fetcher, internet: Internet) -> None:
+async def test_only_the_public_addresses_of_a_host_are_tried(fetcher: Fetcher, internet: Internet) -> None:
     internet.names["mixed.example"] = [["10.0.0.1", PUBLIC, "127.0.0.1"]]
     assert await fetch(fetcher, "http://mixed.example/") == PNG
     assert internet.connected == [PUBLIC]
@@ -296,6 +296,6 @@ async def test_a_picture_of_exactly_the_limit_passes(fetcher: Fetcher) -> None:
         await fetch(fetcher, "http://public.example/", limit_bytes=len(PNG) - 1)
 
 
-async def test_an_unknown_name_is_reported(fetcher: Fetcher) -> None:
+async def test_a_url_whose_host_cannot_be_resolved_is_refused(fetcher: Fetcher) -> None:
     with pytest.raises(FetchRefused, match="cannot be resolved"):
         await fetch(fetcher, "http://missing.example/")

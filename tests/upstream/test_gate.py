@@ -30,7 +30,7 @@ def opened() -> tuple[Gate, Clock]:
     return gate, clock
 
 
-def test_requests_that_fail_in_a_row_open_the_circuit_for_a_while() -> None:
+def test_consecutive_failed_requests_open_the_circuit_for_five_seconds() -> None:
     gate, clock = opened()
     with pytest.raises(CircuitOpen) as caught, gate.request():
         pass
@@ -41,7 +41,7 @@ def test_requests_that_fail_in_a_row_open_the_circuit_for_a_while() -> None:
     assert gate.outage is None
 
 
-def test_one_success_in_between_resets_the_count() -> None:
+def test_a_success_resets_the_count_of_failures_of_the_circuit() -> None:
     gate = Gate(Clock())
     for _ in range(3):
         for _ in range(FAILURES_TO_OPEN - 1):
@@ -62,7 +62,7 @@ def test_a_half_open_circuit_admits_one_request_at_a_time_and_doubles_the_pause(
     assert caught.value.retry_after == 10.0
 
 
-def test_the_pause_grows_to_a_minute_and_no_further() -> None:
+def test_the_pause_of_an_open_circuit_grows_to_at_most_a_minute() -> None:
     gate, clock = opened()
     for _ in range(10):
         clock.now += 60.0
@@ -72,7 +72,7 @@ def test_the_pause_grows_to_a_minute_and_no_further() -> None:
     assert caught.value.retry_after == 60.0
 
 
-def test_a_limit_or_a_refusal_is_not_an_outage() -> None:
+def test_rate_limits_do_not_open_the_circuit() -> None:
     gate = Gate(Clock())
     for _ in range(3 * FAILURES_TO_OPEN):
         fail(gate, RateLimited("slow down", retry_after=1))
@@ -80,7 +80,7 @@ def test_a_limit_or_a_refusal_is_not_an_outage() -> None:
         pass
 
 
-def test_a_wall_admits_one_request_at_a_time() -> None:
+def test_the_gate_admits_one_request_at_a_time_after_a_challenge() -> None:
     gate = Gate(Clock())
     fail(gate, Challenge("challenge"))
     with gate.request(), pytest.raises(Challenge), gate.request():
@@ -90,7 +90,7 @@ def test_a_wall_admits_one_request_at_a_time() -> None:
         pass
 
 
-def test_a_probe_that_is_cancelled_leaves_the_gate_open_for_the_next() -> None:
+def test_a_cancelled_probe_leaves_the_gate_open_for_the_next_request() -> None:
     gate = Gate(Clock())
     fail(gate, Challenge("challenge"))
     with suppress(KeyboardInterrupt), gate.request():
@@ -99,7 +99,7 @@ def test_a_probe_that_is_cancelled_leaves_the_gate_open_for_the_next() -> None:
         pass
 
 
-def test_a_stored_error_keeps_no_frames_alive() -> None:
+def test_the_stored_challenge_is_raised_as_a_new_error_for_each_request() -> None:
     """One stored exception would keep the frames, and so the pictures, of every request that raised it."""
     gate = Gate(Clock())
     fail(gate, Challenge("challenge", status=403))

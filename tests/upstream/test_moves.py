@@ -73,7 +73,7 @@ async def fails_once(asker: Asker) -> None:
 
 
 @pytest.mark.parametrize("dead", DEAD.values(), ids=DEAD)
-async def test_an_origin_that_is_down_is_left(dead: Peer) -> None:
+async def test_the_client_returns_to_base_url_when_the_moved_origin_is_down(dead: Peer) -> None:
     async with served(dead) as there, Arena() as arena, connected(arena.origin, there) as client:
         asker = Asker(arena, client, arena.sign_in())
         client.location.origin, client.location.page_path = there, "/moved/direct"
@@ -92,7 +92,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("alive", KEPT.values(), ids=KEPT)
-async def test_an_origin_where_the_site_refuses_calls_is_kept(alive: Peer) -> None:
+async def test_the_client_keeps_an_origin_where_the_site_refuses_calls(alive: Peer) -> None:
     async with served(alive) as there, Arena() as arena, connected(arena.origin, there) as client:
         client.location.origin = there
         await fails_once(Asker(arena, client, arena.sign_in()))
@@ -114,7 +114,7 @@ async def test_if_base_url_is_down_the_origin_it_redirected_to_is_tried_again() 
         assert client.location.origin == there.origin
 
 
-async def test_concurrent_failures_change_the_origin_once() -> None:
+async def test_concurrent_failures_at_an_origin_change_the_origin_once() -> None:
     async with served(closes) as there, Arena() as arena, connected(arena.origin, there, connections=50) as client:
         asker = Asker(arena, client, arena.sign_in())
         client.location.origin = there

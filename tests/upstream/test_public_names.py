@@ -46,7 +46,7 @@ def _is_self(node: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(ROOT)) for file in FILES])
-def test_a_file_uses_no_private_names(file: Path) -> None:
+def test_an_upstream_file_uses_no_private_names_of_libraries(file: Path) -> None:
     source = file.read_text()
     assert list(private_names(source)) == []
     assert "noqa: SLF001" not in source
@@ -63,11 +63,11 @@ def test_a_file_uses_no_private_names(file: Path) -> None:
         "from ssl import _create_unverified_context",
     ],
 )
-def test_uses_of_private_names_are_found(source: str) -> None:
+def test_the_check_finds_uses_of_private_names(source: str) -> None:
     assert list(private_names(source)) != []
 
 
-def test_our_own_private_names_are_allowed() -> None:
+def test_the_check_allows_our_own_private_names() -> None:
     assert (
         list(private_names("class A:\n    def f(self, other):\n        self._x = other._x\n        return cls._y"))
         == []

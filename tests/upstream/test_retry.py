@@ -82,33 +82,33 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-async def test_how_often_a_failing_call_is_made(error: Exception, attempts: int) -> None:
+async def test_the_kind_of_failure_determines_how_often_a_call_is_attempted(error: Exception, attempts: int) -> None:
     made = Attempts(*[error] * 9)
     with pytest.raises(type(error)):
         await retries().run(made)
     assert made.made == attempts
 
 
-async def test_possibly_accepted_is_repeated_only_once_even_after_other_errors() -> None:
+async def test_a_call_that_the_site_may_have_accepted_is_repeated_only_once() -> None:
     made = Attempts(ServerFailed("500"), Unreachable("refused"), ModelFailed("a3"), Unreachable("refused"))
     with pytest.raises(ModelFailed):
         await retries(max_attempts=9).run(made)
     assert made.made == 3
 
 
-async def test_the_last_error_is_raised_unchanged_and_a_success_ends_the_retries() -> None:
+async def test_a_success_after_two_failures_ends_the_retries() -> None:
     made = Attempts(Unreachable("refused"), SessionExpired("401"))
     assert await retries().run(made) == "answer"
 
 
-async def test_cancellation_is_never_repeated() -> None:
+async def test_a_cancelled_call_is_never_repeated() -> None:
     made = Attempts(asyncio.CancelledError())
     with pytest.raises(asyncio.CancelledError):
         await retries().run(made)
     assert made.made == 1
 
 
-async def test_another_account_is_tried_at_once_and_a_failing_site_after_a_backoff(no_waiting: list[float]) -> None:
+async def test_retries_try_another_account_at_once_and_a_failing_site_after_a_backoff(no_waiting: list[float]) -> None:
     await retries().run(Attempts(SessionExpired("401", status=401)))
     assert no_waiting == [0.0]
     no_waiting.clear()
@@ -129,7 +129,7 @@ async def test_under_a_failing_upstream_attempts_stay_below_a_fifth_more_than_re
 
 
 @pytest.mark.parametrize("error", [SessionExpired("401"), NotRenewed("401")], ids=type)
-async def test_a_refusal_of_one_account_takes_nothing_from_the_budget(error: UpstreamError) -> None:
+async def test_a_refused_account_takes_nothing_from_the_retry_budget(error: UpstreamError) -> None:
     shared = retries(balance=0.0)
     for _ in range(3):
         assert await shared.run(Attempts(error)) == "answer"
@@ -154,14 +154,16 @@ async def test_a_refusal_of_one_account_takes_nothing_from_the_budget(error: Ups
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-async def test_how_often_an_idempotent_request_is_made(error: BaseException, attempts: int) -> None:
+async def test_the_kind_of_failure_determines_how_often_an_idempotent_request_is_attempted(
+    error: BaseException, attempts: int
+) -> None:
     made = Attempts(*[error] * 9)
     with pytest.raises(type(error)):
         await IdempotentRetries().run(made)
     assert made.made == attempts
 
 
-async def test_idempotent_retries_have_a_budget_too() -> None:
+async def test_retries_of_idempotent_requests_are_limited_by_a_budget() -> None:
     made = Attempts(*[Unavailable("503", status=503)] * 10_000)
     steps = IdempotentRetries()
     for _ in range(500):

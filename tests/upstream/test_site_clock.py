@@ -38,12 +38,12 @@ def machine() -> Machine:
     return Machine()
 
 
-def test_before_any_answer_the_machines_clock_is_used(machine: Machine) -> None:
+def test_the_machines_clock_is_used_before_any_answer_of_the_site(machine: Machine) -> None:
     assert (machine.site(), machine.site.skew) == (NOW, 0.0)
 
 
 @pytest.mark.parametrize("seconds", [7200, -7200, 61, -61, 10_000_000])
-def test_a_clock_that_differs_is_followed(seconds: float, machine: Machine) -> None:
+def test_a_site_clock_that_differs_by_more_than_the_tolerance_is_followed(seconds: float, machine: Machine) -> None:
     machine.hear(NOW + seconds)
     assert (machine.site(), machine.site.skew) == (NOW + seconds, seconds)
     machine.wall.now += 5
@@ -51,12 +51,12 @@ def test_a_clock_that_differs_is_followed(seconds: float, machine: Machine) -> N
 
 
 @pytest.mark.parametrize("seconds", [0, 59, -59, TOLERANCE_SECONDS, -TOLERANCE_SECONDS])
-def test_a_small_difference_is_ignored(seconds: float, machine: Machine) -> None:
+def test_a_small_difference_of_the_site_clock_is_ignored(seconds: float, machine: Machine) -> None:
     machine.hear(NOW + seconds)
     assert machine.site() == NOW
 
 
-def test_headers_are_parsed_periodically_or_on_demand(machine: Machine) -> None:
+def test_date_headers_are_parsed_periodically_or_on_demand(machine: Machine) -> None:
     machine.hear(NOW)
     machine.monotonic.now += CHECK_SECONDS - 1
     machine.hear(NOW + 7200)
@@ -96,7 +96,7 @@ def test_an_invalid_date_is_ignored(date: str, machine: Machine) -> None:
     assert machine.site.skew == 7200
 
 
-def test_an_answer_from_a_cache_is_ignored(machine: Machine) -> None:
+def test_the_date_of_an_answer_from_a_cache_is_ignored(machine: Machine) -> None:
     machine.hear(NOW - 7200, Age="7200")
     machine.site.learn(CIMultiDict(), now=True)
     assert machine.site.skew == 0
@@ -109,7 +109,7 @@ dates = st.builds("Mon, {} Jan {} {}:{}:{} {}".format, *[numbers] * 5, st.sample
 
 
 @given(st.text(max_size=40) | dates)
-def test_no_header_raises_an_error(date: str) -> None:
+def test_no_date_header_raises_an_error(date: str) -> None:
     machine = Machine()
     machine.hear(date)
     assert machine.site.skew == 0 or abs(machine.site.skew) > TOLERANCE_SECONDS

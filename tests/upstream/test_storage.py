@@ -49,7 +49,7 @@ async def test_a_file_of_any_size_arrives_complete(size: int) -> None:
     assert arrived == [data, data]
 
 
-async def test_a_refusal_before_the_file_is_sent_is_read() -> None:
+async def test_a_refusal_of_the_storage_before_the_file_is_sent_is_read() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a read transport too
@@ -82,7 +82,7 @@ async def test_a_call_whose_connection_breaks_is_not_repeated(method: str, reuse
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirect_is_not_followed(status: int) -> None:
+async def test_a_redirect_of_the_storage_is_not_followed(status: int) -> None:
     requests = 0
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -98,7 +98,7 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
     assert requests == 1
 
 
-async def test_the_headers_of_a_call() -> None:
+async def test_an_upload_sends_its_signed_url_and_no_headers_of_the_account() -> None:
     heads: list[bytes] = []
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -134,7 +134,7 @@ async def test_open_streams_have_small_tls_buffers(wired: Wired) -> None:
             await answer.aclose()
 
 
-async def test_a_tunnel_is_reused(wired: Wired) -> None:
+async def test_a_tunnel_through_a_proxy_is_reused(wired: Wired) -> None:
     async with wired.asker() as asker:
         for _ in range(3):
             assert isinstance((await asker.ask(timeout=20.0))[-1], Finish)
@@ -157,7 +157,7 @@ async def test_the_proxy_sees_no_cookie(wired: Wired) -> None:
 
 
 @pytest.mark.parametrize("wired", ["socks5", "socks5h", "http"], indirect=True)
-async def test_who_resolves_the_site_s_name(wired: Wired) -> None:
+async def test_the_proxy_resolves_the_sites_name_unless_its_scheme_is_socks5(wired: Wired) -> None:
     async with wired.asker() as asker:
         await asker.ask(timeout=20.0)
     asked_of_proxy, *_ = wired.tap.sent.split(b"\x16\x03")  # before the TLS handshake, which has the name too
@@ -195,7 +195,7 @@ async def test_files_go_to_the_storage_and_come_back(wired: Wired) -> None:
 
 
 @pytest.mark.parametrize(("user", "password"), [(USER, "wrong-w0rd"), ("nobody", PASSWORD)])
-async def test_a_wrong_password_is_reported_as_the_proxy_s_refusal(wired: Wired, user: str, password: str) -> None:
+async def test_a_wrong_password_is_reported_as_the_proxys_refusal(wired: Wired, user: str, password: str) -> None:
     async with wired.asker(wired.url(user, password)) as asker:
         with pytest.raises(Unreachable) as caught:
             await asker.ask(timeout=20.0)
@@ -207,14 +207,14 @@ async def test_a_wrong_password_is_reported_as_the_proxy_s_refusal(wired: Wired,
     assert pool_of(asker.client).busy == 0
 
 
-async def test_a_missing_password_is_reported_too(wired: Wired) -> None:
+async def test_a_missing_password_is_reported_as_the_proxys_refusal(wired: Wired) -> None:
     async with wired.asker(f"{wired.scheme}://localhost:{wired.tap.port}") as asker:
         with pytest.raises(Unreachable, match=r"proxy at localhost:\d+ refused: "):
             await asker.ask(timeout=20.0)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-async def test_a_dead_proxy_is_unreachable_and_named(arena: Arena, scheme: str) -> None:
+async def test_the_error_for_an_unreachable_proxy_names_the_proxy(arena: Arena, scheme: str) -> None:
     port = closed_port()
     proxies = Proxies.from_setting(f"{scheme}://{USER}:{PASSWORD}@127.0.0.1:{port}", {})
     async with connected("https://127.0.0.1:1", proxies=proxies) as client:
@@ -243,7 +243,7 @@ async def test_a_site_with_an_untrusted_certificate_is_refused(wired: Wired, mon
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-async def test_the_environment_names_the_proxy(socks: Wired, variable: str) -> None:
+async def test_a_proxy_named_in_the_environment_is_used(socks: Wired, variable: str) -> None:
     async with socks.client(Proxies.from_setting("", {variable: socks.url()})) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
         assert client.route == f"through the SOCKS5 proxy at localhost:{socks.tap.port} ({variable})"
@@ -251,7 +251,7 @@ async def test_the_environment_names_the_proxy(socks: Wired, variable: str) -> N
 
 
 @pytest.mark.parametrize("exempt", ["localhost", "*", "example.org, .localhost"])
-async def test_no_proxy_is_honoured(socks: Wired, exempt: str) -> None:
+async def test_a_site_listed_in_the_variable_no_proxy_is_called_directly(socks: Wired, exempt: str) -> None:
     environ = {"HTTPS_PROXY": socks.url(), "NO_PROXY": exempt}
     async with socks.client(Proxies.from_setting("", environ)) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
@@ -259,7 +259,7 @@ async def test_no_proxy_is_honoured(socks: Wired, exempt: str) -> None:
     assert (socks.tap.connections, socks.front.connections) == (0, 1)
 
 
-async def test_none_disables_the_environment_s_proxy(socks: Wired) -> None:
+async def test_the_setting_none_disables_the_environments_proxy(socks: Wired) -> None:
     async with socks.client(Proxies.from_setting("none", {"ALL_PROXY": socks.url()})) as client:
         await Asker(socks.arena, client, socks.arena.sign_in()).ask(timeout=20.0)
     assert (socks.tap.connections, socks.front.connections) == (0, 1)
@@ -275,7 +275,7 @@ async def test_an_invalid_proxy_in_the_environment_is_not_bypassed(socks: Wired)
     assert socks.front.connections == 0
 
 
-async def test_plain_http_goes_directly() -> None:
+async def test_calls_over_plain_http_bypass_the_proxy() -> None:
     """The site is on loopback, without TLS: a proxy would see its cookies."""
     async with Arena() as arena, microsocks(USER, PASSWORD) as port, tapped(port) as tap:
         proxies = Proxies.from_setting(f"socks5h://{USER}:{PASSWORD}@127.0.0.1:{tap.port}", {})
@@ -285,7 +285,7 @@ async def test_plain_http_goes_directly() -> None:
     assert tap.connections == 0
 
 
-async def test_a_silent_proxy_is_given_up_and_named(arena: Arena) -> None:
+async def test_the_error_for_a_silent_proxy_names_the_proxy_after_the_connect_timeout(arena: Arena) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -300,7 +300,7 @@ async def test_a_silent_proxy_is_given_up_and_named(arena: Arena) -> None:
                 assert pool_of(client).busy == 0
 
 
-def test_no_repr_shows_a_password() -> None:
+def test_no_repr_shows_a_proxys_password() -> None:
     proxies = Proxies.from_setting(f"socks5h://{USER}:{PASSWORD}@h:1", {})
     for each in (proxies, proxies.proxy_for("https", "a.example", 443), DIRECT):
         assert PASSWORD not in repr(each) + str(each)

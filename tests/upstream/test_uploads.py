@@ -127,7 +127,7 @@ async def test_the_storage_holds_exactly_the_bytes_and_the_url_leads_to_them(
         assert await response.read() == sent.data
 
 
-async def test_the_steps_are_taken_in_order_with_the_headers_of_a_browser(uploader: Uploader, arena: Arena) -> None:
+async def test_upload_steps_are_taken_in_order_with_the_headers_of_a_browser(uploader: Uploader, arena: Arena) -> None:
     await uploader.attach(picture())
     *pages, generate, sign = [call for call in arena.calls if call.kind != "script"]
     assert [call.kind for call in pages] == (["page"] if arena.era == 2026 else ["unknown", "page"])
@@ -156,7 +156,7 @@ async def test_a_picture_of_ten_mebibytes_is_uploaded(uploader: Uploader, arena:
     assert arena.storage.objects[attachment.name].data == sent.data
 
 
-async def test_many_pictures_keep_their_order_and_go_four_at_a_time(uploader: Uploader, arena: Arena) -> None:
+async def test_many_pictures_are_uploaded_four_at_a_time_and_keep_their_order(uploader: Uploader, arena: Arena) -> None:
     release = asyncio.Event()
     arena.faults.arm("silent_start", None, on="sign", release=release)
     pictures = [picture(number) for number in range(10)]
@@ -170,7 +170,7 @@ async def test_many_pictures_keep_their_order_and_go_four_at_a_time(uploader: Up
     assert [arena.storage.objects[attachment.name].data for attachment in attachments] == [p.data for p in pictures]
 
 
-async def test_all_requests_together_stay_below_the_bound_of_the_daemon(uploader: Uploader, arena: Arena) -> None:
+async def test_uploads_of_all_requests_together_stay_within_the_daemons_limit(uploader: Uploader, arena: Arena) -> None:
     release = asyncio.Event()
     arena.faults.arm("no_headers", None, on="put", release=release)
     attaching = asyncio.gather(*(uploader.attach(picture(number)) for number in range(uploads.MAX_AT_ONCE + 8)))
@@ -184,7 +184,7 @@ async def test_all_requests_together_stay_below_the_bound_of_the_daemon(uploader
     await uploader.attach(*(picture(number) for number in range(100, 110)))
 
 
-async def test_without_pictures_there_are_no_calls(uploader: Uploader, arena: Arena) -> None:
+async def test_a_request_without_pictures_makes_no_upload_calls(uploader: Uploader, arena: Arena) -> None:
     assert await uploader.attach() == []
     assert not arena.calls
 
@@ -213,7 +213,7 @@ async def test_a_url_about_to_expire_is_signed_again_without_an_upload(uploader:
 
 
 @pytest.mark.parametrize("by", [-18_000.0, -3600.0, 0.0, 3600.0, 18_000.0])
-async def test_a_url_expires_on_time_although_the_clock_is_set(arena: Arena, by: float) -> None:
+async def test_an_uploads_url_expires_on_time_although_the_clock_is_set(arena: Arena, by: float) -> None:
     passed, ahead = 0.0, 0.0
     begun = arena.clock()
     arena.clock = lambda: begun + passed
@@ -244,7 +244,7 @@ async def test_a_picture_that_the_storage_has_lost_is_uploaded_again(uploader: U
     assert second.name in arena.storage.objects
 
 
-async def test_another_account_uploads_for_itself(uploader: Uploader, arena: Arena) -> None:
+async def test_the_same_picture_is_uploaded_once_per_account(uploader: Uploader, arena: Arena) -> None:
     (first,) = await uploader.attach(picture())
     other = arena.sign_in("grace@example.org")
     (second,) = await uploader.attach(picture(), session=other)
@@ -269,7 +269,7 @@ async def test_two_requests_with_one_new_picture_share_its_upload(uploader: Uplo
     assert uploader.steps["put"] == 1
 
 
-async def test_a_cancelled_upload_does_not_fail_another_request_s(uploader: Uploader, arena: Arena) -> None:
+async def test_a_cancelled_upload_does_not_fail_another_requests_upload(uploader: Uploader, arena: Arena) -> None:
     arena.faults.arm("no_headers", on="put")
     leaving, staying = (asyncio.gather(uploader.attach(picture())) for _ in range(2))
     await uploader.seen("put", 1)
@@ -283,7 +283,9 @@ async def test_a_cancelled_upload_does_not_fail_another_request_s(uploader: Uplo
 # Action ids
 
 
-async def test_the_ids_are_read_once_for_all_and_again_after_a_deployment(uploader: Uploader, arena: Arena) -> None:
+async def test_action_ids_are_read_once_for_all_uploads_and_again_after_a_deployment(
+    uploader: Uploader, arena: Arena
+) -> None:
     await uploader.attach(*(picture(number) for number in range(10)))
     assert uploader.steps["page"] == 1
     arena.deploy()
@@ -292,7 +294,7 @@ async def test_the_ids_are_read_once_for_all_and_again_after_a_deployment(upload
     assert len(arena.storage.objects) == 30
 
 
-async def test_an_id_that_stays_stale_is_reported(uploader: Uploader, arena: Arena) -> None:
+async def test_an_action_id_that_stays_stale_is_reported(uploader: Uploader, arena: Arena) -> None:
     arena.faults.arm("stale_action", 2, on="upload-url")
     with pytest.raises(UploadFailed, match="stale"):
         await uploader.attach(picture())
@@ -300,7 +302,7 @@ async def test_an_id_that_stays_stale_is_reported(uploader: Uploader, arena: Are
     await uploader.attach(picture())
 
 
-async def test_a_cancelled_reading_of_the_ids_is_left_to_the_next_request(uploader: Uploader, arena: Arena) -> None:
+async def test_the_next_request_reads_the_action_ids_after_a_cancelled_one(uploader: Uploader, arena: Arena) -> None:
     arena.faults.arm("no_headers", on="page")
     leaving, staying = (asyncio.gather(uploader.attach(picture(number))) for number in range(2))
     await uploader.seen("page")
@@ -334,7 +336,7 @@ PARAMETERS: defaultdict[str, dict[str, Any]] = defaultdict(
 
 
 @pytest.mark.parametrize(("fault", "times", "on"), REPEATED.values(), ids=REPEATED)
-async def test_transient_failures_are_repeated(
+async def test_an_upload_step_is_repeated_after_a_transient_failure(
     uploader: Uploader, arena: Arena, fault: str, times: int, on: str
 ) -> None:
     arena.faults.arm(fault, times, on=on, **PARAMETERS[fault])
@@ -358,7 +360,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize(("fault", "times", "on"), FAILING.values(), ids=FAILING)
-async def test_other_failures_fail_the_upload(
+async def test_a_lasting_failure_fails_the_upload_without_quoting_its_url(
     uploader: Uploader, arena: Arena, fault: str, times: int | None, on: str
 ) -> None:
     arena.faults.arm(fault, times, on=on, **PARAMETERS[fault])
@@ -389,7 +391,7 @@ PASSED_ON: dict[str, tuple[str, type[UpstreamError]]] = {
 
 
 @pytest.mark.parametrize(("fault", "error"), PASSED_ON.values(), ids=PASSED_ON)
-async def test_errors_of_the_account_or_the_site_are_passed_on(
+async def test_an_upload_raises_errors_of_the_account_or_the_site_unchanged(
     uploader: Uploader, arena: Arena, fault: str, error: type[UpstreamError]
 ) -> None:
     more: dict[str, Any] = {"retry_after": "60"} if fault == "rate_limited" else {}
@@ -401,13 +403,15 @@ async def test_errors_of_the_account_or_the_site_are_passed_on(
     assert uploader.steps["upload-url"] <= 2
 
 
-async def test_a_page_in_place_of_an_actions_answer_is_named(uploader: Uploader, arena: Arena) -> None:
+async def test_an_html_page_in_place_of_an_actions_answer_is_reported_by_its_type(
+    uploader: Uploader, arena: Arena
+) -> None:
     arena.faults.arm("html", on="sign")
     with pytest.raises(ProtocolViolated, match="text/html"):
         await uploader.attach(picture())
 
 
-async def test_a_rotated_cookie_is_used_for_the_next_step_and_handed_on(uploader: Uploader, arena: Arena) -> None:
+async def test_a_cookie_rotated_during_an_upload_is_used_for_the_next_step(uploader: Uploader, arena: Arena) -> None:
     old = uploader.session.cookie_value
     arena.faults.arm("rotate_cookie", on="upload-url")
     await uploader.attach(picture())
@@ -434,7 +438,7 @@ def elsewhere(url: str) -> Callable[..., str]:
         ("http://127.0.0.1", "http://[::1", "invalid URL"),
     ],
 )
-async def test_invalid_addresses_of_the_storage_are_refused(
+async def test_an_invalid_storage_url_is_refused(
     arena: Arena, monkeypatch: pytest.MonkeyPatch, base_url: str, url: str, why: str
 ) -> None:
     url = url.format(origin=arena.storage.origin)
@@ -470,14 +474,16 @@ async def test_a_generated_picture_is_downloaded(uploader: Uploader, arena: Aren
         ("html", "not a picture", 60),
     ],
 )
-async def test_a_download_is_limited(uploader: Uploader, arena: Arena, fault: str, why: str, timeout: float) -> None:
+async def test_a_download_is_limited_in_size_time_and_content(
+    uploader: Uploader, arena: Arena, fault: str, why: str, timeout: float
+) -> None:
     url = arena.storage.draw("a fox")
     arena.faults.arm(fault, None, on="get")
     with pytest.raises(DownloadFailed, match=why):
         await uploader.uploads.download(url, limit_bytes=100_000, timeout=timeout)
 
 
-async def test_an_expired_url_is_not_downloaded_and_not_quoted(uploader: Uploader, arena: Arena) -> None:
+async def test_an_expired_picture_url_fails_the_download_and_is_not_quoted(uploader: Uploader, arena: Arena) -> None:
     url = arena.storage.draw("a fox")
     later(arena, 3601)
     with pytest.raises(DownloadFailed, match="403") as caught:

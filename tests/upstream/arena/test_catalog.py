@@ -25,7 +25,7 @@ async def groups(caller: Caller) -> dict[str, list[dict[str, Any]]]:
     return {group["arena"]: group["models"] for group in found}
 
 
-async def test_every_model_is_in_its_groups(arena: Arena, caller: Caller) -> None:
+async def test_the_catalog_lists_every_model_in_its_groups(arena: Arena, caller: Caller) -> None:
     found = await groups(caller)
     assert list(found) == ["text", "code", "document", "text-to-image", "text-to-video", "search"]
     ids = {name: {entry["id"] for entry in entries if "id" in entry} for name, entries in found.items()}
@@ -38,7 +38,7 @@ async def test_every_model_is_in_its_groups(arena: Arena, caller: Caller) -> Non
     assert arena.model("riverstone").id in ids["code"] - ids["text"]
 
 
-async def test_one_entry_is_unreadable_and_none_is_ranked(caller: Caller) -> None:
+async def test_the_catalog_has_one_unreadable_entry_and_no_ranks(caller: Caller) -> None:
     entries = [entry for group in (await groups(caller)).values() for entry in group]
     assert sum("id" not in entry for entry in entries) == 1
     assert not any("rank" in entry or "rankByModality" in entry for entry in entries)
@@ -55,13 +55,13 @@ async def test_the_catalog_has_display_names_and_unselectable_models(arena: Aren
     assert entries[arena.model("veo-4-edit").id]["capabilities"]["inputCapabilities"]["video"] == {"required": True}
 
 
-async def test_the_catalog_can_be_missing(arena: Arena, caller: Caller) -> None:
+async def test_a_catalog_that_is_not_served_is_not_found(arena: Arena, caller: Caller) -> None:
     arena.catalog_served = False
     answer = await caller.page(CATALOG)
     assert (answer.status, json.loads(answer.body)) == (404, {"error": "Not found"})
 
 
-async def test_model_ids_are_replaced(arena: Arena, caller: Caller) -> None:
+async def test_replaced_model_ids_are_not_found_and_the_new_ones_are_accepted(arena: Arena, caller: Caller) -> None:
     old = {model.public_name: model.id for model in arena.models}
     await caller.ask()
     evaluation = arena.calls[-1].evaluation_id or ""

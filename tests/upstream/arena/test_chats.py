@@ -31,7 +31,7 @@ async def begin(caller: Caller) -> str:
 # Modes
 
 
-async def test_the_modes_can_change(arena: Arena, caller: Caller) -> None:
+async def test_the_allowed_modes_can_change_for_all_or_one_account(arena: Arena, caller: Caller) -> None:
     async def statuses() -> list[int]:
         return [
             (await caller.send("POST", CREATE, {**caller.create(), "mode": mode})).status
@@ -59,7 +59,7 @@ async def test_a_mode_that_is_not_allowed_uses_up_no_ids(arena: Arena, caller: C
 
 
 @pytest.mark.parametrize(("every", "good"), [(1, 0), (3, 2)])
-async def test_the_site_demands_a_battle_periodically(arena: Arena, caller: Caller, every: int, good: int) -> None:
+async def test_the_arena_demands_a_battle_periodically(arena: Arena, caller: Caller, every: int, good: int) -> None:
     arena.battle_every = every
     evaluation = await begin(caller)
     assert [(await caller.ask_more(evaluation)).status for _ in range(good)] == [200] * good
@@ -75,7 +75,7 @@ async def test_the_site_demands_a_battle_periodically(arena: Arena, caller: Call
     assert (await caller.ask_more(await begin(caller))).status == 200
 
 
-async def test_only_follow_ups_that_began_are_counted(arena: Arena, caller: Caller) -> None:
+async def test_only_follow_ups_that_began_count_towards_the_next_battle(arena: Arena, caller: Caller) -> None:
     arena.battle_every = 2
     evaluation = await begin(caller)
     arena.faults.arm("rate_limited", on="follow-up")
@@ -92,7 +92,9 @@ def moved(new_id: str, milliseconds: int) -> str:
 
 @in_2026
 @pytest.mark.parametrize("seconds", [-301, 301])
-async def test_ids_of_another_time_are_refused(arena: Arena, caller: Caller, seconds: int) -> None:
+async def test_ids_whose_time_is_far_from_the_sites_are_refused_in_2026(
+    arena: Arena, caller: Caller, seconds: int
+) -> None:
     names = ("id", "userMessageId", "modelAMessageId")
     body = caller.create()
     body |= {name: moved(body[name], seconds * 1000) for name in names}
@@ -118,7 +120,7 @@ async def test_an_old_evaluation_can_be_continued(arena: Arena, caller: Caller) 
 
 
 @pytest.mark.parametrize("arena", [2025], indirect=True)
-async def test_in_2025_the_time_within_ids_is_not_checked(caller: Caller) -> None:
+async def test_the_time_within_ids_is_not_checked_in_2025(caller: Caller) -> None:
     body = caller.create()
     body |= {name: moved(body[name], -(10**9)) for name in ("id", "userMessageId", "modelAMessageId")}
     assert (await caller.send("POST", CREATE, body)).status == 200
@@ -177,7 +179,7 @@ async def test_a_chat_is_read_back(arena: Arena, caller: Caller) -> None:
 @pytest.mark.parametrize("fault", ["reset_middle", "eof_middle", "cut_chunked"])
 @pytest.mark.parametrize("after", [2, 99])
 @pytest.mark.parametrize("keeps", [True, False])
-async def test_a_broken_stream_is_recorded_in_part(
+async def test_the_answer_of_a_broken_stream_is_recorded_in_part_or_completed(
     arena: Arena, caller: Caller, fault: str, after: int, keeps: bool
 ) -> None:
     arena.keeps_generating = keeps
@@ -199,7 +201,9 @@ async def test_a_broken_stream_is_recorded_in_part(
 
 
 @in_2026
-async def test_a_script_determines_the_status_of_an_answer_that_it_cuts(arena: Arena, caller: Caller) -> None:
+async def test_an_answer_that_a_script_aborts_is_recorded_whole_if_generation_continues(
+    arena: Arena, caller: Caller
+) -> None:
     arena.keeps_generating = True
     arena.script = lambda _: [Line("a0", "here "), Abort(), Line("a0", "and there"), Line("ad", {})]
     with pytest.raises(aiohttp.ClientError):
@@ -211,7 +215,7 @@ async def test_a_script_determines_the_status_of_an_answer_that_it_cuts(arena: A
 
 @in_2026
 @pytest.mark.parametrize("fault", ["model_failed_middle", "arena_error", "finish_error", "model_failed_object"])
-async def test_a_model_that_failed_is_not_completed(arena: Arena, caller: Caller, fault: str) -> None:
+async def test_the_answer_of_a_failed_model_is_recorded_as_failed(arena: Arena, caller: Caller, fault: str) -> None:
     arena.keeps_generating = True
     arena.faults.arm(fault)
     await caller.ask("/count 4")

@@ -123,7 +123,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: f"{row.name} {row.parameters or ''}")
-async def test_faults_that_replace_the_answer(arena: Arena, caller: Caller, row: Refused) -> None:
+async def test_refusing_faults_replace_the_answer(arena: Arena, caller: Caller, row: Refused) -> None:
     arena.faults.arm(row.name, **row.parameters)
     seen = await call(caller)
     assert (seen.status, seen.ending) == (row.status, WHOLE)
@@ -196,7 +196,7 @@ BENT = [
 
 
 @pytest.mark.parametrize("row", BENT, ids=lambda row: f"{row.name} {row.parameters or ''}")
-async def test_faults_that_change_the_stream(arena: Arena, caller: Caller, row: Bent) -> None:
+async def test_faults_change_the_bytes_or_the_end_of_the_stream(arena: Arena, caller: Caller, row: Bent) -> None:
     arena.faults.arm(row.name, **row.parameters)
     seen = await call(caller)
     assert (seen.body, seen.ending) == (row.body, row.ending)
@@ -235,7 +235,7 @@ async def test_heartbeats_continue_until_a_release(arena: Arena, caller: Caller)
     assert (seen.body, seen.ending) == (BEAT, SILENT)
 
 
-async def test_battle_turn_leaves_the_evaluation_stuck(arena: Arena, caller: Caller) -> None:
+async def test_the_fault_battle_turn_makes_an_evaluation_refuse_all_further_turns(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("battle_turn")
     await caller.ask()
     evaluation = arena.calls[-1].evaluation_id or ""
@@ -271,7 +271,7 @@ async def test_faults_apply_to_reads(arena: Arena, caller: Caller, on: str, faul
     assert (arena.calls[-2].fault, arena.faults.armed()) == (fault, ())
 
 
-async def test_headers_that_faults_change(arena: Arena, caller: Caller) -> None:
+async def test_faults_change_the_headers_of_a_stream(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("wrong_content_type", content_type="application/json")
     assert (await call(caller)).headers["content-type"] == "application/json"
     arena.faults.arm("encoded", coding="identity")
@@ -280,13 +280,15 @@ async def test_headers_that_faults_change(arena: Arena, caller: Caller) -> None:
     assert len((await call(caller)).headers["x-huge"]) == 20_000
 
 
-async def test_one_byte_writes(arena: Arena, caller: Caller) -> None:
+async def test_the_fault_one_byte_writes_sends_single_bytes(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("one_byte_writes")
     assert {len(chunk) for chunk in (await call(caller)).chunks} == {1}
 
 
 @pytest.mark.parametrize("pieces", [False, True])
-async def test_rotate_cookie(arena: Arena, caller: Caller, pieces: bool) -> None:
+async def test_the_fault_rotate_cookie_sets_a_new_cookie_and_invalidates_the_old_one(
+    arena: Arena, caller: Caller, pieces: bool
+) -> None:
     old = caller.session.cookie_value
     arena.faults.arm("rotate_cookie", pieces=pieces)
     answer = await caller.ask()
@@ -297,7 +299,7 @@ async def test_rotate_cookie(arena: Arena, caller: Caller, pieces: bool) -> None
     assert (await caller.ask(cookie=f"arena-auth-prod-v1={old}")).status == 401
 
 
-async def test_silence_can_be_released(arena: Arena, caller: Caller) -> None:
+async def test_a_silent_fault_continues_the_answer_when_released(arena: Arena, caller: Caller) -> None:
     for name in ("no_headers", "silent_start", "silent_middle"):
         release = asyncio.Event()
         release.set()
@@ -305,7 +307,7 @@ async def test_silence_can_be_released(arena: Arena, caller: Caller) -> None:
         assert (await call(caller)).body == ONE + TWO + THREE + STOP
 
 
-def test_every_fault_has_a_row() -> None:
+def test_every_fault_is_tested_and_described() -> None:
     elsewhere = {"unknown_tags", "unknown_items", "rotate_cookie", "battle_turn"} | PICTURE_FAULTS
     assert {row.name for row in REFUSED} | {row.name for row in BENT} | elsewhere == set(FAULTS)
     assert all(fault.about for fault in FAULTS.values())
@@ -314,7 +316,7 @@ def test_every_fault_has_a_row() -> None:
 # Arming
 
 
-async def test_faults_apply_to_their_number_kind_and_account(arena: Arena, caller: Caller) -> None:
+async def test_faults_apply_to_their_number_and_kind_of_calls_and_their_account(arena: Arena, caller: Caller) -> None:
     other = arena.sign_in("grace@example.org")
     arena.faults.arm("rate_limited", 2)
     arena.faults.arm("html", on="follow-up")

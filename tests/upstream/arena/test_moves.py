@@ -29,14 +29,14 @@ async def test_the_old_page_redirects_reads_and_actions(arena: Arena, caller: Ca
 
 @in_2026
 @pytest.mark.parametrize("path", ["/text/direct", "/search/direct", "/image/direct", "/code/direct"])
-async def test_the_page_and_its_sisters(arena: Arena, caller: Caller, path: str) -> None:
+async def test_each_page_of_a_modality_lists_the_models(arena: Arena, caller: Caller, path: str) -> None:
     answer = await caller.page(path)
     assert (answer.status, b"initialModels" in answer.body, arena.calls[-1].kind) == (200, True, "page")
     assert path.split("/")[1].encode() in answer.body
 
 
 @in_2026
-async def test_the_page_moves_again(arena: Arena, caller: Caller) -> None:
+async def test_the_page_can_move_again_and_back(arena: Arena, caller: Caller) -> None:
     arena.page_path = "/chat/direct"
     for path in ("/text/direct", "/?mode=direct"):
         assert (await caller.page(path)).headers["location"] == "/chat/direct"
@@ -48,7 +48,7 @@ async def test_the_page_moves_again(arena: Arena, caller: Caller) -> None:
     assert (await caller.page("/text/direct")).status == 200
 
 
-async def test_a_page_without_a_list(arena: Arena, caller: Caller) -> None:
+async def test_the_page_can_omit_the_list_of_models(arena: Arena, caller: Caller) -> None:
     arena.page_models = False
     page = (await caller.page()).body.decode()
     assert r"\"initialModels\":\"$undefined\"" in page
@@ -59,7 +59,9 @@ async def test_a_page_without_a_list(arena: Arena, caller: Caller) -> None:
 
 @in_2026
 @pytest.mark.parametrize("bare", [True, False])
-async def test_where_the_actions_script_is_named(arena: Arena, caller: Caller, bare: bool) -> None:
+async def test_the_name_of_the_actions_script_is_in_the_flight_data_and_optionally_in_a_tag(
+    arena: Arena, caller: Caller, bare: bool
+) -> None:
     assert arena.bare_script_names is True
     arena.bare_script_names = bare
     page = (await caller.page()).body.decode()
@@ -70,7 +72,7 @@ async def test_where_the_actions_script_is_named(arena: Arena, caller: Caller, b
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
-async def test_the_site_moves_to_another_origin(arena: Arena, caller: Caller, method: str) -> None:
+async def test_the_site_can_move_to_another_origin(arena: Arena, caller: Caller, method: str) -> None:
     arena.moved_to = "https://arena.example"
     answer = await caller.send(method, "/nextjs-api/stream/create-evaluation?a=b%20c", b"{}")
     location = "https://arena.example/nextjs-api/stream/create-evaluation?a=b+c"
@@ -81,7 +83,7 @@ async def test_the_site_moves_to_another_origin(arena: Arena, caller: Caller, me
     assert (await caller.ask()).status == 200
 
 
-async def test_every_answer_tells_the_sites_own_time(arena: Arena, caller: Caller) -> None:
+async def test_every_answer_has_the_sites_own_time(arena: Arena, caller: Caller) -> None:
     caller.session = arena.sign_in(expires_in=10 * 86400.0)
     now = arena.clock()
     arena.clock = lambda: now + 5000
@@ -101,6 +103,6 @@ async def test_the_era_can_change_while_the_arena_runs(arena: Arena, caller: Cal
     assert json.loads((await caller.page("/api/me")).body)["email"] == "ada@example.org"
 
 
-def test_there_are_two_eras() -> None:
+def test_an_era_other_than_2025_or_2026_is_an_error() -> None:
     with pytest.raises(ValueError, match="2025 or 2026"):
         Arena(era=2024)  # type: ignore[arg-type]

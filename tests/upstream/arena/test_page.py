@@ -60,7 +60,7 @@ async def test_the_flight_data_is_cut_within_models(caller: Caller) -> None:
     assert not text.isascii()
 
 
-def test_every_kind_of_model_is_there(arena: Arena) -> None:
+def test_the_models_of_the_page_cover_every_kind(arena: Arena) -> None:
     entries = [model.page_entry() for model in arena.models]
     outputs = {"+".join(entry["capabilities"]["outputCapabilities"]) for entry in entries}
     assert outputs == {"text", "text+web", "web", "search", "image", "video"}
@@ -76,7 +76,7 @@ def test_every_kind_of_model_is_there(arena: Arena) -> None:
     assert any(" (" in name for name in names)
 
 
-def test_model_ids_are_fixed_and_of_both_versions(arena: Arena) -> None:
+def test_model_ids_are_fixed_and_of_uuid_versions_4_and_7(arena: Arena) -> None:
     ids = [model.id for model in arena.models]
     assert ids == [model.id for model in Arena().models]
     assert ids[0] == "69ef5b44-dd1b-431d-bf90-d91dc9867a12"
@@ -84,7 +84,7 @@ def test_model_ids_are_fixed_and_of_both_versions(arena: Arena) -> None:
     assert len({model_id[-4:] for model_id in ids}) == len(ids)
 
 
-async def test_scripts_name_the_actions_among_others(arena: Arena, caller: Caller) -> None:
+async def test_the_scripts_contain_the_ids_of_the_actions_among_others(arena: Arena, caller: Caller) -> None:
     found = await action_ids(caller)
     assert {"generateUploadUrl", "getSignedUrl"} < found.keys()
     assert {name: found[name] for name in arena.deployment.actions} == dict(arena.deployment.actions)
@@ -101,7 +101,7 @@ async def test_a_deployment_changes_ids_and_scripts(arena: Arena, caller: Caller
     assert (await caller.page(old_script)).status == 404
 
 
-async def test_actions_are_known_or_not_found(caller: Caller) -> None:
+async def test_an_action_is_called_by_its_known_id_or_not_found(caller: Caller) -> None:
     known = (await action_ids(caller))["generateUploadUrl"]
     unknown = await caller.act("generateUploadUrl", "cat.png", "image/png", next_action="0" * 40)
     assert (unknown.status, unknown.headers["x-nextjs-action-not-found"]) == (404, "1")

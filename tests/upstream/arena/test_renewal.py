@@ -48,7 +48,9 @@ def fate(session: Session) -> tuple[bool, bool, int]:
 
 @pytest.mark.parametrize("path", READS)
 @pytest.mark.parametrize("left", [299.0, 0.0, -90_000.0])
-async def test_a_read_renews_near_and_past_the_end(arena: Arena, caller: Caller, path: str, left: float) -> None:
+async def test_a_read_renews_a_token_near_or_past_its_expiry(
+    arena: Arena, caller: Caller, path: str, left: float
+) -> None:
     session = caller.session = arena.sign_in(expires_in=left)
     old = session.cookie_value
     arena.token_seconds = 1234.0
@@ -65,7 +67,7 @@ async def test_a_read_renews_near_and_past_the_end(arena: Arena, caller: Caller,
     assert (await caller.ask()).status == 200
 
 
-async def test_reading_an_evaluation_renews_too(arena: Arena, caller: Caller) -> None:
+async def test_reading_an_evaluation_renews_a_token_near_its_expiry(arena: Arena, caller: Caller) -> None:
     await caller.ask()
     evaluation = arena.calls[-1].evaluation_id
     arena.renew_within = 4000.0
@@ -73,7 +75,7 @@ async def test_reading_an_evaluation_renews_too(arena: Arena, caller: Caller) ->
     assert (answer.status, set_cookies(answer)) == (200, {COOKIE: caller.session.cookie_value})
 
 
-async def test_no_renewal_while_there_is_time(arena: Arena, caller: Caller) -> None:
+async def test_a_token_is_not_renewed_long_before_its_expiry(arena: Arena, caller: Caller) -> None:
     caller.session = arena.sign_in(expires_in=305.0)
     assert set_cookies(await me(caller)) == {}
     arena.renew_within = 400.0
@@ -82,7 +84,9 @@ async def test_no_renewal_while_there_is_time(arena: Arena, caller: Caller) -> N
 
 @pytest.mark.parametrize("before", [False, True], ids=["from whole", "from pieces"])
 @pytest.mark.parametrize("after", [False, True], ids=["to whole", "to pieces"])
-async def test_renewal_in_pieces(arena: Arena, caller: Caller, before: bool, after: bool) -> None:
+async def test_a_renewed_session_may_be_set_whole_or_in_pieces(
+    arena: Arena, caller: Caller, before: bool, after: bool
+) -> None:
     session = arena.sign_in(expires_in=0.0)
     arena.renew_in_pieces = after
     jar = session.cookies(pieces=before)
@@ -92,7 +96,7 @@ async def test_renewal_in_pieces(arena: Arena, caller: Caller, before: bool, aft
     assert (await caller.ask(cookie=header(jar))).status == 200
 
 
-async def test_other_calls_than_authenticated_reads_renew_nothing(arena: Arena, caller: Caller) -> None:
+async def test_only_authenticated_reads_renew_tokens(arena: Arena, caller: Caller) -> None:
     session = caller.session = arena.sign_in(expires_in=100.0)
     script = next(iter(arena.deployment.scripts))
     answers = [
@@ -140,7 +144,7 @@ async def test_a_refresh_token_used_twice_revokes_the_login(arena: Arena, caller
     assert (await caller.ask(cookie=header(session.cookies()))).status == 401
 
 
-async def test_concurrent_reads_use_a_refresh_token_twice(arena: Arena, caller: Caller) -> None:
+async def test_concurrent_reads_near_the_expiry_revoke_the_login(arena: Arena, caller: Caller) -> None:
     session = caller.session = arena.sign_in(expires_in=60.0)
     cookie = header(session.cookies())
     answers = await asyncio.gather(*(me(caller, cookie) for _ in range(3)))
@@ -165,7 +169,7 @@ async def test_an_old_cookie_far_from_its_expiry_revokes_nothing(arena: Arena, c
 
 
 @pytest.mark.parametrize("fault", ["server_error", "challenge", "reset_before_headers"])
-async def test_a_fault_in_front_of_the_site_uses_no_token(arena: Arena, caller: Caller, fault: str) -> None:
+async def test_a_fault_in_front_of_the_site_uses_no_refresh_token(arena: Arena, caller: Caller, fault: str) -> None:
     session = caller.session = arena.sign_in(expires_in=0.0)
     arena.faults.arm(fault, None, on="me")
     if fault == "reset_before_headers":
@@ -188,7 +192,9 @@ async def test_a_session_without_a_refresh_token_expires_for_good(arena: Arena, 
 # Who is logged in
 
 
-async def test_me(arena: Arena, caller: Caller) -> None:
+async def test_the_path_api_me_describes_the_account_or_is_refused_without_a_login(
+    arena: Arena, caller: Caller
+) -> None:
     found = json.loads((await me(caller)).body)
     assert (found["id"], found["email"]) == (caller.session.user_id, "ada@example.org")
     assert found["touConsentTimestamp"].endswith("Z")
@@ -209,7 +215,7 @@ async def test_a_guest_may_not_chat(arena: Arena, caller: Caller) -> None:
     assert guest.alive
 
 
-async def test_chats_wait_for_the_terms_of_use(arena: Arena, caller: Caller) -> None:
+async def test_chats_are_refused_until_the_terms_of_use_are_accepted(arena: Arena, caller: Caller) -> None:
     session = caller.session = arena.sign_in(consented=False)
     assert "touConsentTimestamp" not in json.loads((await me(caller)).body)
     answer = await caller.ask()

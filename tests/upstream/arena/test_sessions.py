@@ -34,7 +34,7 @@ def decoded(text: str) -> dict[str, Any]:
     return dict(json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))))
 
 
-def test_the_cookie_has_the_user_and_the_expiry(arena: Arena) -> None:
+def test_the_session_cookie_contains_the_user_and_the_expiry(arena: Arena) -> None:
     session = arena.sign_in("grace@example.org", expires_in=3600)
     assert session.cookie_value.startswith("base64-")
     assert "=" not in session.cookie_value
@@ -46,13 +46,13 @@ def test_the_cookie_has_the_user_and_the_expiry(arena: Arena) -> None:
     assert (claims["exp"], claims["sub"]) == (session.expires_at, session.user_id)
 
 
-def test_an_address_is_one_account_with_many_sessions(arena: Arena) -> None:
+def test_one_e_mail_address_is_one_account_with_many_sessions(arena: Arena) -> None:
     first, second = arena.sign_in("ada@example.org"), arena.sign_in("ada@example.org")
     assert first.user_id == second.user_id != arena.sign_in("grace@example.org").user_id
     assert first.cookie_value != second.cookie_value
 
 
-def test_pieces_join_to_the_whole_and_secrets_stay_out_of_repr(arena: Arena) -> None:
+def test_the_pieces_of_a_cookie_join_to_the_whole_and_its_repr_shows_no_secret(arena: Arena) -> None:
     session = arena.sign_in()
     pieces = session.cookies(pieces=True)
     assert list(pieces) == [f"{COOKIE}.0", f"{COOKIE}.1"]
@@ -60,7 +60,9 @@ def test_pieces_join_to_the_whole_and_secrets_stay_out_of_repr(arena: Arena) -> 
     assert session.cookie_value not in repr(session)
 
 
-async def test_whole_cookies_pieces_and_missing_pieces(arena: Arena, caller: Caller) -> None:
+async def test_cookies_are_accepted_whole_or_in_pieces_but_not_with_a_missing_piece(
+    arena: Arena, caller: Caller
+) -> None:
     pieces = arena.sign_in().cookies(pieces=True)
     backwards = dict(reversed(pieces.items()))
     gap = {f"{COOKIE}.0": pieces[f"{COOKIE}.0"], f"{COOKIE}.2": pieces[f"{COOKIE}.1"]}
@@ -91,20 +93,20 @@ async def test_an_expired_session_is_refused(arena: Arena, caller: Caller, expir
 
 
 @pytest.mark.parametrize("arena", [2025], indirect=True)
-async def test_in_2025_an_expired_session_reads_no_page(arena: Arena, caller: Caller) -> None:
+async def test_an_expired_session_cannot_read_the_page_in_2025(arena: Arena, caller: Caller) -> None:
     caller.session = arena.sign_in(expires_in=-1)
     assert (await caller.page()).status == 401
 
 
 @pytest.mark.parametrize("arena", [2026], indirect=True)
-async def test_in_2026_an_expired_session_reads_the_page_as_a_visitor(arena: Arena, caller: Caller) -> None:
+async def test_an_expired_session_reads_the_page_as_a_visitor_in_2026(arena: Arena, caller: Caller) -> None:
     arena.expire(caller.session)
     for answer in (await caller.page(), await caller.page(cookie="arena-auth-prod-v1=base64-e30")):
         assert (answer.status, set_cookies(answer)) == (200, {})
         assert arena.calls[-1].account is None
 
 
-async def test_how_long_a_login_lasts(arena: Arena) -> None:
+async def test_a_login_lasts_seven_days_in_2025_and_an_hour_in_2026(arena: Arena) -> None:
     session = arena.sign_in()
     stored = decoded(session.cookie_value.removeprefix("base64-"))
     seconds = {2025: 7 * 86400, 2026: 3600}[arena.era]
@@ -120,7 +122,9 @@ async def test_a_visitor_may_read_the_page(caller: Caller) -> None:
 @pytest.mark.parametrize("before", [False, True], ids=["from whole", "from pieces"])
 @pytest.mark.parametrize("after", [False, True], ids=["to whole", "to pieces"])
 @pytest.mark.parametrize("kind", ["page", "stream"])
-async def test_rotation(arena: Arena, caller: Caller, before: bool, after: bool, kind: str) -> None:
+async def test_a_rotated_cookie_is_set_whole_or_in_pieces_and_replaces_the_old_one(
+    arena: Arena, caller: Caller, before: bool, after: bool, kind: str
+) -> None:
     session = caller.session
     jar = session.cookies(pieces=before)
     old = cookie_header(jar)
@@ -136,7 +140,7 @@ async def test_rotation(arena: Arena, caller: Caller, before: bool, after: bool,
     assert (renewed.status, set_cookies(renewed)) == (200, {})
 
 
-async def test_a_refusal_may_rotate_too(arena: Arena, caller: Caller) -> None:
+async def test_a_refusal_may_rotate_the_cookie(arena: Arena, caller: Caller) -> None:
     old = caller.session.cookie_value
     arena.rotate(caller.session)
     arena.faults.arm("rate_limited")
@@ -146,7 +150,7 @@ async def test_a_refusal_may_rotate_too(arena: Arena, caller: Caller) -> None:
     assert caller.session.cookie_value != old
 
 
-async def test_clearance_comes_first(arena: Arena, caller: Caller) -> None:
+async def test_calls_without_the_clearance_are_challenged(arena: Arena, caller: Caller) -> None:
     arena.clearance = "cleared-7"
 
     def shown(session: Session, clearance: str) -> str:

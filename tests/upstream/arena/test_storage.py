@@ -60,7 +60,7 @@ async def test_a_put_is_answered_by_an_etag_only(caller: Caller) -> None:
     assert re.fullmatch('"[0-9a-f]{32}"', answer.headers["etag"])
 
 
-async def test_a_url_has_its_expiry(arena: Arena, caller: Caller) -> None:
+async def test_an_upload_url_contains_its_expiry(arena: Arena, caller: Caller) -> None:
     arena.storage.expires = 900
     query = parse_qs(urlsplit(await place(caller)).query)
     [date], [expires], [signed] = query["X-Amz-Date"], query["X-Amz-Expires"], query["X-Amz-SignedHeaders"]
@@ -73,7 +73,7 @@ async def test_concurrent_uploads_have_different_keys(arena: Arena, caller: Call
     assert [arena.storage.objects[attachment["name"]].data for attachment in attachments] == pictures
 
 
-async def test_an_actions_answer_is_long_and_full_of_decoys(caller: Caller) -> None:
+async def test_the_answer_of_an_action_is_long_and_contains_decoys(caller: Caller) -> None:
     answer = await caller.act(*UPLOAD)
     body, numbers = answer.body, [number for number, _ in answer.rows]
     assert 110_000 < len(body) < 130_000
@@ -98,7 +98,7 @@ async def test_a_pdf_is_uploaded_and_shown_to_a_model_that_reads_files(caller: C
 
 
 @pytest.mark.parametrize("arena", [2025], indirect=True)
-async def test_in_2025_there_are_no_pdfs(arena: Arena, caller: Caller) -> None:
+async def test_pdfs_are_refused_in_2025(arena: Arena, caller: Caller) -> None:
     refused = await caller.result("generateUploadUrl", "paper.pdf", "application/pdf")
     assert refused == {"success": False, "error": "Unsupported file type: application/pdf"}
     attachment = {**await caller.upload(PNG), "contentType": "application/pdf"}
@@ -137,7 +137,7 @@ async def test_actions_fail_for_invalid_arguments(
         (("getSignedUrl", "one", "two"), {}, 400),
     ],
 )
-async def test_bad_calls_of_actions(
+async def test_calls_of_actions_with_invalid_headers_or_arguments_are_refused(
     caller: Caller, arguments: tuple[str, ...], headers: dict[str, str], status: int
 ) -> None:
     assert (await caller.act(*arguments, **headers)).status == status
@@ -181,7 +181,7 @@ BAD_PUTS = [
 
 
 @pytest.mark.parametrize("row", BAD_PUTS, ids=lambda row: row.name)
-async def test_refuses_a_put(arena: Arena, caller: Caller, row: BadPut) -> None:
+async def test_an_invalid_put_is_refused_and_stores_nothing(arena: Arena, caller: Caller, row: BadPut) -> None:
     url = row.url(await place(caller))
     answer = await caller.fetch(row.method, url, PNG, **{"content_type": "image/png", **row.headers})
     assert (answer.status, answer.headers["content-type"]) == (row.status, "application/xml")
@@ -191,7 +191,7 @@ async def test_refuses_a_put(arena: Arena, caller: Caller, row: BadPut) -> None:
     assert (call.status, (call.refusal or "").partition(":")[0]) == (row.status, row.code)
 
 
-async def test_a_put_announces_its_length(arena: Arena, caller: Caller) -> None:
+async def test_a_put_without_a_content_length_is_refused(arena: Arena, caller: Caller) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield PNG
 
@@ -201,7 +201,7 @@ async def test_a_put_announces_its_length(arena: Arena, caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("by", ["clock", "life", "fault"])
-async def test_urls_expire(arena: Arena, caller: Caller, by: str) -> None:
+async def test_a_put_to_an_expired_url_is_refused(arena: Arena, caller: Caller, by: str) -> None:
     if by == "life":
         arena.storage.expires = 0
     elif by == "fault":
@@ -213,7 +213,7 @@ async def test_urls_expire(arena: Arena, caller: Caller, by: str) -> None:
     assert (answer.status, b"Request has expired" in answer.body) == (403, True)
 
 
-async def test_a_put_that_is_cut_off_leaves_nothing(arena: Arena, caller: Caller) -> None:
+async def test_a_put_that_is_cut_off_stores_nothing(arena: Arena, caller: Caller) -> None:
     url = urlsplit(await place(caller))
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Type: image/png\r\n"
@@ -230,7 +230,7 @@ async def test_a_put_that_is_cut_off_leaves_nothing(arena: Arena, caller: Caller
 # What a model sees
 
 
-async def test_a_model_sees_exactly_the_bytes(arena: Arena, caller: Caller) -> None:
+async def test_a_model_sees_exactly_the_bytes_of_its_attachments(arena: Arena, caller: Caller) -> None:
     attachments = [await caller.upload(PNG), await caller.upload(PNG + b"!", "image/webp", "dog.webp")]
     [message] = json.loads((await caller.show("/echo", *attachments)).text)
     digests = [
@@ -243,11 +243,11 @@ async def test_a_model_sees_exactly_the_bytes(arena: Arena, caller: Caller) -> N
     assert list(evaluation.messages[0].attachments) == seen
 
 
-async def test_a_picture_without_text(caller: Caller) -> None:
+async def test_a_picture_without_text_is_accepted(caller: Caller) -> None:
     assert (await caller.show("", await caller.upload(PNG))).status == 200
 
 
-async def test_an_image_model_edits(caller: Caller) -> None:
+async def test_an_image_models_answer_depends_on_the_attached_picture(caller: Caller) -> None:
     answers = [
         await caller.show("hat", *attachments, model="gpt-image-3")
         for attachments in ([], [await caller.upload(PNG)], [await caller.upload(PNG + b"!")])
@@ -266,7 +266,9 @@ async def test_an_image_model_edits(caller: Caller) -> None:
         ({"url": "https://elsewhere.example/cat.png"}, "another storage"),
     ],
 )
-async def test_refuses_an_attachment(caller: Caller, change: dict[str, str], complaint: str) -> None:
+async def test_an_attachment_that_differs_from_its_upload_is_refused(
+    caller: Caller, change: dict[str, str], complaint: str
+) -> None:
     answer = await caller.show("hello", {**await caller.upload(PNG), **change})
     assert (answer.status, complaint in json.loads(answer.body)["error"]) == (400, True)
 
@@ -281,7 +283,7 @@ async def test_refuses_an_attachment(caller: Caller, change: dict[str, str], com
     ],
     ids=["expired", "gone", "forged", "an upload URL"],
 )
-async def test_refuses_an_attachment_gone_bad(
+async def test_an_attachment_that_cannot_be_read_any_more_is_refused(
     arena: Arena, caller: Caller, spoil: Callable[[Arena, dict[str, str]], Any], complaint: str
 ) -> None:
     caller.session = arena.sign_in(expires_in=86400.0)
@@ -291,7 +293,7 @@ async def test_refuses_an_attachment_gone_bad(
     assert (answer.status, complaint in json.loads(answer.body)["error"]) == (400, True)
 
 
-async def test_refuses_the_attachment_of_another_account(arena: Arena, caller: Caller) -> None:
+async def test_an_attachment_of_another_account_is_refused(arena: Arena, caller: Caller) -> None:
     attachment = await caller.upload(PNG)
     caller.session = arena.sign_in("grace@example.org")
     assert (await caller.show("hello", attachment)).status == 400
@@ -310,7 +312,9 @@ async def test_refuses_the_attachment_of_another_account(arena: Arena, caller: C
     ],
 )
 @pytest.mark.parametrize("on", ["action", "upload-url", "sign"])
-async def test_faults_of_actions(arena: Arena, caller: Caller, fault: str, status: int, text: bytes, on: str) -> None:
+async def test_faults_change_the_answers_of_actions(
+    arena: Arena, caller: Caller, fault: str, status: int, text: bytes, on: str
+) -> None:
     arena.faults.arm(fault, on=on)
     act = ("getSignedUrl", "nobody/1") if on == "sign" else UPLOAD
     answer = await caller.act(*act)
@@ -319,7 +323,7 @@ async def test_faults_of_actions(arena: Arena, caller: Caller, fault: str, statu
     assert (await caller.act(*act)).status == 200
 
 
-async def test_a_fault_waits_for_its_own_action(arena: Arena, caller: Caller) -> None:
+async def test_a_fault_stays_armed_until_its_action_is_called(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("action_failed", on="sign")
     assert (await caller.result(*UPLOAD))["success"]
     assert len(arena.faults.armed()) == 1
@@ -327,7 +331,9 @@ async def test_a_fault_waits_for_its_own_action(arena: Arena, caller: Caller) ->
 
 @pytest.mark.parametrize("on", ["put", "get"])
 @pytest.mark.parametrize(("fault", "status"), [("put_unavailable", 503), ("put_expired", 403), ("put_forged", 403)])
-async def test_refusing_faults_of_the_storage(arena: Arena, caller: Caller, on: str, fault: str, status: int) -> None:
+async def test_faults_of_the_storage_refuse_a_put_or_a_get(
+    arena: Arena, caller: Caller, on: str, fault: str, status: int
+) -> None:
     url = await place(caller) if on == "put" else (await caller.upload(PNG))["url"]
     arena.faults.arm(fault, 2, on=on)
     answers = [await (put(caller, url) if on == "put" else caller.fetch("GET", url)) for _ in range(3)]
@@ -338,7 +344,9 @@ async def test_refusing_faults_of_the_storage(arena: Arena, caller: Caller, on: 
 @pytest.mark.parametrize("fault", ["reset_middle", "reset_before_headers", "close_before_headers"])
 @pytest.mark.parametrize("data", [PNG, PNG[:99]], ids=["large", "small"])
 @pytest.mark.parametrize("on", ["put", "get"])
-async def test_broken_connections(arena: Arena, caller: Caller, fault: str, data: bytes, on: str) -> None:
+async def test_faults_break_connections_to_the_storage(
+    arena: Arena, caller: Caller, fault: str, data: bytes, on: str
+) -> None:
     url = await place(caller) if on == "put" else (await caller.upload(data))["url"]
     stored = 0 if on == "put" else 1
     arena.faults.arm(fault, times=None, on=on)  # aiohttp itself repeats a PUT or GET once
@@ -352,7 +360,7 @@ async def test_broken_connections(arena: Arena, caller: Caller, fault: str, data
     assert (call.status is None) == (on == "put" or fault != "reset_middle")
 
 
-async def test_a_put_that_hangs_is_released(arena: Arena, caller: Caller) -> None:
+async def test_a_put_that_hangs_stores_nothing_and_ends_with_its_caller(arena: Arena, caller: Caller) -> None:
     release = asyncio.Event()
     arena.faults.arm("silent_middle", on="put", release=release)
     url = await place(caller)
@@ -364,7 +372,7 @@ async def test_a_put_that_hangs_is_released(arena: Arena, caller: Caller) -> Non
 
 
 @pytest.mark.parametrize("on", ["put", "get"])
-async def test_slow(arena: Arena, caller: Caller, on: str) -> None:
+async def test_the_fault_slow_delays_uploads_and_downloads(arena: Arena, caller: Caller, on: str) -> None:
     arena.faults.arm("slow", on=on, delta_seconds=0.02)
     began = time.monotonic()
     attachment = await caller.upload(PNG)
@@ -372,7 +380,7 @@ async def test_slow(arena: Arena, caller: Caller, on: str) -> None:
     assert time.monotonic() - began >= 4 * 0.02
 
 
-async def test_downloads_of_another_type_or_without_measure(arena: Arena, caller: Caller) -> None:
+async def test_faults_change_the_type_and_the_length_of_downloads(arena: Arena, caller: Caller) -> None:
     url = arena.storage.draw("otter")
     arena.faults.arm("wrong_content_type", on="get", content_type="text/html")
     arena.faults.arm("html", on="get")
@@ -388,7 +396,7 @@ async def test_downloads_of_another_type_or_without_measure(arena: Arena, caller
         await caller.fetch("GET", url)
 
 
-async def test_an_endless_picture_ends_with_its_caller(arena: Arena, caller: Caller) -> None:
+async def test_an_endless_picture_ends_when_its_caller_disconnects(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("endless_body")
     async with caller.http.get(arena.storage.draw("otter")) as answer:
         await answer.content.readexactly(1_000_000)
@@ -396,7 +404,7 @@ async def test_an_endless_picture_ends_with_its_caller(arena: Arena, caller: Cal
         await arena.storage.calls[-1].closed.wait()
 
 
-async def test_both_listeners_start_and_stop_together() -> None:
+async def test_the_listeners_of_the_site_and_its_storage_start_and_stop_together() -> None:
     async with Arena() as arena:
         assert arena.origin != arena.storage_origin
         port = int(arena.storage_origin.rpartition(":")[2])
@@ -407,7 +415,7 @@ async def test_both_listeners_start_and_stop_together() -> None:
             await asyncio.open_connection("127.0.0.1", int(origin.rpartition(":")[2]))
 
 
-def test_picture_faults_are_made_for_their_calls() -> None:
+def test_each_kind_of_call_has_its_number_of_faults() -> None:
     made_for = {"action": 3, "put": 3, "get": 2, "follow-up": 1}
     on = [fault.on for fault in FAULTS.values() if fault.on != "stream"]
     assert {kind: on.count(kind) for kind in on} == made_for

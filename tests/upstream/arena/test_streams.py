@@ -34,7 +34,9 @@ def tags(answer: Answer) -> str:
     return " ".join([*line_tags[:1], *(tag for before, tag in pairwise(line_tags) if tag != before)])
 
 
-async def test_shape(arena: Arena, caller: Caller) -> None:
+async def test_a_valid_call_is_answered_by_a_stream_with_the_sites_headers_and_recorded(
+    arena: Arena, caller: Caller
+) -> None:
     answer = await caller.ask("hello")
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
     assert answer.headers["ratelimit"] == "limit=3000, remaining=2999, reset=300"
@@ -68,7 +70,9 @@ async def test_shape(arena: Arena, caller: Caller) -> None:
         ("gpt-6.1-high", "User:/fail", "a3"),
     ],
 )
-async def test_kinds_of_lines(caller: Caller, model: str, prompt: str, expected: str) -> None:
+async def test_the_model_and_the_prompt_determine_the_kinds_of_lines(
+    caller: Caller, model: str, prompt: str, expected: str
+) -> None:
     answer = await caller.ask(prompt, model=model)
     if caller.arena.era == 2026 and model == "gpt-image-3":
         assert answer.lines[0] == ("a2", [{"type": "heartbeat"}])
@@ -80,20 +84,20 @@ async def test_kinds_of_lines(caller: Caller, model: str, prompt: str, expected:
 @pytest.mark.parametrize(
     "text", ["yes", "two  blanks\nand \u2028 lines ", " leading", "/fail is said, not done", "👋🏽 你好"]
 )
-async def test_say(caller: Caller, text: str) -> None:
+async def test_the_directive_say_is_answered_by_its_text(caller: Caller, text: str) -> None:
     assert (await caller.ask(f"Please\n/say {text}")).text == text
 
 
-async def test_count(caller: Caller) -> None:
+async def test_the_directive_count_is_answered_by_one_line_per_number(caller: Caller) -> None:
     answer = await caller.ask("/count 3")
     assert answer.lines == [("a0", "1 "), ("a0", "2 "), ("a0", "3 "), STOP]
 
 
-async def test_reasoning_begins_with_nothing(caller: Caller) -> None:
+async def test_reasoning_begins_with_an_empty_line(caller: Caller) -> None:
     assert (await caller.ask("/think")).lines[0] == ("ag", "")
 
 
-async def test_citations_grow(caller: Caller) -> None:
+async def test_citations_are_sent_in_growing_parts_as_by_the_site(caller: Caller) -> None:
     answer = await caller.ask("hello", model="hazel-search")
     values = [value for tag, value in answer.lines if tag == "ac"]
     assert {value["toolCallId"] for value in values} == {"citation-source"}
@@ -105,7 +109,7 @@ async def test_citations_grow(caller: Caller) -> None:
     assert fuller["charLocation"][-1] == len(answer.text)
 
 
-async def test_picture(arena: Arena, caller: Caller) -> None:
+async def test_an_image_models_picture_can_be_fetched_from_the_storage(arena: Arena, caller: Caller) -> None:
     *_, (_, [picture]), _ = (await caller.ask("an otter", model="gpt-image-3")).lines
     assert picture["image"].startswith(f"{arena.storage_origin}/generated/")
     found = await caller.fetch("GET", picture["image"])
@@ -115,7 +119,9 @@ async def test_picture(arena: Arena, caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(("prompt", "number"), [("otters", 1), ("/draw", 1), ("/draw 3 otters", 3), ("/draw 0", 0)])
-async def test_an_image_model_draws_as_many_as_it_is_told(caller: Caller, prompt: str, number: int) -> None:
+async def test_an_image_model_draws_the_requested_number_of_different_pictures(
+    caller: Caller, prompt: str, number: int
+) -> None:
     lines = (await caller.ask(prompt, model="gpt-image-3")).lines
     pictures = [picture["image"] for tag, value in lines if tag == "a2" for picture in value if "image" in picture]
     bodies = {(await caller.fetch("GET", url)).body for url in pictures}
@@ -136,7 +142,7 @@ async def test_a_model_sees_every_turn_of_its_evaluation(arena: Arena, caller: C
     assert arena.evaluations[evaluation].owner == caller.session.user_id
 
 
-async def test_regenerate_shows_the_same_and_replaces_the_answer(arena: Arena, caller: Caller) -> None:
+async def test_regenerate_shows_the_same_messages_and_replaces_the_answer(arena: Arena, caller: Caller) -> None:
     first = await caller.ask("/echo")
     evaluation = evaluation_id(arena)
     again = await caller.ask_again(evaluation)
@@ -157,7 +163,7 @@ async def test_a_broken_answer_is_not_remembered(arena: Arena, caller: Caller, f
     assert not evaluation.answering
 
 
-async def test_a_busy_evaluation_refuses_until_its_finish_is_out(arena: Arena, caller: Caller) -> None:
+async def test_a_busy_evaluation_refuses_calls_until_its_finish_line_is_sent(arena: Arena, caller: Caller) -> None:
     finish, end = asyncio.Event(), asyncio.Event()
     arena.script = lambda _: [Line("a0", "wait"), Until(finish), Line("ad", {"finishReason": "stop"}), Until(end)]
     body = caller.create()
@@ -177,7 +183,7 @@ async def test_a_busy_evaluation_refuses_until_its_finish_is_out(arena: Arena, c
 # Scripts
 
 
-async def test_a_script_sees_the_turn(arena: Arena, caller: Caller) -> None:
+async def test_a_script_gets_the_turn_and_determines_the_answer(arena: Arena, caller: Caller) -> None:
     turns = []
 
     def script(turn: Turn) -> Iterator[Step]:
@@ -194,7 +200,7 @@ async def test_a_script_sees_the_turn(arena: Arena, caller: Caller) -> None:
     assert [(message.role, message.content) for message in turn.messages] == [("user", "hi")]
 
 
-async def test_a_script_that_waits_delays_no_line(arena: Arena, caller: Caller) -> None:
+async def test_a_waiting_script_does_not_delay_earlier_lines(arena: Arena, caller: Caller) -> None:
     more = asyncio.Event()
 
     async def script(_: Turn) -> AsyncIterator[Step]:
@@ -220,7 +226,7 @@ async def test_raw_steps_are_separate_writes(arena: Arena, caller: Caller) -> No
     assert arena.evaluations[evaluation_id(arena)].messages[-1].content == "你"
 
 
-def test_pace_is_a_pause_before_each_line(arena: Arena) -> None:
+def test_the_pace_sets_a_pause_before_each_line(arena: Arena) -> None:
     model = arena.model("gpt-6.1-high")
     turn = Turn(model, Evaluation("", "", model), (Message("user", "/count 1"),))
     steps = list(answer(turn, pace=0.5, picture=str))
@@ -231,7 +237,7 @@ def test_pace_is_a_pause_before_each_line(arena: Arena) -> None:
 
 
 @pytest.mark.parametrize("fault", ["no_headers", "silent_start", "silent_middle"])
-async def test_a_caller_that_leaves_is_noticed_within_a_second(arena: Arena, caller: Caller, fault: str) -> None:
+async def test_a_callers_disconnection_is_noticed_within_a_second(arena: Arena, caller: Caller, fault: str) -> None:
     arena.faults.arm(fault)
     request = b"\r\n".join(
         [
@@ -258,7 +264,9 @@ async def received(arena: Arena) -> Call:
     return arena.calls[-1]
 
 
-async def test_stopping_aborts_silent_answers_and_marks_no_caller_as_gone(arena: Arena, caller: Caller) -> None:
+async def test_stopping_the_arena_aborts_silent_answers_and_marks_no_caller_as_gone(
+    arena: Arena, caller: Caller
+) -> None:
     arena.faults.arm("silent_start")
     body = json.dumps(caller.create()).encode()
     async with caller.http.post(arena.origin + CREATE, data=body, headers=caller.headers()):
@@ -267,13 +275,13 @@ async def test_stopping_aborts_silent_answers_and_marks_no_caller_as_gone(arena:
     assert (arena.calls[-1].done.is_set(), arena.calls[-1].closed.is_set()) == (True, False)
 
 
-async def test_many_concurrent_streams_are_cheap(caller: Caller) -> None:
+async def test_a_hundred_concurrent_streams_are_answered_whole(caller: Caller) -> None:
     async with asyncio.timeout(20):
         answers = await asyncio.gather(*(caller.ask("/count 500") for _ in range(100)))
     assert {len(answer.lines) for answer in answers} == {501}
 
 
-async def test_a_taken_port_leaves_no_listener(arena: Arena) -> None:
+async def test_starting_the_arena_on_a_taken_port_fails(arena: Arena) -> None:
     port = int(arena.origin.rpartition(":")[2])
     with pytest.raises(OSError, match="address already in use"):
         await Arena(port=port).start()

@@ -120,19 +120,19 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row.name)
-async def test_refuses_a_body(arena: Arena, caller: Caller, row: Row) -> None:
+async def test_an_invalid_body_is_refused(arena: Arena, caller: Caller, row: Row) -> None:
     await refuses(arena, caller, row)
 
 
 @pytest.mark.parametrize("arena", [2025], indirect=True)
 @pytest.mark.parametrize("row", REFUSED_2025, ids=lambda row: row.name)
-async def test_refuses_a_body_in_2025(arena: Arena, caller: Caller, row: Row) -> None:
+async def test_a_body_that_is_invalid_in_2025_is_refused(arena: Arena, caller: Caller, row: Row) -> None:
     await refuses(arena, caller, row)
 
 
 @pytest.mark.parametrize("arena", [2026], indirect=True)
 @pytest.mark.parametrize("row", REFUSED_2026, ids=lambda row: row.name)
-async def test_refuses_a_body_in_2026(arena: Arena, caller: Caller, row: Row) -> None:
+async def test_a_body_that_is_invalid_in_2026_is_refused(arena: Arena, caller: Caller, row: Row) -> None:
     await refuses(arena, caller, row)
 
 
@@ -157,7 +157,7 @@ async def refuses(arena: Arena, caller: Caller, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ACCEPTED, ids=lambda row: row.name)
-async def test_accepts_a_body(arena: Arena, caller: Caller, row: Row) -> None:
+async def test_an_unusual_but_valid_body_is_accepted(arena: Arena, caller: Caller, row: Row) -> None:
     body = caller.create(model=row.model)
     row.change(body)
     answer = await caller.send("POST", CREATE, body)
@@ -170,7 +170,7 @@ async def test_accepts_a_body(arena: Arena, caller: Caller, row: Row) -> None:
     [b"", b"{", b"\xff", b'{"id": NaN}', b"[" * 100_000],
     ids=["empty", "cut", "no UTF-8", "NaN", "deep"],
 )
-async def test_refuses_invalid_json(caller: Caller, body: bytes) -> None:
+async def test_a_body_of_invalid_json_is_refused(caller: Caller, body: bytes) -> None:
     answer = await caller.send("POST", CREATE, body)
     assert (answer.status, json.loads(answer.body)) == (400, {"error": "Invalid JSON in the request body"})
 
@@ -189,17 +189,17 @@ async def test_refuses_invalid_json(caller: Caller, body: bytes) -> None:
     ],
     ids=lambda row: row.name,
 )
-async def test_headers(caller: Caller, row: HeaderRow) -> None:
+async def test_the_headers_of_a_call_determine_whether_it_is_accepted(caller: Caller, row: HeaderRow) -> None:
     assert (await caller.ask(**row.headers)).status == row.status
 
 
-async def test_origin_and_referer_of_the_conversation_fit(arena: Arena, caller: Caller) -> None:
+async def test_the_referer_may_be_the_page_of_the_conversation(arena: Arena, caller: Caller) -> None:
     body = caller.create()
     headers = caller.headers(origin=arena.origin, referer=f"{arena.origin}/c/{body['id']}")
     assert (await caller.send("POST", CREATE, body, headers=headers)).status == 200
 
 
-async def test_ids_can_be_used_once(caller: Caller) -> None:
+async def test_an_evaluation_id_can_be_used_only_once(caller: Caller) -> None:
     first, second = caller.create(), caller.create()
     await caller.send("POST", CREATE, first)
     again = await caller.send("POST", CREATE, {**second, "id": first["id"]})
@@ -212,7 +212,7 @@ async def test_ids_of_an_attempt_that_a_fault_refused_are_used_up(arena: Arena, 
     assert [(await caller.send("POST", CREATE, body)).status for _ in range(2)] == [429, 400]
 
 
-async def test_follow_up_refusals(arena: Arena, caller: Caller) -> None:
+async def test_an_invalid_follow_up_is_refused(arena: Arena, caller: Caller) -> None:
     async def follow_up(evaluation: str, **changes: object) -> tuple[int, bytes]:
         body = {**caller.follow_up(evaluation), **changes}
         answer = await caller.send("POST", f"/nextjs-api/stream/post-to-evaluation/{evaluation}", body)
@@ -282,7 +282,7 @@ async def test_unknown_paths_are_not_found(arena: Arena, caller: Caller, method:
     ],
 )
 @pytest.mark.parametrize("arena", [2026], indirect=True)
-async def test_unknown_paths_in_2026(
+async def test_unknown_paths_are_refused_as_by_the_site_in_2026(
     arena: Arena, caller: Caller, method: str, path: str, status: int, text: bytes
 ) -> None:
     answer = await caller.send(method, path)
@@ -290,6 +290,6 @@ async def test_unknown_paths_in_2026(
     assert arena.calls[-1].refusal is not None
 
 
-def test_custom_models() -> None:
+def test_the_arena_accepts_custom_models() -> None:
     only = Model("9b2d7a54-0f0b-4c39-9d0c-6b0f3d1f5a11", "only-one", {"text": True})
     assert Arena(models=[only]).model("only-one") is only

@@ -72,12 +72,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_a_public_address_is_public(address: str) -> None:
+def test_a_public_address_is_recognised(address: str) -> None:
     assert is_public(address)
 
 
 @pytest.mark.parametrize("address", REFUSED.values(), ids=REFUSED)
-def test_any_other_address_is_refused_before_a_socket_is_made(address: str) -> None:
+def test_an_address_that_is_not_public_is_refused_before_a_socket_is_made(address: str) -> None:
     assert not is_public(address)
     made: list[object] = []
 

@@ -97,7 +97,7 @@ async def test_a_connection_is_not_reused_after_half_a_response(way: str) -> Non
         assert len(exchanges.pool) == 0
 
 
-async def test_a_cancelled_request_leaves_no_connection() -> None:
+async def test_a_cancelled_request_leaves_no_connection_open() -> None:
     arrived = asyncio.Event()
 
     async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -142,7 +142,7 @@ async def test_a_missing_response_is_a_broken_connection() -> None:
             await exchanges.request("GET", origin, "/", {})
 
 
-async def test_a_switch_of_protocols_is_a_response() -> None:
+async def test_a_switch_of_protocols_is_a_response_and_its_connection_is_not_reused() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
@@ -154,7 +154,7 @@ async def test_a_switch_of_protocols_is_a_response() -> None:
         assert (response.status, len(exchanges.pool)) == (101, 0)
 
 
-async def test_unsolicited_bytes_do_not_answer_the_next_request() -> None:
+async def test_unsolicited_bytes_are_not_taken_as_the_answer_to_the_next_request() -> None:
     answered = 0
 
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -194,7 +194,7 @@ async def test_a_peer_that_sends_first_gets_one_request_only(greeting: bytes) ->
     assert connections == 1
 
 
-async def test_an_invalid_body_fails_at_once() -> None:
+async def test_an_invalid_response_body_fails_at_once() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
@@ -276,7 +276,7 @@ async def test_a_truncated_body_fails_after_the_bytes_received(head: str) -> Non
         assert len(exchanges.pool) == 0
 
 
-async def test_reading_pauses_while_the_body_is_not_taken() -> None:
+async def test_reading_pauses_while_the_response_body_is_not_taken() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
@@ -299,7 +299,7 @@ async def test_reading_pauses_while_the_body_is_not_taken() -> None:
         assert (taken, len(exchanges.pool)) == (size, 1)
 
 
-async def test_endless_headers_are_not_read_forever() -> None:
+async def test_endless_headers_fail_the_request_without_being_quoted() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n" + b"A: CANARY\r\n" * 100_000)

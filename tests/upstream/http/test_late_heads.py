@@ -57,7 +57,7 @@ def answer(status: str, *headers: str) -> bytes:
 
 
 @pytest.mark.parametrize("status", STATUSES)
-async def test_the_head_is_read_after_the_caller_has_left(status: str) -> None:
+async def test_the_response_head_is_read_after_the_caller_has_left(status: str) -> None:
     site, heard = Site(answer(status)), asyncio.Queue[CIMultiDict[str]]()
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
         async with asyncio.TaskGroup() as tasks:
@@ -72,7 +72,7 @@ async def test_the_head_is_read_after_the_caller_has_left(status: str) -> None:
     assert heard.empty()
 
 
-async def test_the_head_is_read_after_the_deadline() -> None:
+async def test_the_response_head_is_read_after_the_deadline() -> None:
     site, heard = Site(answer("200 OK")), asyncio.Queue[CIMultiDict[str]]()
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
         deadline = asyncio.get_running_loop().time() + 0.01

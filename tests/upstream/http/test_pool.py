@@ -105,7 +105,7 @@ async def test_an_idle_connection_is_evicted_for_another_origin(closed: bool) ->
         leave.set()
 
 
-async def test_a_waiting_request_gets_a_free_place() -> None:
+async def test_waiting_requests_get_the_connection_that_becomes_free() -> None:
     one = towards(answering, connections=1)
     async with one as (exchanges, origin), asyncio.timeout(4), asyncio.TaskGroup() as tasks:
         first = await exchanges.request("GET", origin, "/", {})
@@ -117,7 +117,7 @@ async def test_a_waiting_request_gets_a_free_place() -> None:
         assert len(exchanges.pool) == 1
 
 
-async def test_a_cancelled_waiter_passes_its_place_to_the_next() -> None:
+async def test_a_cancelled_waiting_request_passes_its_place_to_the_next() -> None:
     async with (
         towards(answering, connections=1) as (exchanges, origin),
         asyncio.timeout(4),
@@ -132,7 +132,7 @@ async def test_a_cancelled_waiter_passes_its_place_to_the_next() -> None:
         assert (len(exchanges.pool), exchanges.pool.busy) == (1, 0)
 
 
-async def test_a_waiter_may_be_cancelled_as_a_place_becomes_free() -> None:
+async def test_a_waiting_request_may_be_cancelled_as_a_place_becomes_free() -> None:
     async with (
         towards(answering, connections=1) as (exchanges, origin),
         asyncio.timeout(4),
@@ -148,7 +148,7 @@ async def test_a_waiter_may_be_cancelled_as_a_place_becomes_free() -> None:
         assert (len(exchanges.pool), exchanges.pool.busy) == (1, 0)
 
 
-async def test_the_limit_holds_although_callers_leave() -> None:
+async def test_the_limit_of_connections_holds_although_calls_are_cancelled() -> None:
     """Sixty calls to two origins share three connections; a third of the calls are cancelled, at every stage."""
     async with (
         towards(answering, connections=3) as (exchanges, origin),
@@ -172,7 +172,7 @@ async def test_the_limit_holds_although_callers_leave() -> None:
         assert exchanges.pool.busy == 0
 
 
-async def test_many_connections_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_idle_connections_are_closed_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     many = 2 * CLOSED_AT_ONCE + 1
     async with towards(answering, connections=many) as (exchanges, origin), asyncio.timeout(20):
         for response in [await exchanges.request("GET", origin, "/", {}) for _ in range(many)]:

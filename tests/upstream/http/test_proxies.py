@@ -68,7 +68,7 @@ def test_an_invalid_proxy_url_is_not_quoted(url: str) -> None:
     | st.text(max_size=40).map("socks5h://{}".format)
     | st.text(max_size=40).map("http://{}".format)
 )
-def test_any_text_gives_a_proxy_or_a_value_error(text: str) -> None:
+def test_any_text_gives_a_proxy_url_or_a_value_error(text: str) -> None:
     try:
         proxy = parse_proxy(text)
     except ValueError:
@@ -101,7 +101,7 @@ def test_proxies_are_read_from_the_environment() -> None:
     assert towards({"HTTPS_PROXY": "http://a"}, scheme="http", port=80) == ""
 
 
-def test_the_configuration_takes_precedence_over_the_environment_and_no_proxy() -> None:
+def test_a_configured_proxy_takes_precedence_over_the_environment_and_no_proxy() -> None:
     environ = {"HTTPS_PROXY": "http://a", "NO_PROXY": "*"}
     proxy = Proxies.from_setting("socks5://b", environ).proxy_for("https", "arena.ai", 443)
     assert proxy is not None
@@ -135,7 +135,7 @@ def test_the_configuration_takes_precedence_over_the_environment_and_no_proxy() 
         ("fd00::/8", "fd00::5", 443, True),
     ],
 )
-def test_no_proxy_exempts_hosts(exempt: str, host: str, port: int, matches: bool) -> None:
+def test_the_variable_no_proxy_exempts_hosts(exempt: str, host: str, port: int, matches: bool) -> None:
     environ = {"ALL_PROXY": "http://a", "NO_PROXY": exempt}
     assert (towards(environ, host, port=port) == "") is matches
 

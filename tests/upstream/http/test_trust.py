@@ -93,7 +93,7 @@ async def test_a_peer_with_an_untrusted_certificate_is_refused(
     assert not site.asked.is_set()
 
 
-async def test_the_daemon_trusts_the_same_certificates(arena: Arena, site: Site, tmp_path: Path) -> None:
+async def test_the_daemon_trusts_the_certificates_of_the_system(arena: Arena, site: Site, tmp_path: Path) -> None:
     home = Home(arena, tmp_path)
     await home.prepare()
     home.configure({"upstream": {"base_url": site.origin}})
@@ -104,7 +104,7 @@ async def test_the_daemon_trusts_the_same_certificates(arena: Arena, site: Site,
         await site.asked.wait()
 
 
-def test_certificates_are_those_of_the_system(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tls_context_loads_the_certificates_of_the_system(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(site.file))
     assert system_context().cert_store_stats()["x509"] == 1
     assert system_context().verify_mode is ssl.CERT_REQUIRED

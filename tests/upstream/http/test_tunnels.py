@@ -134,7 +134,7 @@ async def test_the_proxy_gets_the_checked_public_address(scheme: str) -> None:
     "url",
     ["http://inner.example/", "https://inner.example/", "http://127.0.0.1/", "https://[::1]/", "http://10.0.0.1:1/"],
 )
-async def test_a_proxy_is_not_asked_for_an_address_that_is_not_public(scheme: str, url: str) -> None:
+async def test_an_address_that_is_not_public_is_not_requested_from_a_proxy(scheme: str, url: str) -> None:
     proxy = ConnectProxy()
     async with listening(proxy) as port, fetcher_through(f"{scheme}://127.0.0.1:{port}", Names()) as fetcher:
         with pytest.raises(FetchRefused, match="no public address"):
@@ -158,7 +158,7 @@ async def test_a_picture_whose_host_cannot_be_resolved_is_not_requested() -> Non
     assert proxy.asked == []
 
 
-async def test_a_redirect_of_a_picture_is_checked_behind_a_proxy_too() -> None:
+async def test_a_pictures_redirect_to_a_private_address_is_refused_behind_a_proxy() -> None:
     proxy = ConnectProxy(b"HTTP/1.1 302 Found\r\nLocation: http://inner.example/\r\nContent-Length: 0\r\n\r\n")
     async with listening(proxy) as port, fetcher_through(f"http://127.0.0.1:{port}", Names()) as fetcher:
         with pytest.raises(FetchRefused, match="no public address"):
@@ -169,7 +169,7 @@ async def test_a_redirect_of_a_picture_is_checked_behind_a_proxy_too() -> None:
 # The storage: hosts named by the site
 
 
-async def test_a_storage_is_named_to_the_proxy_if_its_name_is_public() -> None:
+async def test_a_storage_is_requested_from_the_proxy_only_if_its_name_is_public() -> None:
     proxy, names = SocksProxy(), Names()
     async with listening(proxy) as port, through(f"socks5h://127.0.0.1:{port}", names, Reach.PUBLIC_HOSTS) as exchanges:
         for host in ("localhost", "10.0.0.1", "storage.internal"):
@@ -199,7 +199,7 @@ async def test_an_answer_to_connect_may_come_in_pieces() -> None:
         assert len(exchanges.pool) == 1
 
 
-async def test_connect_sends_the_password_and_nothing_of_the_call() -> None:
+async def test_connect_sends_the_proxys_password_and_nothing_of_the_call() -> None:
     proxy = ConnectProxy(OK)
     async with listening(proxy) as port, through(f"http://ada:w%C3%B6rd@127.0.0.1:{port}", Names()) as exchanges:
         headers = {"Cookie": "secret=1", "User-Agent": "a browser's"}
@@ -226,7 +226,7 @@ async def test_connect_sends_the_password_and_nothing_of_the_call() -> None:
         pytest.param(ESTABLISHED + b"CANARY", "closed the connection", id="bytes after the head"),
     ],
 )
-async def test_other_answers_of_an_http_proxy_are_reported(answer: bytes, why: str) -> None:
+async def test_unusual_answers_of_an_http_proxy_are_reported(answer: bytes, why: str) -> None:
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
@@ -251,7 +251,7 @@ async def test_other_answers_of_an_http_proxy_are_reported(answer: bytes, why: s
         b"\x05\x00\x05\x00\x00\x09",
     ],
 )
-async def test_other_answers_of_a_socks_proxy_are_reported(answer: bytes) -> None:
+async def test_unusual_answers_of_a_socks_proxy_are_reported(answer: bytes) -> None:
     async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(3)
         writer.write(answer)
@@ -266,7 +266,7 @@ async def test_other_answers_of_a_socks_proxy_are_reported(answer: bytes) -> Non
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
-async def test_a_caller_that_leaves_a_silent_proxy_leaves_nothing_behind(scheme: str) -> None:
+async def test_a_call_cancelled_at_a_silent_proxy_leaves_no_connection(scheme: str) -> None:
     came, left = asyncio.Event(), asyncio.Event()
 
     async def proxy(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
@@ -288,7 +288,7 @@ async def test_a_caller_that_leaves_a_silent_proxy_leaves_nothing_behind(scheme:
 # Without a proxy
 
 
-async def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
+async def test_the_next_address_of_a_host_is_tried_if_one_does_not_answer() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK)
@@ -299,7 +299,7 @@ async def test_the_next_address_is_tried_if_one_does_not_answer() -> None:
         assert await read(await exchanges.request("GET", f"http://two.example:{port}", "/", {})) == b"hi"
 
 
-async def test_a_caller_that_leaves_as_tls_begins_leaves_no_trace(
+async def test_a_call_cancelled_as_tls_begins_leaves_no_connection_or_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A graceful close still in progress would remove the reader of a later socket with the same file descriptor."""

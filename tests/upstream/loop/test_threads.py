@@ -35,7 +35,7 @@ def gate() -> Iterator[threading.Event]:
     gate.set()
 
 
-async def test_work_gets_its_arguments_and_context_and_gives_its_outcome() -> None:
+async def test_work_in_a_thread_gets_its_arguments_and_context_and_returns_its_outcome() -> None:
     threads = Threads("test", 1)
     name: ContextVar[str] = ContextVar("name")
     name.set("a request")
@@ -50,7 +50,7 @@ class Argument:
 
 
 @pytest.mark.parametrize("as_executor", [False, True], ids=["run", "executor"])
-async def test_work_that_fails_keeps_no_arguments(as_executor: bool) -> None:
+async def test_failed_work_in_a_thread_keeps_no_arguments(as_executor: bool) -> None:
     """A request's body of 30 MB, or data that a full disk refused, would stay until a full garbage collection."""
     threads = Threads("test", 1)
 
@@ -91,7 +91,7 @@ async def test_the_number_of_threads_is_limited(gate: threading.Event) -> None:
     assert [call.result() for call in calls] == [None] * 10
 
 
-async def test_cancelled_work_is_skipped(gate: threading.Event) -> None:
+async def test_cancelled_work_is_skipped_by_the_threads(gate: threading.Event) -> None:
     threads = Threads("test", 1)
     done: list[int] = []
     first = threads.submit(gate.wait, PATIENCE)
@@ -164,14 +164,16 @@ def refuse(*_: object) -> NoReturn:
 
 
 class TestResolver:
-    async def test_addresses_of_a_name(self) -> None:
+    async def test_the_resolver_finds_the_addresses_of_a_name(self) -> None:
         resolver = Resolver(1)
         found = await resolver.resolve("localhost", 80)
         assert {address[:2] for *_, address in found} <= {("127.0.0.1", 80), ("::1", 80)}
         assert {kind for _, kind, *_ in found} == {socket.SOCK_STREAM}
         await resolver.close()
 
-    async def test_an_unknown_name_is_an_error(self, names: StalledNames, gate: threading.Event) -> None:
+    async def test_the_resolver_raises_an_error_for_an_unknown_name(
+        self, names: StalledNames, gate: threading.Event
+    ) -> None:
         gate.set()
         with pytest.raises(socket.gaierror):
             await Resolver(1).resolve("nobody.test", 80)
@@ -210,7 +212,7 @@ class TestResolver:
         assert isinstance(executor, Threads)
         return asyncio.wrap_future(executor.submit(function, *args))
 
-    async def test_cancelled_lookups_are_abandoned(self, names: StalledNames) -> None:
+    async def test_cancelled_lookups_of_names_are_abandoned(self, names: StalledNames) -> None:
         resolver = Resolver(1)
         lookups = [asyncio.get_running_loop().create_task(resolver.resolve(f"n{n}.test", 80)) for n in range(3)]
         await names.asked_for_one()
@@ -220,7 +222,7 @@ class TestResolver:
         await resolver.close()
         assert names.asked == ["n0.test"]
 
-    async def test_a_cached_name_is_looked_up_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_the_resolver_looks_up_a_cached_name_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[str] = []
 
         def look_up(host: str, port: int, **_: object) -> object:

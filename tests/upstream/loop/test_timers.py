@@ -96,7 +96,7 @@ async def test_a_failing_timer_does_not_stop_others() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 3600])
-async def test_the_loop_has_one_timer_for_all_and_none_behind_them(
+async def test_the_event_loop_has_one_timer_for_all_timers_and_none_after_closing(
     seconds: float, event_loop_timers: list[asyncio.TimerHandle]
 ) -> None:
     timers, now = Timers(), monotonic()
@@ -109,7 +109,7 @@ async def test_the_loop_has_one_timer_for_all_and_none_behind_them(
     assert all(timer.cancelled() for timer in event_loop_timers)
 
 
-async def test_cancelled_timers_are_released_at_once_and_leave_few_entries() -> None:
+async def test_cancelled_timers_release_their_objects_at_once_and_leave_few_entries() -> None:
     timers, now = Timers(), monotonic()
     kept = Recorder()
     timers.set(kept, now + 0.05)
@@ -130,7 +130,9 @@ times = st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(0, 5)), ma
 
 @a_share(of=5)
 @given(times)
-def test_the_latest_settings_that_were_not_cancelled_expire(steps: list[tuple[int, int | None]]) -> None:
+def test_a_timer_set_repeatedly_expires_at_its_latest_setting_unless_cancelled(
+    steps: list[tuple[int, int | None]],
+) -> None:
     async def run() -> None:
         timers, start = Timers(), monotonic()
         recorders = [Recorder() for _ in range(10)]

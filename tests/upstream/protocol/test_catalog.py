@@ -60,7 +60,7 @@ FOUND = {
 
 
 @pytest.mark.parametrize(("name", "found"), FOUND.values(), ids=FOUND)
-def test_find(name: str, found: Model | None) -> None:
+def test_a_model_is_found_by_its_name_its_qualified_name_or_its_id(name: str, found: Model | None) -> None:
     assert CATALOG.find(name) is found
 
 
@@ -114,7 +114,7 @@ def test_the_exact_name_takes_precedence_over_variants() -> None:
     assert catalog.find("azure/Gpt") is None
 
 
-def test_a_display_name_in_another_case() -> None:
+def test_a_display_name_is_found_in_another_case_unless_it_is_another_models_name() -> None:
     named = model("acme-7b", FIRST.id, display_name="Acme 7B")
     catalog = Catalog([named, SINGLE])
     assert catalog.find("openai/acme 7b:latest") is named
@@ -155,11 +155,11 @@ ALIASED: dict[str, tuple[str, Model | None]] = {
 
 
 @pytest.mark.parametrize(("name", "found"), ALIASED.values(), ids=ALIASED)
-def test_aliases_come_first(name: str, found: Model | None) -> None:
+def test_aliases_take_precedence_over_model_names(name: str, found: Model | None) -> None:
     assert Catalog([SINGLE, FIRST, SLASHED, SECOND, THIRD], aliases=ALIASES).find(name) is found
 
 
-def test_the_alias_of_every_name_is_the_last_resort() -> None:
+def test_an_alias_for_every_name_is_used_only_if_nothing_else_matches() -> None:
     catalog = Catalog([SINGLE, FIRST, SLASHED], aliases=[("*", ("gone", "twin")), ("gpt-*", ("gone", "acme/model/x"))])
     assert catalog.find("nobody") is FIRST
     assert catalog.find("gpt-4o") is SLASHED
@@ -169,7 +169,7 @@ def test_the_alias_of_every_name_is_the_last_resort() -> None:
     assert Catalog([SINGLE], aliases=[("*", ("gone",))]).find("nobody") is None
 
 
-def test_a_very_long_name_is_no_alias() -> None:
+def test_a_very_long_name_does_not_match_an_alias() -> None:
     """Each chunk of a stream repeats the requested name, so an alias must not match a name of any length."""
     catalog = Catalog([SINGLE], aliases=[("*", (SINGLE.name,)), ("gpt-*", (SINGLE.name,))])
     for beginning in ("gpt-", ""):
@@ -191,7 +191,7 @@ TARGETS: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize(("name", "targets"), TARGETS.values(), ids=TARGETS)
-def test_what_an_alias_stands_for(name: str, targets: list[str]) -> None:
+def test_the_existing_targets_of_an_alias_are_listed_in_order(name: str, targets: list[str]) -> None:
     aliases: list[tuple[str, tuple[str, ...]]] = [
         ("many", ("gone", "twin", "single (preview 0110)")),
         ("a-*", ("acme/model/x",)),
@@ -205,7 +205,7 @@ def test_what_an_alias_stands_for(name: str, targets: list[str]) -> None:
         assert catalog.find(name) is catalog.find_own(targets[0])
 
 
-def test_aliases_that_are_names_are_listed_and_globs_are_not() -> None:
+def test_exact_aliases_are_listed_and_globs_are_not() -> None:
     aliases: list[tuple[str, tuple[str, ...]]] = [
         ("one", ("gone", "twin")),
         ("two-?", ("twin",)),
@@ -217,12 +217,12 @@ def test_aliases_that_are_names_are_listed_and_globs_are_not() -> None:
     assert [name for name, _ in catalog] == [SINGLE.name, "twin"]
 
 
-def test_an_alias_leads_to_no_hidden_model() -> None:
+def test_an_alias_skips_a_hidden_model() -> None:
     catalog = Catalog([HIDDEN, SINGLE], hide=["hidden-*"], aliases=[("a", ("hidden-1", SINGLE.name))])
     assert catalog.find("a") is SINGLE
 
 
-def test_each_model_is_listed_once_in_the_sites_order_later_ones_of_a_name_qualified() -> None:
+def test_each_model_is_listed_once_in_the_sites_order_with_repeated_names_qualified() -> None:
     assert list(CATALOG) == [
         ("single (preview 0110)", SINGLE),
         ("twin", FIRST),
@@ -239,7 +239,7 @@ def test_every_listed_model_is_found_by_its_listed_name() -> None:
         assert [catalog.find(name) for name, _ in catalog] == models
 
 
-def test_two_of_a_name_whose_ids_end_alike_are_listed_by_their_ids() -> None:
+def test_models_with_one_name_whose_ids_end_alike_are_listed_by_their_ids() -> None:
     assert [name for name, _ in Catalog([FIRST, SECOND, ALIKE])] == ["twin", SECOND.id, ALIKE.id]
 
 
@@ -265,7 +265,7 @@ def test_a_hidden_model_is_neither_listed_nor_found_by_any_name(hide: list[str])
     assert HIDDEN in catalog.models  # so that it can be shown again
 
 
-def test_hiding_is_exact_about_case_and_parts() -> None:
+def test_hiding_a_model_requires_its_whole_name_in_the_same_case() -> None:
     assert len(Catalog([HIDDEN], hide=["HIDDEN-1", "hidden", "idden-1"])) == 1
 
 
@@ -273,7 +273,7 @@ SHOWN = model("shown-1", "00000000-0000-4000-8000-000000000001", display_name="S
 
 
 @pytest.mark.parametrize("hide", [["Shown One"], ["Shown*"], ["shown-1"], ["x", "*One"]], ids=str)
-def test_a_glob_hides_by_the_public_name_or_by_the_display_name(hide: list[str]) -> None:
+def test_a_glob_hides_models_by_the_public_name_or_the_display_name(hide: list[str]) -> None:
     catalog = Catalog([SHOWN, SINGLE], hide=hide)
     assert [name for name, _ in catalog] == [SINGLE.name]
     assert [catalog.find(name) for name in (*names_of(SHOWN), "Shown One")] == [None] * 4
@@ -283,14 +283,14 @@ def test_a_glob_hides_by_the_public_name_or_by_the_display_name(hide: list[str])
 # --- display names ---
 
 
-def test_a_display_name_finds_its_model_but_is_neither_listed_nor_a_permission() -> None:
+def test_a_display_name_finds_its_model_but_is_not_listed_nor_among_the_names_for_permissions() -> None:
     catalog = Catalog([SHOWN])
     assert catalog.find("Shown One") is SHOWN
     assert [name for name, _ in catalog] == ["shown-1"]
     assert "Shown One" not in names_of(SHOWN)
 
 
-def test_of_two_models_with_one_display_name_the_first_is_found() -> None:
+def test_the_first_of_two_models_with_one_display_name_is_found() -> None:
     other = model("shown-2", "00000000-0000-4000-8000-000000000002", display_name="Shown One")
     assert Catalog([SHOWN, other]).find("Shown One") is SHOWN
     assert Catalog([other, SHOWN]).find("Shown One") is other
@@ -310,7 +310,7 @@ WITHHELD = model(
 )
 
 
-def test_an_unselectable_model_is_neither_listed_nor_found_but_withheld_under_each_of_its_names() -> None:
+def test_an_unselectable_model_is_neither_listed_nor_found_but_withheld_by_each_of_its_names() -> None:
     catalog = Catalog([WITHHELD, SINGLE])
     names = (*names_of(WITHHELD), "Closed One")
     assert list(catalog) == [(SINGLE.name, SINGLE)]
@@ -325,13 +325,13 @@ def test_selectable_or_unknown_models_are_not_withheld() -> None:
     assert [catalog.withheld(name) for name in (*names_of(SINGLE), "nobody", "")] == [None] * 5
 
 
-def test_a_hidden_model_is_not_withheld_either() -> None:
+def test_a_hidden_unselectable_model_is_not_withheld() -> None:
     for hide in (["closed-1"], ["Closed*"]):
         catalog = Catalog([WITHHELD], hide=hide)
         assert [catalog.withheld(name) for name in (*names_of(WITHHELD), "Closed One")] == [None] * 4
 
 
-def test_a_plain_name_means_the_first_model_of_it_that_can_be_chosen() -> None:
+def test_a_plain_name_finds_the_first_selectable_model_with_that_name() -> None:
     closed = FIRST._replace(selectable=False)
     catalog = Catalog([closed, SECOND, THIRD])
     assert [name for name, _ in catalog] == ["twin", "twin@cccc"]
@@ -356,7 +356,7 @@ CLOSE = {
 
 
 @pytest.mark.parametrize(("name", "close"), CLOSE.values(), ids=CLOSE)
-def test_close_names(name: str, close: list[str]) -> None:
+def test_close_names_are_suggested_for_a_typing_error_or_another_case(name: str, close: list[str]) -> None:
     assert CATALOG.close_names(name, ["twin", "single (preview 0110)"]) == close
 
 
@@ -378,10 +378,10 @@ def test_the_family_of_an_unknown_name_is_suggested_the_best_ranked_first(name: 
     assert CATALOG.close_names(name, BY_RANK) == close
 
 
-def test_close_names_are_only_those_allowed() -> None:
+def test_only_allowed_names_are_suggested() -> None:
     assert CATALOG.close_names("twin", ["single (preview 0110)"]) == []
 
 
-def test_an_empty_catalog() -> None:
+def test_an_empty_catalog_lists_finds_and_suggests_nothing() -> None:
     catalog = Catalog([])
     assert (len(catalog), list(catalog), catalog.find("twin"), catalog.close_names("twin", [])) == (0, [], None, [])

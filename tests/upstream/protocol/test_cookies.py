@@ -34,7 +34,7 @@ EPOCH = "Thu, 01 Jan 1970 00:00:00 GMT"
 
 @pytest.mark.parametrize("standard", [False, True], ids=["url-safe", "standard"])
 @pytest.mark.parametrize("padded", [False, True], ids=["unpadded", "padded"])
-def test_both_alphabets_padded_or_not(standard: bool, padded: bool) -> None:
+def test_a_cookie_is_decoded_from_both_base64_alphabets_padded_or_not(standard: bool, padded: bool) -> None:
     for filler in ("", "?", "??", "ÿ~>"):  # every length of padding, and both odd characters
         value = "base64-" + encoded(session_json(x=filler), standard=standard, padded=padded)
         assert decode(value) == expected(value)
@@ -84,7 +84,7 @@ def test_an_invalid_session_is_refused(value: str, message: str) -> None:
         decode(value)
 
 
-def test_cookie_header_whole_and_in_pieces() -> None:
+def test_the_cookie_header_contains_a_session_whole_or_in_pieces() -> None:
     assert cookie_header(VALUE, CLEARANCE) == f"cf_clearance={CLEARANCE}; {NAME}={VALUE}"
     zero, one, two = cut(LONGER)
     assert cookie_header(LONGER, "") == f"{NAME}.0={zero}; {NAME}.1={one}; {NAME}.2={two}"
@@ -99,7 +99,7 @@ def test_a_long_session_is_split_into_pieces(length: int, pieces: int) -> None:
 
 
 @pytest.mark.parametrize("bad", ["a\r\nX: 1", "a;b=1", "a b", 'a"', "ключ", "a\x00"], ids=ascii)
-def test_cookie_header_refuses_invalid_characters(bad: str) -> None:
+def test_the_cookie_header_refuses_invalid_characters(bad: str) -> None:
     for values in ((bad, CLEARANCE), (VALUE, bad)):
         with pytest.raises(CookieError, match="not allowed in a cookie") as caught:
             cookie_header(*values)
@@ -164,7 +164,9 @@ def drop(*suffixes: str) -> list[str]:
         pytest.param(put(cookie(user=GUEST | {"id": "u-2"})), VALUE, None, id="a visitor's session, another user's"),
     ],
 )
-def test_rotation(headers: list[str], current: str, session: str | None) -> None:
+def test_set_cookie_headers_rotate_a_session_only_to_another_valid_one(
+    headers: list[str], current: str, session: str | None
+) -> None:
     assert rotated(headers, current) == session
     assert rotated(iter(headers), current) == session
 
@@ -197,7 +199,7 @@ def test_sent_and_set_cookies_are_decoded_alike(old: dict[str, Any], new: dict[s
         ),
     ],
 )
-def test_guests_are_recognised(changes: dict[str, object], guest: bool) -> None:
+def test_sessions_of_guests_are_recognised(changes: dict[str, object], guest: bool) -> None:
     assert decode(cookie(**changes)).guest is guest
 
 
@@ -216,7 +218,9 @@ def test_a_session_with_a_refresh_token_is_renewable(token: object, renewable: b
         pytest.param({}, 1_799_996_401.0, id="an hour, if nothing says so"),
     ],
 )
-def test_the_issue_date_of_a_session(changes: dict[str, object], issued_at: float) -> None:
+def test_the_issue_date_of_a_session_comes_from_its_token_or_its_life(
+    changes: dict[str, object], issued_at: float
+) -> None:
     assert decode(cookie(**changes)).issued_at == issued_at
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from upstream.protocol.drift import MAX_KIND_CHARS, MAX_KINDS, OTHER, Drift, KindCounter
 
 
-def test_counts_of_answers_add_up_and_a_kind_is_new_once() -> None:
+def test_unknown_kinds_of_all_answers_are_added_up_and_announced_once() -> None:
     announced: list[str] = []
     drift = Drift(announced.append)
     drift.note({"tag ah": 2, "no tag": 1})
@@ -21,14 +21,14 @@ def test_counts_of_answers_add_up_and_a_kind_is_new_once() -> None:
     assert announced == ["tag ah", "no tag", "item routed_model"]
 
 
-def test_a_kind_is_counted_before_it_is_announced() -> None:
+def test_an_unknown_kind_is_counted_before_it_is_announced() -> None:
     seen: list[Mapping[str, int]] = []
     drift = Drift(lambda _: seen.append(dict(drift.counts)))
     drift.note({"tag ah": 2})
     assert seen == [{"tag ah": 2}]
 
 
-def test_beyond_fifty_kinds_others_count_as_other_and_are_announced_once() -> None:
+def test_unknown_kinds_beyond_fifty_are_counted_and_announced_together_as_other() -> None:
     announced: list[str] = []
     drift = Drift(announced.append)
     drift.note({f"item {number}": 1 for number in range(60)})
@@ -38,13 +38,13 @@ def test_beyond_fifty_kinds_others_count_as_other_and_are_announced_once() -> No
     assert announced == [*named, OTHER]
 
 
-def test_the_other_kind_of_an_answer_does_not_count_as_a_kind() -> None:
+def test_the_kind_other_of_an_answer_does_not_count_as_a_kind() -> None:
     drift = Drift(lambda _: None)
     drift.note({OTHER: 4} | {f"item {number}": 1 for number in range(51)})
     assert drift.counts == {OTHER: 5} | {f"item {number}": 1 for number in range(50)}
 
 
-def test_names_that_become_one_by_cutting_are_counted_as_one() -> None:
+def test_kinds_whose_truncated_names_are_equal_are_counted_as_one() -> None:
     kinds = KindCounter(20)
     assert kinds.add("item " + "x" * 40) == "item " + "x" * 25
     assert kinds.add("item " + "x" * 50) is None
@@ -56,7 +56,7 @@ kinds_of_an_answer = st.dictionaries(st.text(max_size=2 * MAX_KIND_CHARS), st.in
 
 @a_share(of=10)
 @given(answers=st.lists(kinds_of_an_answer, max_size=8))
-def test_no_count_is_lost_and_names_stay_printable_and_few(answers: list[dict[str, int]]) -> None:
+def test_every_unknown_kind_is_counted_and_names_stay_printable_and_few(answers: list[dict[str, int]]) -> None:
     announced: list[str] = []
     drift = Drift(announced.append)
     for kinds in answers:

@@ -36,7 +36,7 @@ def ids() -> Callable[[], str]:
     return lambda: f"id-{next(numbers)}"
 
 
-def test_create() -> None:
+def test_a_create_call_has_the_documented_path_body_and_ids() -> None:
     call = create(model("text"), "Hello", [CAT], ids(), mode="direct-battle")
     assert (call.method, call.path) == ("POST", "/nextjs-api/stream/create-evaluation")
     assert call.body == (
@@ -48,7 +48,7 @@ def test_create() -> None:
     assert (call.evaluation_id, call.message_id) == ("id-1", "id-3")
 
 
-def test_follow_up_has_no_mode_and_two_new_ids() -> None:
+def test_a_follow_up_call_has_no_mode_and_two_new_ids() -> None:
     call = follow_up("ev-9", model("text"), "And?", [], ids())
     assert (call.method, call.path) == ("POST", "/nextjs-api/stream/post-to-evaluation/ev-9")
     assert call.body == (
@@ -58,7 +58,7 @@ def test_follow_up_has_no_mode_and_two_new_ids() -> None:
     assert (call.evaluation_id, call.message_id) == ("ev-9", "id-2")
 
 
-def test_regenerate() -> None:
+def test_a_regenerate_call_is_a_put_of_an_empty_object() -> None:
     call = regenerate("ev-9", "msg-2")
     assert call.method == "PUT"
     assert call.path == "/nextjs-api/stream/retry-evaluation-session-message/ev-9/messages/msg-2"
@@ -76,7 +76,7 @@ def test_regenerate() -> None:
         pytest.param(["video"], "chat", id="video"),
     ],
 )
-def test_the_body_names_the_modality_of_the_model(outputs: list[str], modality: str) -> None:
+def test_a_calls_body_names_the_modality_of_its_model(outputs: list[str], modality: str) -> None:
     assert json.loads(create(model(*outputs), "x", [], ids(), mode="direct").body)["modality"] == modality
 
 
@@ -98,7 +98,7 @@ def test_every_legal_prompt_arrives_unchanged(prompt: str) -> None:
     assert json.loads(follow_up("e", model("text"), prompt, [], ids()).body)["userMessage"]["content"] == prompt
 
 
-def test_the_headers_of_a_browser() -> None:
+def test_calls_have_the_referer_and_the_content_type_of_a_browser() -> None:
     assert referer("https://arena.example", "ev-9") == "https://arena.example/c/ev-9"
     assert CONTENT_TYPE == "text/plain;charset=UTF-8"
 
@@ -135,7 +135,7 @@ OTHERWISE: dict[str, tuple[object, ...]] = {
 ASKED = message(id="msg-1", role="user", content="Who are you?")
 
 
-def test_the_path_of_an_evaluation() -> None:
+def test_an_evaluation_is_read_from_its_documented_path() -> None:
     assert history_path("ev-9") == "/api/evaluation/ev-9"
 
 
@@ -175,13 +175,13 @@ def test_an_invalid_evaluation_is_not_read_back(body: bytes) -> None:
     assert read_back(body, "msg-2") is None
 
 
-def test_half_an_emoji_in_a_question_does_not_hide_the_answer() -> None:
+def test_a_lone_surrogate_in_a_question_does_not_hide_the_answer() -> None:
     body = json.dumps({"messages": [message(role="user", content="\ud83e"), message(content="an \ud83e")]}).encode()
     assert read_back(body, "msg-2") == "an \ufffd"
 
 
 @given(st.text())
-def test_every_text_is_read_back_as_it_is(text: str) -> None:
+def test_every_text_of_an_answer_is_read_back_unchanged(text: str) -> None:
     assert read_back(document(ASKED, message(content=text)), "msg-2") == text
 
 

@@ -52,7 +52,7 @@ def test_a_picture_is_recognised_by_its_content(data: bytes, content_type: str) 
 
 
 @pytest.mark.parametrize("data", OTHER.values(), ids=OTHER)
-def test_other_content_has_no_type(data: bytes) -> None:
+def test_content_that_is_neither_a_picture_nor_a_pdf_has_no_type(data: bytes) -> None:
     assert sniff(data) is None
     with pytest.raises(ValueError, match="neither a PNG"):
         File.from_bytes(data)
@@ -69,7 +69,7 @@ def test_other_content_has_no_type(data: bytes) -> None:
     ],
     ids=["png", "jpeg", "gif", "webp", "pdf"],
 )
-def test_its_name_is_made_of_its_digest_and_its_repr_holds_no_bytes(data: bytes, kind: str, name: str) -> None:
+def test_a_files_name_contains_its_digest_and_its_repr_no_bytes(data: bytes, kind: str, name: str) -> None:
     file = File.from_bytes(data)
     assert file.digest == sha256(data).hexdigest()
     assert (file.kind, file.name) == (kind, name.format(file.digest[:8]))
@@ -119,5 +119,5 @@ SIGNED = {
 
 
 @pytest.mark.parametrize(("url", "until"), SIGNED.values(), ids=SIGNED)
-def test_the_expiry_of_a_signed_url(url: str, until: float | None) -> None:
+def test_the_expiry_of_a_signed_url_is_read(url: str, until: float | None) -> None:
     assert signed_until(url) == until

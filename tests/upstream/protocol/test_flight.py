@@ -42,7 +42,7 @@ def listed_on(text: str) -> ModelList:
     return found
 
 
-def test_a_complete_model_is_read() -> None:
+def test_a_complete_model_on_a_page_is_read() -> None:
     assert Page.parse(page(rows([FULL]))).models() == ModelList((FULL_MODEL,), skipped=0)
 
 
@@ -72,7 +72,7 @@ def test_random_cuts_give_the_same_models(
     assert found.skipped == 0
 
 
-def test_the_site_s_own_list_takes_precedence_over_a_quoted_one() -> None:
+def test_the_sites_own_list_takes_precedence_over_a_quoted_one() -> None:
     quoted = '9:T1c,"initialModels":[] is quoted\n'
     assert listed_on(page(quoted + rows([FULL]))).models == (FULL_MODEL,)
 
@@ -89,7 +89,7 @@ def test_the_site_s_own_list_takes_precedence_over_a_quoted_one() -> None:
         pytest.param(page(rows("$undefined"))[:-40], id="undefined, cut in a push"),
     ],
 )
-def test_a_page_without_a_list(text: str) -> None:
+def test_a_page_without_a_list_has_no_models(text: str) -> None:
     assert Page.parse(text).models() is None
 
 
@@ -105,26 +105,26 @@ def test_a_page_without_a_list(text: str) -> None:
         pytest.param(page(rows("$undefined") + rows([FULL])[:200]), id="undefined in one place, broken in another"),
     ],
 )
-def test_a_list_that_cannot_be_read(text: str) -> None:
+def test_an_unreadable_list_of_models_is_an_error(text: str) -> None:
     with pytest.raises(FlightError, match="the page contains no list of models that can be parsed"):
         Page.parse(text).models()
 
 
-def test_a_list_is_read_if_other_places_have_none() -> None:
+def test_a_list_of_models_is_read_if_other_places_of_the_page_have_none() -> None:
     for others in (rows("$undefined"), rows("$L12"), '9:T1c,"initialModels":"\n'):
         assert listed_on(page(others + rows([FULL]))).models == (FULL_MODEL,)
         assert listed_on(page(rows([FULL]) + others)).models == (FULL_MODEL,)
 
 
-def test_an_empty_list_is_a_list() -> None:
+def test_an_empty_list_of_models_is_read_as_empty() -> None:
     assert listed_on(page(rows([]))).models == ()
 
 
-def test_a_flight_error_is_upstream_s_breach_of_protocol() -> None:
+def test_a_flight_error_is_a_protocol_violation_by_upstream() -> None:
     assert issubclass(FlightError, ProtocolViolated)
 
 
-def test_script_paths_in_order_and_once() -> None:
+def test_script_paths_are_found_in_order_and_without_duplicates() -> None:
     flight = '3:I[12,["/_next/static/chunks/late.js?dpl=d1","/_next/static/chunks/a-1.js?dpl=d1"],"X"]\n'
     html = (
         '<script src="/_next/static/chunks/a-1.js?dpl=d1&amp;v=2" async></script>'
@@ -158,12 +158,12 @@ def test_script_paths_in_order_and_once() -> None:
         ),
     ],
 )
-def test_script_names_without_the_folder_that_they_are_fetched_from(text: str, paths: list[str]) -> None:
+def test_script_names_without_their_folder_are_completed(text: str, paths: list[str]) -> None:
     assert list(Page.parse(text).script_paths()) == paths
     assert list(Page.parse(page(f"3:I[12,[{text}]]\n")).script_paths()) == paths
 
 
-def test_action_ids() -> None:
+def test_action_ids_are_found_in_a_script_by_the_names_of_the_actions() -> None:
     script = (
         f'var a=(0,x.createServerReference)("{HEX_ID}",x.callServer,void 0,x.findSourceMapURL,"generateUploadUrl"),'
         f'b=(0,x.createServerReference)("{HEX_ID[:40]}",x.callServer,void 0,x.findSourceMapURL,"getSignedUrl");'
@@ -207,7 +207,7 @@ RESULT_ROW = b"1:" + json.dumps(UPLOAD).encode() + b"\n"
         pytest.param(text_row("1", "né\n".encode()), "né\n", id="a text as the result"),
     ],
 )
-def test_action_result(body: bytes, result: object) -> None:
+def test_the_result_of_an_action_is_read_from_its_row(body: bytes, result: object) -> None:
     assert action_result(body) == result
 
 
@@ -226,14 +226,14 @@ def test_action_result(body: bytes, result: object) -> None:
         pytest.param(b'1:E{"digest":"123"}\n', "the action failed", id="an error row"),
     ],
 )
-def test_no_action_result(body: bytes, message: str) -> None:
+def test_an_answer_without_an_action_result_is_an_error(body: bytes, message: str) -> None:
     with pytest.raises(FlightError, match=message):
         action_result(body)
 
 
 @a_share(of=4)
 @given(st.lists(st.tuples(st.sampled_from("023456789abcdef"), st.booleans(), st.text())), st.integers(0, 9))
-def test_the_result_is_found_among_any_rows(others: list[tuple[str, bool, str]], place: int) -> None:
+def test_the_result_of_an_action_is_found_among_any_rows(others: list[tuple[str, bool, str]], place: int) -> None:
     parts = [
         text_row(row, text.encode()) if raw else f"{row}:{json.dumps(text)}\n".encode() for row, raw, text in others
     ]

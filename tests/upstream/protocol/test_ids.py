@@ -18,13 +18,13 @@ from upstream.random_bytes import RandomBytes
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-def test_the_example_of_rfc_9562() -> None:
+def test_the_uuid_source_reproduces_the_example_of_rfc_9562() -> None:
     rand_a, rand_b = 0xCC3, 0x18C4DC0C0C07398F
     new_id = Uuid7Source(lambda: 1645557742.0, lambda size: (rand_a << 68 | rand_b << 6).to_bytes(size))
     assert new_id() == "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
 
-def test_ids_of_the_real_clock_grow() -> None:
+def test_ids_grow_with_the_real_clock() -> None:
     new_id = Uuid7Source(time.time)
     ids = [new_id() for _ in range(5000)]
     assert all(earlier < later for earlier, later in pairwise(ids))
@@ -61,7 +61,7 @@ def test_random_bytes_have_the_requested_size_and_never_repeat() -> None:
     assert len({each for each in drawn if len(each) > 4}) == 600
 
 
-def test_a_corrected_clock_is_followed_backwards_only_on_demand() -> None:
+def test_ids_follow_a_clock_that_was_set_back_only_on_demand() -> None:
     now = [1.7e9]
     new_id = Uuid7Source(lambda: now[0])
     ahead = new_id()
@@ -93,7 +93,7 @@ def test_ids_later_than_an_old_one_have_the_current_time() -> None:
 
 
 @pytest.mark.parametrize("other", ["", "ev-9", "017f22e2-79b0-4cc3-98c4-dc0c0c07398f", "f" * 36, "\ud800"])
-def test_an_id_of_another_form_is_ignored(other: str) -> None:
+def test_a_previous_id_of_another_form_does_not_affect_the_next_id(other: str) -> None:
     assert seconds_of(Uuid7Source(lambda: 1.7e9).later_than(other)()) == 1.7e9
 
 

@@ -23,13 +23,13 @@ from upstream.protocol.limits import VALID_SECONDS, Limit, read_limit, with_most
         pytest.param("limit=٣", "", None, id="other digits"),
     ],
 )
-def test_headers(ratelimit: str, policy: str, limit: Limit | None) -> None:
+def test_a_rate_limit_is_read_from_its_headers(ratelimit: str, policy: str, limit: Limit | None) -> None:
     assert read_limit(ratelimit, policy) == limit
 
 
 @given(st.text(), st.text())
 @settings(max_examples=30)
-def test_any_text_is_read(ratelimit: str, policy: str) -> None:
+def test_rate_limit_headers_of_any_text_raise_no_error(ratelimit: str, policy: str) -> None:
     read_limit(ratelimit, policy)
 
 
@@ -45,7 +45,7 @@ def test_any_text_is_read(ratelimit: str, policy: str) -> None:
         pytest.param(Limit(300, window=300), 0, None, id="never said"),
     ],
 )
-def test_what_is_left_later(limit: Limit, age: float, left: int | None) -> None:
+def test_the_requests_left_are_reset_after_the_window_or_expire(limit: Limit, age: float, left: int | None) -> None:
     assert limit.left(age) == left
 
 
@@ -59,5 +59,5 @@ def test_what_is_left_later(limit: Limit, age: float, left: int | None) -> None:
         pytest.param([], [], id="none"),
     ],
 )
-def test_who_has_most_left_is_asked_first(left: Sequence[int | None], first: Sequence[int]) -> None:
+def test_the_accounts_with_most_requests_left_are_chosen(left: Sequence[int | None], first: Sequence[int]) -> None:
     assert list(with_most_left(left)) == first

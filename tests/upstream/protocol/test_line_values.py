@@ -43,7 +43,7 @@ def cited(*sources: object, apart: bool = False) -> Citations:
 
 
 @pytest.mark.parametrize("apart", [False, True])
-def test_sources_are_limited(apart: bool) -> None:
+def test_the_number_of_sources_is_limited(apart: bool) -> None:
     event = cited(*({"url": f"https://{number}/"} for number in range(3 * MAX_SOURCES)), apart=apart)
     assert [source.url for source in event.sources] == [f"https://{number}/" for number in range(MAX_SOURCES)]
 
@@ -69,7 +69,7 @@ def test_the_size_of_a_source_is_limited() -> None:
         ([0] * 50_000, {"surplus items": 1}),
     ],
 )
-def test_items_are_limited(surplus: list[object], unknown: dict[str, int]) -> None:
+def test_the_number_of_items_in_a_line_is_limited(surplus: list[object], unknown: dict[str, int]) -> None:
     event, counted = read("a2", [{"type": "image", "image": "i"}] * MAX_ITEMS + surplus)
     assert isinstance(event, Images)
     assert (len(event.urls), counted) == (MAX_ITEMS, unknown)
@@ -112,7 +112,7 @@ def test_a_document_of_too_many_parts_within_a_string_is_not_parsed(tag: str) ->
     assert isinstance(event, Failure)
 
 
-def test_the_parts_of_a_text_are_not_counted() -> None:
+def test_a_long_text_with_many_commas_is_read() -> None:
     """A long answer in one line is not a document, even if it has many commas."""
     text = "a, b, [c], {d}\n" * 100_000
     assert loads(orjson.dumps(text)) == text

@@ -60,14 +60,14 @@ def test_a_model_whose_names_are_too_long_is_skipped(field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["organization", "provider", "displayName"])
-def test_other_texts_are_truncated(field: str) -> None:
+def test_long_display_names_and_organizations_of_models_are_truncated(field: str) -> None:
     (model,) = read_entries([entry(**{field: "n" * 100_000})]).models
     name = {"displayName": "display_name"}.get(field, field)
     assert getattr(model, name) == "n" * MAX_NAME_CHARS
     assert model.stealth is False
 
 
-def test_kinds_are_limited_in_number_and_length() -> None:
+def test_capabilities_ranks_and_groups_of_models_are_limited_in_number_and_length() -> None:
     many: dict[str, Any] = {f"kind{number}": True for number in range(1000)}
     words = {"capabilities": {"inputCapabilities": many, "outputCapabilities": {"k" * 51: True, "text": True}}}
     (model,) = read_entries([entry(**words, rankByModality=dict.fromkeys(many, 1))]).models
@@ -129,7 +129,9 @@ PUSHES: dict[str, Callable[[int], str]] = {
 
 
 @pytest.mark.parametrize("page", PUSHES.values(), ids=PUSHES)
-def test_invalid_pushes_are_tried_few_times(page: Callable[[int], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_pushes_of_a_page_are_parsed_few_times(
+    page: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For each invalid push, the json module counts the lines before it; that would take 10 s for a megabyte."""
     counted = Counted(flight._JSON)
     monkeypatch.setattr(flight, "_JSON", counted)
@@ -153,7 +155,7 @@ def test_a_list_after_truncated_lists_is_found() -> None:
 
 
 @pytest.mark.parametrize("blanks", ["", " ", "\n\t ", "\r\n"])
-def test_a_list_may_be_written_with_blanks(blanks: str) -> None:
+def test_a_list_of_models_may_be_written_with_blanks(blanks: str) -> None:
     entries = f"{blanks},{blanks}".join([json.dumps(FULL), "null"])
     read = flight.Page.parse(f'"initialModels":{blanks}[{blanks}{entries}{blanks}]').models()
     assert read == ModelList((FULL_MODEL,), 1)
@@ -162,7 +164,7 @@ def test_a_list_may_be_written_with_blanks(blanks: str) -> None:
             flight.Page.parse(f'"initialModels":[{broken}' + ("" if broken is entries else "]")).models()
 
 
-def test_scripts_are_limited() -> None:
+def test_the_number_of_scripts_of_a_page_is_limited() -> None:
     page = "".join(f'<script src="/_next/static/chunks/{number}.js"></script>' for number in range(2 * MAX_SCRIPTS))
     assert len(flight.Page.parse(page).script_paths()) == MAX_SCRIPTS
 

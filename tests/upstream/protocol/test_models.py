@@ -48,7 +48,7 @@ def test_an_unreadable_model_is_skipped_and_counted(broken: object) -> None:
 
 
 @pytest.mark.parametrize("missing", [..., None, "", "$undefined", 7], ids=repr)
-def test_optional_fields_may_be_missing(missing: object) -> None:
+def test_optional_fields_of_a_model_may_be_missing(missing: object) -> None:
     changed = entry(
         organization=missing, provider=missing, displayName=missing, name=..., rank=None, rankByModality=...
     )
@@ -59,7 +59,7 @@ def test_optional_fields_may_be_missing(missing: object) -> None:
 
 
 @pytest.mark.parametrize("rank", [..., None, 9007199254740991, 10**30, 0, -1, True, "1", 1.5], ids=repr)
-def test_no_rank(rank: object) -> None:
+def test_an_invalid_rank_is_read_as_none(rank: object) -> None:
     model = only(entry(rank=rank, rankByModality={"chat": rank, "webdev": 2} if rank is not ... else "none"))
     assert model.rank is None
     assert model.rank_by_modality == ((("webdev", 2),) if rank is not ... else ())
@@ -95,7 +95,7 @@ def test_a_capability_is_on_if_it_is_truthy_in_javascript(value: object, on: boo
         pytest.param(["video"], "chat", True, id="video"),
     ],
 )
-def test_modality(outputs: list[str], modality: str, video: bool) -> None:
+def test_the_outputs_of_a_model_determine_its_modality(outputs: list[str], modality: str, video: bool) -> None:
     model = only(entry(capabilities=capable({"text": True}, dict.fromkeys(outputs, True))))
     assert (model.modality, model.video) == (modality, video)
 
@@ -138,7 +138,7 @@ def test_a_model_is_selectable_unless_the_site_says_no(value: object, selectable
     assert only(entry(userSelectable=value)).selectable is selectable
 
 
-def test_files_and_videos_among_the_inputs() -> None:
+def test_files_and_videos_are_read_among_the_inputs_of_a_model() -> None:
     inputs = {"text": True, "file": True, "video": {"required": True}, "image": False, "audio": "$undefined"}
     assert only(entry(capabilities=capable(inputs, {"text": True}))).inputs == {"text", "file", "video"}
     assert only(entry(capabilities=capable({"file": False}, {}))).inputs == set()
@@ -148,7 +148,7 @@ def test_files_and_videos_among_the_inputs() -> None:
     ("image", "multiple"),
     [(True, True), ({"multipleImages": True}, True), ({"multipleImages": False}, False), ({}, False), (False, False)],
 )
-def test_multiple_images(image: object, multiple: bool) -> None:
+def test_the_input_capability_determines_whether_a_model_accepts_multiple_images(image: object, multiple: bool) -> None:
     assert only(entry(capabilities=capable({"image": image}, {}))).multiple_images is multiple
 
 
@@ -229,7 +229,7 @@ def test_an_invalid_catalog_entry_is_refused(value: object) -> None:
 OTHER = entry(id="other", publicName="other", displayName="Other")
 
 
-def test_a_catalog_of_one_group() -> None:
+def test_a_catalog_of_one_group_is_read_with_the_group_of_each_model() -> None:
     found = read_catalog(catalog(("text", [FULL, OTHER])))
     assert found == ModelList(
         (FULL_MODEL._replace(arenas=frozenset({"text"})), only(OTHER)._replace(arenas=frozenset({"text"}))), skipped=0
@@ -252,7 +252,7 @@ def test_a_model_that_can_be_chosen_in_one_group_can_be_chosen() -> None:
     assert [model.selectable for model in read_catalog(catalog(("text", [no]), ("code", [no]))).models] == [False]
 
 
-def test_the_catalog_s_entries_may_lack_fields_of_the_page() -> None:
+def test_catalog_entries_may_lack_fields_of_the_page() -> None:
     bare = entry(organization=..., provider=..., rank=..., rankByModality=..., displayName=..., userSelectable=...)
     (model,) = read_catalog(catalog(("search", [bare]))).models
     assert model == FULL_MODEL._replace(
@@ -294,7 +294,7 @@ def test_a_byte_order_mark_is_ignored() -> None:
     assert len(read_catalog(b"\xef\xbb\xbf" + catalog(("text", [FULL]))).models) == 1
 
 
-def test_a_catalog_with_groups_but_no_model_is_a_list() -> None:
+def test_a_catalog_with_groups_but_no_model_is_an_empty_list() -> None:
     assert read_catalog(catalog(("text", []))) == ModelList((), skipped=0)
 
 
@@ -317,7 +317,7 @@ def test_an_invalid_catalog_is_an_error(body: bytes, message: str) -> None:
         read_catalog(body)
 
 
-def test_an_unreadable_list_is_upstream_s_breach_of_protocol() -> None:
+def test_an_unreadable_list_is_a_protocol_violation_by_upstream() -> None:
     assert issubclass(ListUnreadable, ProtocolViolated)
 
 
@@ -342,7 +342,7 @@ def test_every_readable_entry_of_a_catalog_is_found_once_with_its_groups(groups:
 
 @a_share(of=4)
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_give_a_list_or_list_unreadable(body: bytes) -> None:
+def test_any_bytes_give_a_catalog_or_a_list_unreadable_error(body: bytes) -> None:
     with suppress(ListUnreadable):
         read_catalog(body)
 
@@ -354,7 +354,7 @@ def named(model_id: str, **changes: object) -> Model:
     return only(entry(id=model_id, publicName=model_id))._replace(**changes)  # type: ignore[arg-type]  # a test's table
 
 
-def test_models_of_the_page_come_first_then_those_of_the_catalog() -> None:
+def test_merging_places_models_of_the_page_before_those_of_the_catalog() -> None:
     from_catalog = ModelList((named("a"), named("b"), named("c"), named("d")), skipped=1)
     from_page = ModelList((named("c"), named("x"), named("a")), skipped=2)
     found = merged(from_catalog, from_page)
@@ -379,7 +379,7 @@ def test_the_catalog_takes_precedence_over_the_page() -> None:
     assert merged(ModelList((from_catalog,), 0), ModelList((FULL_MODEL,), 0)).models == (from_catalog,)
 
 
-def test_the_page_completes_what_the_catalog_leaves_out() -> None:
+def test_merging_completes_fields_missing_in_the_catalog_from_the_page() -> None:
     from_catalog = FULL_MODEL._replace(
         display_name=None, organization=None, provider=None, rank=None, rank_by_modality=(), arenas=frozenset({"text"})
     )
@@ -387,7 +387,7 @@ def test_the_page_completes_what_the_catalog_leaves_out() -> None:
     assert model == FULL_MODEL._replace(arenas=frozenset({"text"}))
 
 
-def test_either_list_may_be_missing() -> None:
+def test_merging_accepts_a_missing_page_list_or_catalog() -> None:
     found = ModelList((FULL_MODEL, named("b")), skipped=4)
     assert merged(found, None) == merged(None, found) == found
     assert merged(None, None) == ModelList((), skipped=0)
@@ -413,7 +413,7 @@ def test_merging_keeps_every_model_once(from_catalog: ModelList | None, from_pag
 
 @a_share(of=5)
 @given(lists, lists)
-def test_merging_again_changes_nothing(from_catalog: ModelList | None, from_page: ModelList | None) -> None:
+def test_merging_lists_twice_changes_nothing(from_catalog: ModelList | None, from_page: ModelList | None) -> None:
     found = merged(from_catalog, from_page)
     assert merged(found, None) == merged(None, found) == found
     assert merged(found, from_page).models == found.models

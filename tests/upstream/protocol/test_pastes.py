@@ -100,18 +100,18 @@ def forms(value: str, size: int = 3180) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("value", [VALUE, LONG, LONGER], ids=["one piece", "two pieces", "three pieces"])
-def test_every_form_gives_the_same_session(value: str) -> None:
+def test_every_form_of_a_pasted_cookie_gives_the_same_session(value: str) -> None:
     for form, paste in forms(value).items():
         assert read_pasted(paste).session == expected(value), form
 
 
 @pytest.mark.parametrize("form", [form for form in forms(VALUE) if form.startswith("curl")] + ["all headers"])
-def test_clearance_and_user_agent_are_found(form: str) -> None:
+def test_the_clearance_and_the_user_agent_are_found_in_a_paste(form: str) -> None:
     pasted = read_pasted(forms(LONG)[form])
     assert (pasted.cf_clearance, pasted.user_agent) == (CLEARANCE, AGENT)
 
 
-def test_user_agent_by_its_own_option() -> None:
+def test_the_user_agent_is_read_from_the_option_of_a_curl_command() -> None:
     pasted = read_pasted(f"$ curl https://arena.example -A '{AGENT[:40]}' -b {NAME}={VALUE}")
     assert (pasted.session, pasted.user_agent) == (SESSION, AGENT[:40])
 
@@ -126,7 +126,7 @@ def test_a_clearance_and_its_user_agent_need_no_session() -> None:
     assert (pasted.session, pasted.cf_clearance, pasted.user_agent) == (None, CLEARANCE, AGENT[:30])
 
 
-def test_the_first_of_several_clearances_counts() -> None:
+def test_the_first_of_several_pasted_clearances_is_used() -> None:
     assert read_pasted(f"cf_clearance=first; {NAME}={VALUE}; cf_clearance=second").cf_clearance == "first"
 
 
@@ -141,7 +141,7 @@ def test_an_empty_cookie_beside_pieces_is_ignored() -> None:
     assert session.value == LONG
 
 
-def test_the_login_s_other_cookie_is_not_the_session() -> None:
+def test_the_code_verifier_cookie_of_a_login_is_not_read_as_the_session() -> None:
     assert read_pasted(f"{NAME}-code-verifier=base64-abc; sb-{NAME}=base64-abc; {NAME}={VALUE}").session == SESSION
 
 
@@ -197,7 +197,7 @@ def test_no_repr_shows_a_secret() -> None:
 
 @a_share(of=5)
 @given(sessions, st.booleans(), st.booleans(), st.integers(60, 900), st.sampled_from(sorted(forms(VALUE))))
-def test_random_sessions_in_every_form(
+def test_random_sessions_are_read_from_every_form_of_paste(
     whole: dict[str, Any], standard: bool, padded: bool, size: int, form: str
 ) -> None:
     value = "base64-" + encoded(whole, standard=standard, padded=padded)
@@ -218,7 +218,7 @@ def test_any_text_gives_a_paste_or_a_cookie_error(pasted: str) -> None:
             read_pasted(prefix + pasted)
 
 
-def test_a_paste_of_spaces_is_read_at_once() -> None:
+def test_a_paste_of_many_spaces_is_refused_quickly() -> None:
     """Backtracking over the spaces would take minutes."""
     with pytest.raises(CookieError):
         read_pasted(f"user-agent: x{' ' * 250_000}y")

@@ -40,7 +40,7 @@ def test_ordinary_text_is_unchanged(text: str) -> None:
 
 
 @given(st.text(st.characters()))
-def test_other_control_characters_never_remain(text: str) -> None:
+def test_no_control_characters_remain_in_any_text(text: str) -> None:
     shown = readable(text)
     assert len(shown) == len(text)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown)

@@ -156,14 +156,14 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_refusal_has_its_class_its_status_and_its_reason(case: Case) -> None:
+def test_a_refusal_is_read_with_its_class_its_status_and_its_reason(case: Case) -> None:
     error = read_refusal(case.status, CIMultiDict(case.headers), case.body)
     assert (type(error), error.status, error.detail) == (case.error, case.status, case.detail)
     assert case.detail in error.message
 
 
 @given(st.integers(400, 599), st.binary() | st.text().map(str.encode))
-def test_for_any_body_an_error_is_one_printable_sentence(status: int, body: bytes) -> None:
+def test_the_error_for_any_body_of_a_refusal_is_one_printable_sentence(status: int, body: bytes) -> None:
     error = read_refusal(status, CIMultiDict(), body)
     assert error.status in (status, None)
     assert error.message.isprintable()
@@ -194,7 +194,7 @@ RETRY_AFTER = {
 
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_AFTER.values(), ids=RETRY_AFTER)
-def test_retry_after(value: str | None, seconds: float | None) -> None:
+def test_retry_after_is_read_in_seconds_of_at_most_a_day(value: str | None, seconds: float | None) -> None:
     assert read_retry_after(value) == seconds
 
 
@@ -214,7 +214,7 @@ RETRY_DATES = {
 
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_DATES.values(), ids=RETRY_DATES)
-def test_a_date_is_relative_to_the_answers_own(value: str, seconds: float | None) -> None:
+def test_a_retry_after_date_is_relative_to_the_date_of_the_answer(value: str, seconds: float | None) -> None:
     assert read_retry_after(value, SINCE) == seconds
     assert read_retry_after(value, None, 1_792_567_680.0) == seconds
     error = read_refusal(429, CIMultiDict({"Retry-After": value, "Date": SINCE}), b'{"error":"prompt failed"}')
@@ -234,7 +234,7 @@ def test_an_unknown_status_means_that_the_site_has_changed(status: int) -> None:
 
 
 @pytest.mark.parametrize(("headers", "seconds"), [({"Retry-After": "12"}, 12.0), ({}, None)])
-def test_a_rate_limit_says_when_it_ends(headers: dict[str, str], seconds: float | None) -> None:
+def test_a_rate_limit_error_has_the_retry_after_of_the_answer(headers: dict[str, str], seconds: float | None) -> None:
     error = read_refusal(429, CIMultiDict(headers), b"")
     assert isinstance(error, RateLimited)
     assert error.retry_after == seconds
@@ -256,7 +256,7 @@ QUOTES = {
 
 
 @pytest.mark.parametrize(("text", "quote"), QUOTES.values(), ids=QUOTES)
-def test_quotable(text: str, quote: str) -> None:
+def test_only_plain_text_of_a_refusal_is_quoted_without_control_characters(text: str, quote: str) -> None:
     assert quotable(text) == quote
 
 
@@ -277,7 +277,7 @@ DETAILS = {
 
 
 @pytest.mark.parametrize(("text", "detail"), DETAILS.values(), ids=DETAILS)
-def test_detail(text: str, detail: str) -> None:
+def test_the_detail_of_a_refusal_is_its_error_message_without_markup(text: str, detail: str) -> None:
     assert read_detail(text) == detail
 
 
@@ -285,12 +285,12 @@ def test_detail(text: str, detail: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream; charset=utf-8", "text/plain", ""])
-def test_a_stream(kind: str) -> None:
+def test_event_streams_plain_text_and_a_missing_type_are_streams(kind: str) -> None:
     assert is_stream(kind)
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "application/json", "text/x-component"])
-def test_a_type_that_is_not_a_stream(kind: str) -> None:
+def test_pages_and_json_are_not_streams(kind: str) -> None:
     assert not is_stream(kind)
 
 
@@ -310,7 +310,7 @@ def test_a_type_that_is_not_a_stream(kind: str) -> None:
         (b"\xff", ProtocolViolated),
     ],
 )
-def test_a_page_in_place_of_a_stream(body: bytes, error: type[UpstreamError]) -> None:
+def test_a_page_in_place_of_a_stream_is_read_as_its_error(body: bytes, error: type[UpstreamError]) -> None:
     page = read_page("text/html", body)
     assert (type(page), page.status, page.detail) == (error, 200, "")
 

@@ -57,7 +57,7 @@ def test_a_token_is_renewed_at_two_thirds_of_its_life_and_then_of_what_is_left(a
     assert (state.failure, state.failing_since, state.failures) == (None, None, 0)
 
 
-def test_a_check_is_never_later_than_every() -> None:
+def test_a_login_is_checked_no_later_than_the_configured_interval() -> None:
     assert renewed(session(), NOW, 600).due_in(NOW) == 600
     assert renewed(session(life=7 * 86400.0), NOW, 1800).due_in(NOW) == 1800
 
@@ -67,7 +67,7 @@ def test_an_unchecked_login_is_due_immediately() -> None:
     assert RenewalState().may_call(NOW)
 
 
-def test_an_hour_that_the_site_renews_in_its_last_five_minutes_takes_three_calls() -> None:
+def test_a_one_hour_token_that_the_site_renews_in_its_last_five_minutes_takes_three_calls() -> None:
     now, calls = NOW, []
     held = session()
     while held.expires_at - now > 300:
@@ -89,7 +89,7 @@ def test_a_read_may_renew_a_token_in_its_last_third(age: float, may: bool) -> No
     assert may_renew(session(age=age), NOW) is may
 
 
-def test_a_request_does_not_repeat_at_once_a_call_that_renewed_nothing() -> None:
+def test_a_request_does_not_immediately_repeat_a_call_that_renewed_nothing() -> None:
     state = renewed(session(age=3570), NOW, EVERY)
     assert not state.may_call(NOW + LEAST_WAIT_SECONDS - 1)
     assert state.may_call(NOW + LEAST_WAIT_SECONDS)
@@ -106,7 +106,7 @@ def test_an_account_marked_expired_with_a_valid_login_is_checked_soon() -> None:
 # Failures
 
 
-def test_failures_double_the_wait_up_to_a_bound() -> None:
+def test_failed_renewals_double_the_wait_up_to_a_limit() -> None:
     state, now, waits = RenewalState(), NOW, []
     for _ in range(9):
         state = state.failed(ServerFailed("no"), now)
@@ -129,7 +129,7 @@ def test_an_expired_login_is_checked_less_and_less_often() -> None:
     ("told", "wait"),
     [(None, 5), (0.0, 5), (3.0, 5), (1200.0, 1200), (1e9, LONGEST_RETRY_AFTER_SECONDS), (math.inf, 3600)],
 )
-def test_the_sites_retry_after_applies_to_requests_too(
+def test_the_sites_retry_after_delays_scheduled_checks_and_those_for_requests(
     kind: type[RateLimited], told: float | None, wait: float
 ) -> None:
     state = RenewalState().failed(kind("slower", retry_after=told), NOW)
@@ -138,7 +138,7 @@ def test_the_sites_retry_after_applies_to_requests_too(
     assert state.may_call(NOW + wait)
 
 
-def test_requests_may_check_again_long_before_the_schedule() -> None:
+def test_requests_may_check_a_login_again_long_before_the_schedule() -> None:
     state = RenewalState()
     for _ in range(9):
         state = state.failed(TimedOut("no"), NOW)
@@ -147,7 +147,7 @@ def test_requests_may_check_again_long_before_the_schedule() -> None:
     assert state.may_call(NOW + FIRST_REPEAT_SECONDS)
 
 
-def test_a_pending_call_keeps_the_known_state() -> None:
+def test_a_pending_renewal_keeps_the_recorded_failures() -> None:
     failed = RenewalState().failed(ServerFailed("no"), NOW)
     pending = failed.pending(NOW + 10)
     assert (pending.failure, pending.failing_since, pending.failures) == (failed.failure, NOW, 1)
@@ -173,7 +173,7 @@ errors: st.SearchStrategy[UpstreamError] = st.one_of(
 
 @a_share(of=4)
 @given(tokens, times, everies)
-def test_after_a_successful_call_the_next_is_neither_immediate_nor_later_than_every(
+def test_the_wait_after_a_successful_check_is_positive_and_at_most_the_configured_interval(
     token: Session, now: float, every: float
 ) -> None:
     state = renewed(token, now, every)
@@ -199,7 +199,7 @@ def test_a_token_of_an_hour_or_more_is_checked_before_its_expiry(token: Session,
 
 @a_share(of=4)
 @given(st.lists(errors, min_size=1, max_size=30), times, everies)
-def test_after_failures_the_next_call_is_neither_immediate_nor_too_late(
+def test_the_wait_after_failed_renewals_stays_within_its_limits(
     failures: list[UpstreamError], now: float, every: float
 ) -> None:
     state, began = RenewalState(), now
@@ -213,7 +213,7 @@ def test_after_failures_the_next_call_is_neither_immediate_nor_too_late(
 
 @a_share(of=4)
 @given(tokens, st.lists(errors, max_size=5), times, everies, st.floats(-1e8, 1e8))
-def test_no_jump_of_the_clock_delays_a_call_by_more_than_its_wait(
+def test_no_jump_of_the_clock_delays_a_renewal_by_more_than_its_wait(
     token: Session, failures: list[UpstreamError], now: float, every: float, jump: float
 ) -> None:
     state = renewed(token, now, every)

@@ -55,7 +55,7 @@ def shared(text: str, secret: str) -> str:
 
 
 @pytest.mark.parametrize("text", [text[:2000] for text in QUOTES.values()], ids=QUOTES)
-def test_no_quote_shows_a_secret(text: str) -> None:
+def test_known_secrets_are_redacted_from_quotes_of_upstream(text: str) -> None:
     told = SECRETS.redacted(text)
     assert "[secret]" in told
     for secret in (SESSION, ACCESS, REFRESH, CLEARANCE):
@@ -76,7 +76,7 @@ def test_no_quote_shows_a_secret(text: str) -> None:
         "sk-ant-0123456789abcdef0123",
     ],
 )
-def test_other_secrets_are_recognised_by_their_form(text: str) -> None:
+def test_unknown_secrets_are_recognised_by_their_form_and_redacted(text: str) -> None:
     told = Secrets().redacted(text)
     assert "[secret]" in told
     for secret in (SESSION, ACCESS, "v1bq2kxyzabc", "Zk3vQ9", "abcdef"):
@@ -99,7 +99,7 @@ def test_ordinary_text_is_not_redacted(text: str) -> None:
     assert SECRETS.redacted(text) == text.replace("bearer of", "bearer [secret]")
 
 
-def test_short_values_are_not_redacted() -> None:
+def test_a_short_clearance_is_not_redacted_from_ordinary_text() -> None:
     assert Secrets("", clearance="clear").redacted("all is clear") == "all is clear"
 
 

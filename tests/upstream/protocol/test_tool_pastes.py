@@ -225,7 +225,7 @@ READ: dict[str, tuple[str, Pasted]] = {
 
 
 @pytest.mark.parametrize(("paste", "result"), READ.values(), ids=READ)
-def test_real_world_pastes_are_read(paste: str, result: Pasted) -> None:
+def test_pastes_from_real_tools_are_read(paste: str, result: Pasted) -> None:
     assert read_pasted(paste) == result
 
 

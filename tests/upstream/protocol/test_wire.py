@@ -311,7 +311,7 @@ def is_over(events: list[object]) -> bool:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_every_case(case: Case) -> None:
+def test_lines_are_read_as_documented_however_they_are_split(case: Case) -> None:
     whole(case)
     byte_by_byte(case)
     with_a_tail(case)
@@ -360,12 +360,12 @@ def exactly_one_terminal_event_and_it_is_last(case: Case) -> None:
 class TestUnknown:
     """Unknown lines and items are counted, within bounds."""
 
-    def test_twenty_kinds_are_distinguished(self) -> None:
+    def test_twenty_kinds_of_unknown_lines_are_counted_separately(self) -> None:
         wire = Wire()
         wire.feed(b"".join(b"%02d:{}\n" % number for number in range(30)) + b"29:\n00:\n")
         assert wire.unknown == {f"tag {number:02d}": 1 + (number == 0) for number in range(20)} | {"other": 11}
 
-    def test_blank_lines_and_bookkeeping_after_the_end(self) -> None:
+    def test_only_lines_that_are_not_blank_are_counted_after_the_end(self) -> None:
         wire = Wire()
         wire.feed(STOP + b"\n \t\r\ndata: \nae:{}\n")
         assert wire.unknown == late(1)
@@ -394,7 +394,7 @@ class TestExplanation:
             (STOP + b'ae:{"message":"late"}\n', ""),
         ],
     )
-    def test_the_last_message_is_kept(self, lines: bytes, explanation: str) -> None:
+    def test_the_last_message_of_a_bookkeeping_line_is_the_explanation(self, lines: bytes, explanation: str) -> None:
         whole, in_bytes = Wire(), Wire()
         whole.feed(lines)
         feed(in_bytes, cut(lines, 1))
@@ -404,25 +404,25 @@ class TestExplanation:
 class TestEndOfTransport:
     """docs/reliability.md, "Broken answers": a finish marker is required for success."""
 
-    def test_nothing_at_all_is_truncated(self) -> None:
+    def test_an_empty_answer_is_truncated(self) -> None:
         assert answer() == [failure(Truncated)]
 
     def test_text_without_a_finish_is_truncated(self) -> None:
         assert answer(b'a0:"x"\n') == [text("x"), failure(Truncated)]
 
-    def test_a_line_broken_off_is_truncated(self) -> None:
+    def test_an_answer_that_ends_within_a_line_is_truncated(self) -> None:
         assert answer(b'a0:"x"\na0:"y') == [text("x"), failure(Truncated)]
 
-    def test_a_half_character_broken_off_is_replaced(self) -> None:
+    def test_a_lone_surrogate_at_the_end_of_an_answer_is_replaced(self) -> None:
         assert answer(b'a0:"x\\ud83d"\n') == [text("x", "\ufffd"), failure(Truncated)]
 
-    def test_a_finish_without_its_newline_counts(self) -> None:
+    def test_a_finish_without_a_newline_is_read(self) -> None:
         assert answer(b'a0:"x"\n', STOP.rstrip()) == [text("x"), Finish("stop")]
 
-    def test_text_without_its_newline_counts(self) -> None:
+    def test_text_without_a_newline_is_read(self) -> None:
         assert answer(b'a0:"x"') == [text("x"), failure(Truncated)]
 
-    def test_failures_have_their_reasons(self) -> None:
+    def test_broken_answers_have_their_documented_reasons(self) -> None:
         assert [Truncated.reason, ProtocolViolated.reason] == [Reason.TRUNCATED, Reason.UPSTREAM_ERROR]
 
     def test_empty_reads_make_no_events(self) -> None:
@@ -430,18 +430,18 @@ class TestEndOfTransport:
 
 
 class TestBatches:
-    def test_a_read_of_one_kind_is_one_run(self) -> None:
+    def test_consecutive_lines_of_one_kind_are_one_event(self) -> None:
         assert Wire().feed(b'a0:"x"\na0:"\\u00e9\\n"\n') == [TextDeltas("xé\n", b'"x"\n"\\u00e9\\n"')]
 
-    def test_prefixed_lines_are_one_run_too(self) -> None:
+    def test_consecutive_lines_with_a_prefix_are_one_event(self) -> None:
         assert Wire().feed(b'data: a0:"x"\ndata: a0:"y"\n') == [TextDeltas("xy", b'"x"\n"y"')]
 
-    def test_a_run_that_only_quotes_a_failure_stays_one(self) -> None:
+    def test_a_text_that_quotes_a_failure_does_not_split_its_event(self) -> None:
         assert Wire().feed(b'a0:"hasArenaError "\na0:"x"\n') == [
             TextDeltas("hasArenaError x", b'"hasArenaError "\n"x"')
         ]
 
-    def test_a_batch_ends_in_the_finish_of_its_read(self) -> None:
+    def test_events_end_with_the_finish_even_if_lines_follow_in_the_same_read(self) -> None:
         assert told(Wire().feed(b'a0:"x"\n' + STOP + b'a0:"late"\n')) == [text("x"), Finish("stop")]
 
     def test_an_unfinished_line_makes_no_events(self) -> None:
@@ -455,28 +455,28 @@ class TestLongLines:
 
     @pytest.mark.timeout(20)
     @pytest.mark.parametrize("read_bytes", [64, READ_BYTES])
-    def test_five_megabytes_of_text(self, read_bytes: int) -> None:
+    def test_a_line_of_five_megabytes_of_text_is_read_in_linear_time(self, read_bytes: int) -> None:
         words = "x" * 5_000_000
         assert answer(*cut(b'a0:"' + words.encode() + b'"\n' + STOP, read_bytes)) == [text(words), Finish("stop")]
 
-    def test_five_megabytes_of_pictures(self) -> None:
+    def test_a_line_of_five_megabytes_of_pictures_is_read_in_linear_time(self) -> None:
         url = "data:image/png;base64," + "A" * 5_000_000
         line = b"a2:" + json.dumps([{"type": "image", "image": url}]).encode() + b"\n"
         assert answer(*cut(line + STOP, READ_BYTES)) == [Images((url,)), Finish("stop")]
 
-    def test_more_than_the_limit_fails(self) -> None:
+    def test_a_line_longer_than_the_limit_fails(self) -> None:
         assert answer(*cut(b'a0:"x"\na0:"' + b"y" * MAX_LINE_BYTES, READ_BYTES)) == [text("x"), UNREADABLE]
 
     @pytest.mark.parametrize("size", [1, 5, 100])
     @pytest.mark.parametrize("line", [b'a0:"123"', b'a0:"12"\r', b"ae:{    ", b"no tag! ", b"        "], ids=repr)
-    def test_the_limit_is_the_last_length_that_passes(self, line: bytes, size: int) -> None:
+    def test_a_line_of_exactly_the_limit_passes(self, line: bytes, size: int) -> None:
         assert answer(*cut(line + b"\n", size), max_line_bytes=8)[-1] == failure(Truncated)
         assert answer(*cut(line + b"\n", size), max_line_bytes=7) == [UNREADABLE]
 
-    def test_the_prefix_counts(self) -> None:
+    def test_the_prefix_counts_towards_the_length_of_a_line(self) -> None:
         assert answer(b'data: a0:"x"\n', max_line_bytes=11) == [UNREADABLE]
 
-    def test_many_short_lines_are_allowed(self) -> None:
+    def test_many_short_lines_may_exceed_the_limit_of_one_line(self) -> None:
         assert answer(b'a0:"x"\n' * 100, max_line_bytes=8) == [text(*"x" * 100), failure(Truncated)]
 
     @pytest.mark.parametrize("start", [b'a0:"', STOP], ids=["in the answer", "after its end"])

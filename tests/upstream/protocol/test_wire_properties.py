@@ -302,7 +302,7 @@ garbage = st.binary(max_size=14).map(
 @example(b'a0:"123"\r\n', [9], 8)
 @example(b"no tag line\n", [9], 8)
 @example(b'\ndata: a0:"x"\n', [1], 60)
-def test_garbage_gives_the_same_events_for_any_split(wire: bytes, sizes: list[int], max_line_bytes: int) -> None:
+def test_invalid_input_gives_the_same_events_for_any_split(wire: bytes, sizes: list[int], max_line_bytes: int) -> None:
     whole = read_all([wire])
     assert summary(whole[0]) == read_plainly(wire)
     assert told_all(read_all(cut(wire, sizes))) == told_all(whole)
