@@ -60,7 +60,7 @@ async def test_stop_strings_and_token_limits_end_a_completion(stream: bool, brid
     assert "five" not in text
 
 
-async def test_a_suffix_is_asked_for_in_words(arena: Arena, bridge: RunningBridge) -> None:
+async def test_a_suffix_is_requested_in_words_after_the_prompt(arena: Arena, bridge: RunningBridge) -> None:
     await ask(bridge, False, prompt="def f():", suffix="return x")
     prompt = orjson.loads(arena.chats[-1].body)["userMessage"]["content"]
     assert prompt.index("def f():") < prompt.index("return x")

@@ -329,7 +329,7 @@ async def test_conversations_with_the_same_first_message_stay_apart(arena: Arena
     assert len(arena.evaluations) == 2
 
 
-async def test_one_of_five_equal_concurrent_requests_follows_up_and_the_others_start_anew(
+async def test_one_of_five_equal_concurrent_requests_follows_up_and_the_others_start_new_evaluations(
     arena: Arena, chat: Chat
 ) -> None:
     first = await chat.say()

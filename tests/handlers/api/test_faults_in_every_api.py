@@ -99,7 +99,6 @@ def nothing_stays(bridge: RunningBridge) -> bool:
 
 @pytest.mark.parametrize("row", BEFORE_THE_ANSWER.values(), ids=BEFORE_THE_ANSWER)
 async def test_a_failure_before_the_answer_has_its_true_status(row: Row, arena: Arena, tmp_path: Path) -> None:
-    """Each error has its true status, streamed and not."""
     async with answered_by(arena, tmp_path, row) as bridge:
         for name in ("messages", "completions"):
             for stream in (True, False):

@@ -343,7 +343,7 @@ async def test_joined_callers_keep_an_answer_running_and_may_leave(
 # Bounds
 
 
-async def test_a_long_answer_accepts_no_more_callers_and_reaches_those_who_have_joined(
+async def test_a_long_answer_admits_no_more_callers_but_still_reaches_joined_ones(
     tasks: TaskOwner, bridge: RunningBridge, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joinable_answer, "MAX_ANSWER_BYTES", 10_000)
