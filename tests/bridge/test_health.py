@@ -217,7 +217,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_health(row: Row) -> None:
+def test_every_trouble_is_reported_with_its_part_and_reason_without_a_secret(row: Row) -> None:
     pool = AccountPool(lambda: row.now, lambda: None)
     pool.load(row.accounts)
     health = examine(
@@ -249,7 +249,7 @@ SITE = Trouble("site", Reason.CHALLENGE, "A challenge.")
 SITE_AGAIN = SITE._replace(what="A challenge, 5 s later.")
 
 
-async def test_each_change_of_health_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_beginning_and_end_of_each_trouble_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     looks: tuple[tuple[tuple[Trouble, ...], list[tuple[str, str]]], ...] = (
         ((), []),

@@ -173,7 +173,7 @@ class TestText:
         assert "    12:00:00 INFO  forged" in others
         assert all(line.startswith("    ") for line in others)
 
-    def test_control_characters_are_escaped(self, start: Callable[..., io.StringIO]) -> None:
+    def test_control_characters_in_a_record_are_escaped(self, start: Callable[..., io.StringIO]) -> None:
         stream = start()
         odd = "\x1b[31m \x9b \u202e \u2066 \u2028 \r\n \x00 \ud83d"
         log.event(logger, logging.INFO, odd, field=odd)
@@ -182,7 +182,7 @@ class TestText:
         assert all(char.isprintable() or char == "\n" for char in written)
         assert "\\x1b[31m \\x9b \\u202e \\u2066 \\u2028 \\r\\n \\x00 \\ud83d" in written
 
-    def test_every_script_is_readable(self, start: Callable[..., io.StringIO]) -> None:
+    def test_text_in_any_script_is_logged_unescaped(self, start: Callable[..., io.StringIO]) -> None:
         stream = start()
         logger.info("你好 héllo 👋")
         assert "你好 héllo 👋" in stream.getvalue()
@@ -293,7 +293,9 @@ def test_a_long_record_is_shortened_and_stays_well_formed(start: Callable[..., i
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-async def test_the_request_id_follows_the_context(start: Callable[..., io.StringIO], format_: Format) -> None:
+async def test_each_line_carries_the_request_id_of_its_context(
+    start: Callable[..., io.StringIO], format_: Format
+) -> None:
     stream = start(format_)
 
     async def serve(name: str) -> None:

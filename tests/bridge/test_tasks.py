@@ -117,7 +117,7 @@ async def test_a_closed_owner_refuses_new_tasks() -> None:
         owner.spawn(fail(), name="late")
 
 
-async def test_a_task_may_close_its_owner() -> None:
+async def test_a_task_can_close_its_own_owner() -> None:
     owner = TaskOwner()
     async with asyncio.timeout(5):
         await owner.spawn(owner.aclose(), name="closer")

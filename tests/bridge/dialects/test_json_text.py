@@ -64,7 +64,7 @@ def test_replacing_lone_surrogates_keeps_the_length_of_a_body(body: bytes) -> No
 
 
 @pytest.mark.parametrize("body", [b'{"a":1}', b' \n{"a":1}', b'{"a":1}\n', b'{"a":1 }'])
-def test_a_byte_order_mark_is_skipped(body: bytes) -> None:
+def test_a_byte_order_mark_before_the_body_is_skipped(body: bytes) -> None:
     assert read_object(b"\xef\xbb\xbf" + body).integer("a") == 1
 
 

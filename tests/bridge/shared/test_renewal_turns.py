@@ -189,7 +189,7 @@ async def test_a_refused_cookie_is_not_sent_again_while_another_process_saves_th
     assert keepers.asked == asked
 
 
-async def test_requests_of_all_processes_wait_for_the_one_renewal(keepers: Keepers) -> None:
+async def test_requests_of_all_processes_wait_for_one_shared_renewal(keepers: Keepers) -> None:
     session = await sign_in(keepers, expires_in=-10.0)
     several = [await keepers.start() for _ in range(3)]
     accounts = await asyncio.gather(

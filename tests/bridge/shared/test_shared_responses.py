@@ -34,7 +34,9 @@ async def owners(redis: Redis) -> Sequence[bytes]:
 
 
 @pytest.mark.parametrize(("responses", "size"), [(6, 10_000), (100, 600)])
-async def test_the_key_with_the_most_responses_loses_its_oldest(responses: int, size: int, redis: Redis) -> None:
+async def test_the_oldest_response_of_the_key_with_the_most_responses_is_dropped_first(
+    responses: int, size: int, redis: Redis
+) -> None:
     for number, owner in enumerate(["quiet", "quiet", *["greedy"] * 20, "third", *["greedy"] * 20]):
         await keep(redis, f"id-{number}", owner, responses=responses, size=size)
     assert Counter(await owners(redis)) == {b"quiet": 2, b"third": 1, b"greedy": 3}

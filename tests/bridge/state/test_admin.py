@@ -58,7 +58,7 @@ def test_favourites_are_added_once_removed_and_validated() -> None:
             Admin.from_json({**ADMIN.to_json(), "favourites": names})
 
 
-def test_a_clearance_holds_until_bridge_toml_changes() -> None:
+def test_a_saved_clearance_is_used_until_the_one_in_bridge_toml_changes() -> None:
     assert CLEARANCE.instead_of == sha256(b"old.1").hexdigest()
     assert CLEARANCE.replaces("old.1")
     assert not CLEARANCE.replaces("new.3")

@@ -59,7 +59,7 @@ async def test_a_damaged_replaceable_document_is_moved_aside(
     assert not await words.changed()
 
 
-async def test_an_update_of_a_damaged_document_starts_from_empty(folder: StateFolder) -> None:
+async def test_an_update_of_a_damaged_replaceable_document_starts_from_empty(folder: StateFolder) -> None:
     words = words_document(folder, precious=False)
     words.path.write_bytes(b"{")
     assert await words.update(append("a")) == ("a",)
@@ -148,7 +148,7 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 
 @no_files
-async def test_a_path_that_is_not_a_file_is_named_and_left_untouched(
+async def test_a_document_path_that_is_not_a_file_is_reported_and_left_untouched(
     words: Document[Words], monkeypatch: pytest.MonkeyPatch, place: Callable[[Path], object], said: str
 ) -> None:
     monkeypatch.chdir(words.path.parent)

@@ -73,7 +73,7 @@ async def test_changes_of_several_documents_are_checked_together(
     assert not await folder.changes((words, none))
 
 
-async def test_a_document_is_never_saved_larger_than_it_may_be_read(folder: StateFolder) -> None:
+async def test_a_document_over_the_size_limit_for_reading_is_not_saved(folder: StateFolder) -> None:
     words: Document[Words] = Document(
         folder, DocumentFormat("words", 1, parse_words, list, (), precious=True, max_bytes=200)
     )

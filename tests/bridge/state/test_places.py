@@ -134,7 +134,7 @@ async def watching(place: Place) -> AsyncIterator[State]:
         yield state
 
 
-async def test_every_process_knows_keys_accounts_and_the_password_within_two_seconds(place: Place) -> None:
+async def test_changed_keys_accounts_and_passwords_reach_every_process(place: Place) -> None:
     async with watching(place) as one, watching(place) as two:
         secret, key = api_key(name="new")
         account = new_account("ada")

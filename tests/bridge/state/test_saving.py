@@ -69,7 +69,7 @@ async def test_a_failed_write_is_retried_without_another_change(
     assert caplog.messages == (failures if refusals else [])
 
 
-async def test_a_different_failure_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_different_failure_to_save_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     disk = Disk("full", "full", "read-only", "full")
     saver = Saver("words are", disk.write)
     saver.mark_changed()
@@ -145,7 +145,7 @@ def _error() -> Exception:
 
 
 @pytest.mark.parametrize("error", [_error, asyncio.CancelledError], ids=["a bug", "cancelled"])
-async def test_an_interrupted_write_stays_pending(error: Callable[[], BaseException]) -> None:
+async def test_an_interrupted_write_leaves_its_change_pending(error: Callable[[], BaseException]) -> None:
     async def write() -> None:
         raise error()
 

@@ -35,7 +35,7 @@ def test_histogram_bounds_are_inclusive_and_a_last_slot_holds_longer_durations(s
         pytest.param([1, 0, 0, 9], 0.95, 4.0, id="above the last bound"),
     ],
 )
-def test_a_quantile_is_interpolated(counts: list[int], q: float, seconds: float | None) -> None:
+def test_a_quantile_is_interpolated_within_its_slot(counts: list[int], q: float, seconds: float | None) -> None:
     assert Histogram((1.0, 2.0, 4.0), counts).quantile(q) == seconds
 
 

@@ -200,7 +200,7 @@ def test_reading_the_statistics_counts_all_recorded_outcomes(look: Callable[[Sta
     assert look(stats) == number
 
 
-def test_an_outcome_belongs_to_the_minute_in_which_it_was_recorded() -> None:
+def test_an_outcome_is_counted_in_the_minute_in_which_it_was_recorded() -> None:
     clock = Clock()
     stats = Stats(clock)
     stats.record(ok(model="a"))
@@ -322,7 +322,7 @@ def test_a_row_with_tool_counts_is_read_as_it_was_written() -> None:
 # --- accounts hour by hour ---
 
 
-def test_an_account_s_answers_are_counted_for_a_day() -> None:
+def test_the_hourly_answers_of_an_account_are_kept_for_a_day() -> None:
     clock = Clock()
     stats = Stats(clock)
     for reason in (Reason.OK, Reason.OK, Reason.RATE_LIMITED, Reason.RECAPTCHA, Reason.TIMEOUT):

@@ -208,7 +208,7 @@ def test_calls_carry_the_names_and_namespaces_that_the_caller_gave() -> None:
     assert (patch["name"], patch["namespace"], patch["input"]) == ("patch", "files", PATCH.arguments)
 
 
-def test_citations_are_annotations_of_the_message() -> None:
+def test_citations_become_annotations_of_the_message() -> None:
     expected = [
         {"type": "url_citation", "url": SOURCE.url, "title": "A", "start_index": at, "end_index": at} for at in (3, 1)
     ]

@@ -316,6 +316,6 @@ def test_a_large_text_file_is_read_as_text() -> None:
     assert asked.stored_input is None
 
 
-def test_a_large_picture_is_read() -> None:
+def test_a_picture_in_a_large_request_is_read() -> None:
     asked = read_large([{"type": "input_image", "image_url": data_url(PICTURE)}])
     assert asked.chat.messages == (Message("user", "", files=(File.from_bytes(PICTURE),)),)

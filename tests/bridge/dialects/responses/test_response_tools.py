@@ -35,7 +35,7 @@ def names_of(*tools: dict[str, Any], **more: Any) -> list[str]:
     return [tool.name for tool in tools_of(*tools, **more).tools]
 
 
-def test_functions_and_custom_tools_are_shown() -> None:
+def test_function_and_custom_tools_are_shown_to_the_model() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "start: x"}
     tools = tools_of(
         function("find", description="Finds.", parameters=SCHEMA, strict=True),
@@ -54,7 +54,7 @@ def test_functions_and_custom_tools_are_shown() -> None:
     )
 
 
-def test_tools_in_a_namespace_are_shown_by_their_bare_names() -> None:
+def test_tools_in_a_namespace_are_shown_without_it_if_their_names_are_unique() -> None:
     tools = [namespace("crm", function("find"), custom("note")), function("now")]
     assert names_of(*tools) == ["find", "note", "now"]
     names = read({"tools": tools}).names

@@ -57,7 +57,7 @@ def test_stored_responses_together_stay_within_the_byte_limit() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"max_responses": 6}, {"max_bytes": 6 * stored(100, text="x" * 1000).size}])
-def test_the_key_with_the_most_responses_loses_its_oldest(bounds: dict[str, int]) -> None:
+def test_the_oldest_response_of_the_key_with_the_most_responses_is_dropped_first(bounds: dict[str, int]) -> None:
     kept = StoredResponses(**bounds)
     for number, owner in enumerate(["quiet", "quiet", *["greedy"] * 50, "third", *["greedy"] * 50], 100):
         kept.put(id_of(number), stored(number, owner=owner, text="x" * 1000))
@@ -191,7 +191,7 @@ def page(**query: str) -> dict[str, Any]:
     return page_of(listed_items(id_of(1), LISTED), query)
 
 
-def test_input_items_are_listed_with_their_ids_and_parts() -> None:
+def test_listed_input_items_have_ids_and_typed_content_parts() -> None:
     data = page(order="asc")["data"]
     assert [item["type"] for item in data] == [
         "message",
