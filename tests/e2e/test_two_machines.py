@@ -43,22 +43,22 @@ SCENARIOS = [
     not in (
         # They inspect the bridge's process or change its memory.
         "test_another_key_has_conversations_of_its_own",
-        "test_an_account_lost_between_turns",
-        "test_an_account_lost_with_the_turn",
-        "test_a_refusal_that_passes_leaves_the_turn_where_it_is",
-        "test_an_evaluation_whose_account_was_lost_is_known_again",
-        "test_with_its_only_account_resting_a_conversation_waits",
-        "test_an_evaluation_of_another_account",
-        "test_a_caller_that_leaves_in_mid_stream",
+        "test_a_conversation_moves_to_another_account_if_its_own_is_lost_between_turns",
+        "test_a_conversation_moves_to_another_account_if_its_own_is_refused_during_a_turn",
+        "test_a_passing_401_leaves_the_turn_in_its_evaluation",
+        "test_an_evaluation_is_continued_once_its_account_is_usable_again",
+        "test_a_conversation_continues_after_the_cooldown_of_its_only_account",
+        "test_an_evaluation_that_the_site_ascribes_to_another_account_is_replaced",
+        "test_an_answer_whose_caller_left_is_not_continued",
         # The first depends on one process's rotation of accounts, the second on a text that Redis does not know yet.
         "test_a_conversation_stays_with_its_account",
-        "test_the_evaluation_is_named_with_its_page",
+        "test_a_header_links_to_the_page_of_the_evaluation",
         # An evaluation that two turns ask for at the same moment may be busy, or not known yet.
-        "test_a_conversation_goes_on_while_its_first_turn_is_regenerated",
+        "test_a_conversation_continues_in_a_new_evaluation_while_its_first_turn_is_regenerated",
         # They start their own processes, or need a connection without TLS.
-        "test_a_restart_is_not_noticed",
-        "test_after_a_crash_nothing_is_trusted",
-        "test_the_next_turn_may_come_with_the_end_of_the_last",
+        "test_conversations_survive_a_restart",
+        "test_conversations_are_not_continued_after_a_crash",
+        "test_the_next_turn_follows_up_as_soon_as_the_stream_has_ended",
     )
 ]
 globals().update({name: getattr(conversations, name) for name in SCENARIOS})

@@ -125,7 +125,7 @@ async def test_only_the_last_turn_of_a_known_conversation_is_sent(arena: Arena, 
     assert [prompt(call) for call in calls(arena)][1:] == asked[1:]
 
 
-async def test_the_evaluation_is_named_with_its_page(arena: Arena, bridge: RunningBridge, stream: bool) -> None:
+async def test_a_header_links_to_the_page_of_the_evaluation(arena: Arena, bridge: RunningBridge, stream: bool) -> None:
     async with await bridge.post(bridge.chat("Hello", stream=stream)) as response:
         (evaluation,) = arena.evaluations
         assert response.headers["x-bridge-conversation"] == "new; why=first"
@@ -351,7 +351,7 @@ async def test_one_of_five_equal_concurrent_requests_follows_up_and_the_others_s
         assert (answer.place, answer.evaluation) == (FOLLOW_UP, reply.evaluation)
 
 
-async def test_a_conversation_goes_on_while_its_first_turn_is_regenerated(chat: Chat) -> None:
+async def test_a_conversation_continues_in_a_new_evaluation_while_its_first_turn_is_regenerated(chat: Chat) -> None:
     await chat.say()
     await chat.witness.begun()
     chat.witness.go_on = asyncio.Event()
@@ -362,7 +362,9 @@ async def test_a_conversation_goes_on_while_its_first_turn_is_regenerated(chat: 
     assert (regenerated.kind, following.place) == ("regenerate", ("new", "busy"))
 
 
-async def test_the_next_turn_may_come_with_the_end_of_the_last(bridge: RunningBridge, witness: Witness) -> None:
+async def test_the_next_turn_follows_up_as_soon_as_the_stream_has_ended(
+    bridge: RunningBridge, witness: Witness
+) -> None:
     """When the caller reads `[DONE]`, the first call still holds its upstream connection."""
     messages = [user(witness.text())]
     lingering = witness.let_go = asyncio.Event()
@@ -394,7 +396,7 @@ async def lasting_key(tmp_path: Path) -> str:
     return secret
 
 
-async def test_a_restart_is_not_noticed(
+async def test_conversations_survive_a_restart(
     arena: Arena, witness: Witness, tmp_path: Path, lasting_key: str, stream: bool
 ) -> None:
     sessions = (arena.sign_in(),)
@@ -405,7 +407,7 @@ async def test_a_restart_is_not_noticed(
             assert (await chat.say()).place == place
 
 
-async def test_after_a_crash_nothing_is_trusted(
+async def test_conversations_are_not_continued_after_a_crash(
     arena: Arena, witness: Witness, tmp_path: Path, lasting_key: str, stream: bool
 ) -> None:
     """The state folder is copied while the daemon runs, as a kill would leave it: the evaluation may be ahead of it."""
@@ -436,7 +438,9 @@ async def test_a_conversation_stays_with_its_account(arena: Arena, shared: Chat)
 
 
 @pytest.mark.parametrize("what", ["removed", "expired", "resting"])
-async def test_an_account_lost_between_turns(arena: Arena, shared: Chat, what: str) -> None:
+async def test_a_conversation_moves_to_another_account_if_its_own_is_lost_between_turns(
+    arena: Arena, shared: Chat, what: str
+) -> None:
     first = await shared.say()
     pool = shared.bridge.state.pool
     account = pool.get(owner(arena, first))
@@ -455,7 +459,9 @@ async def test_an_account_lost_between_turns(arena: Arena, shared: Chat, what: s
 
 
 @pytest.mark.parametrize("fault", ["expired", "rate_limited"])
-async def test_an_account_lost_with_the_turn(arena: Arena, shared: Chat, fault: str) -> None:
+async def test_a_conversation_moves_to_another_account_if_its_own_is_refused_during_a_turn(
+    arena: Arena, shared: Chat, fault: str
+) -> None:
     """After a genuine 401 or 429 to the follow-up, another account is sent the whole history."""
     first = await shared.say()
     arena.faults.arm(fault, on="follow-up")
@@ -468,7 +474,7 @@ async def test_an_account_lost_with_the_turn(arena: Arena, shared: Chat, fault: 
     assert [call.kind for call in calls(arena)] == ["create", "follow-up", "create", "follow-up"]
 
 
-async def test_a_refusal_that_passes_leaves_the_turn_where_it_is(arena: Arena, shared: Chat) -> None:
+async def test_a_passing_401_leaves_the_turn_in_its_evaluation(arena: Arena, shared: Chat) -> None:
     """The site refuses the cookie once but confirms the login when asked, so the turn is sent again."""
     first = await shared.say()
     arena.faults.arm("expired", on="follow-up")
@@ -478,7 +484,7 @@ async def test_a_refusal_that_passes_leaves_the_turn_where_it_is(arena: Arena, s
     assert not any(account.expired for account in shared.bridge.state.pool)
 
 
-async def test_an_evaluation_whose_account_was_lost_is_known_again(arena: Arena, shared: Chat) -> None:
+async def test_an_evaluation_is_continued_once_its_account_is_usable_again(arena: Arena, shared: Chat) -> None:
     """The refused turn has not changed the evaluation."""
     first = await shared.say()
     arena.faults.arm("expired", on="follow-up")
@@ -492,7 +498,7 @@ async def test_an_evaluation_whose_account_was_lost_is_known_again(arena: Arena,
     assert (reply.place, reply.evaluation) == (FOLLOW_UP, first.evaluation)
 
 
-async def test_with_its_only_account_resting_a_conversation_waits(arena: Arena, chat: Chat) -> None:
+async def test_a_conversation_continues_after_the_cooldown_of_its_only_account(arena: Arena, chat: Chat) -> None:
     await chat.say()
     arena.faults.arm("rate_limited", on="follow-up", retry_after="30")
     reply = await chat.branch(2).say()
@@ -529,7 +535,7 @@ async def test_an_evaluation_that_vanished_is_not_regenerated(arena: Arena, chat
     assert (await chat.branch(1).again()).place == ("new", "gone")
 
 
-async def test_an_evaluation_of_another_account(arena: Arena, chat: Chat) -> None:
+async def test_an_evaluation_that_the_site_ascribes_to_another_account_is_replaced(arena: Arena, chat: Chat) -> None:
     await chat.say()
     arena.faults.arm("wrong_account", on="follow-up")
     assert (await chat.say()).place == ("new", "gone")
@@ -636,7 +642,7 @@ async def test_a_broken_answer_is_neither_continued_nor_regenerated(arena: Arena
 # Callers that leave
 
 
-async def test_a_caller_that_leaves_in_mid_stream(
+async def test_an_answer_whose_caller_left_is_not_continued(
     arena: Arena, bridge: RunningBridge, witness: Witness, stream: bool, request_log: RequestLog
 ) -> None:
     """An abandoned answer is never continued, whether it was to the first turn or a later one."""
