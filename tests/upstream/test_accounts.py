@@ -207,7 +207,7 @@ def test_the_retry_after_is_that_of_the_first_account_whose_cooldown_ends() -> N
     assert caught.value.retry_after == 20.0
 
 
-def test_a_rotated_cookie_is_used_and_a_late_401_for_the_old_one_is_ignored() -> None:
+def test_a_late_401_for_the_cookie_before_a_rotation_does_not_expire_the_account() -> None:
     watched = Watched("a")
     old = watched.accounts[0]
     new_value = watched.arena.sign_in("a").cookie_value

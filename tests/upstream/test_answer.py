@@ -108,7 +108,7 @@ async def test_a_flow_passes_batches_on_and_leaves_the_end_to_read(asker: Asker,
     assert await rest_of(answer) == [[Finish("stop")]]
 
 
-async def test_deltas_that_come_with_the_end_are_left_to_read_with_it(asker: Asker, arena: Arena) -> None:
+async def test_deltas_that_arrive_with_the_end_of_an_answer_are_left_to_read(asker: Asker, arena: Arena) -> None:
     play, take = Play(arena, deltas("one "), [*deltas("two"), FINISH]), Taker()
     answer = await first_of(asker, play)
     play.part(1)
@@ -233,7 +233,7 @@ async def test_a_large_read_is_passed_on_in_pieces(asker: Asker, arena: Arena) -
     )
 
 
-async def test_closing_an_answer_again_takes_nothing_from_the_next_one(asker: Asker, arena: Arena) -> None:
+async def test_closing_an_answer_twice_does_not_affect_the_next_answer(asker: Asker, arena: Arena) -> None:
     """A request with a second turn closes its first answer before that turn, and once more at its end."""
     play_all(arena, *deltas("one"), FINISH)
     closed = await asker.open()
@@ -268,7 +268,9 @@ class TestSilenceBeforeTheAnswer:
         [[], [HEARTBEAT], [Line("af", {}), Line("zz", 0)], [Raw(b'a0:"not yet a li')]],
         ids=["not a byte", "a heartbeat", "bookkeeping", "part of a line"],
     )
-    async def test_no_event_in_time_is_a_silent_answer(self, asker: Asker, arena: Arena, steps: list[Step]) -> None:
+    async def test_an_answer_without_an_event_before_the_timeout_is_silent(
+        self, asker: Asker, arena: Arena, steps: list[Step]
+    ) -> None:
         play_all(arena, *steps, silence())
         answer = await asker.open(timeout=SHORT_SECONDS)
         with pytest.raises(SilentAnswer, match="accepted the call and then sent no answer") as failed:
@@ -398,7 +400,7 @@ class TestAnswersWithoutContent:
         ],
         ids=["text", "withheld"],
     )
-    async def test_a_good_answer_is_not_affected_by_bookkeeping(
+    async def test_a_complete_answer_is_not_affected_by_bookkeeping(
         self, asker: Asker, arena: Arena, steps: list[Step], text: str, last: str
     ) -> None:
         play_all(arena, *steps)
@@ -409,7 +411,7 @@ class TestAnswersWithoutContent:
         assert batches[-1][-1] == Finish(last)
 
 
-async def test_unknown_kinds_are_available_after_the_end(asker: Asker, arena: Arena) -> None:
+async def test_counts_of_unknown_kinds_are_available_after_the_end_of_an_answer(asker: Asker, arena: Arena) -> None:
     routed = Line("a2", [{"type": "routed_model"}, {"type": "heartbeat"}])
     play_all(arena, Line("ah", {}), routed, *deltas("one"), Raw(b"<html>\n"), Line("ah", {}), FINISH)
     answer = await asker.open()

@@ -183,7 +183,7 @@ async def test_an_answer_with_few_bytes_besides_its_body_is_read_whole() -> None
 # Lines
 
 
-async def test_unfinished_lines_of_all_answers_share_a_budget() -> None:
+async def test_unfinished_lines_of_all_answers_share_a_memory_budget() -> None:
     """As many lines are buffered as the budget allows; the next one fails, and its share becomes available again."""
     budget = MemoryBudget(limit=1024 * KIB)
     site = Site(HEAD + chunk(b'a0:"' + b"x" * 600 * KIB))
@@ -205,7 +205,7 @@ async def test_unfinished_lines_of_all_answers_share_a_budget() -> None:
     assert budget.total == 0
 
 
-async def test_finished_lines_use_no_budget() -> None:
+async def test_finished_lines_use_no_memory_budget() -> None:
     budget = MemoryBudget(limit=1024 * KIB)
     line = b'a0:"' + b"x" * 600 * KIB + b'"\n'
     async with answering(Site(HEAD + chunk(line) * 5 + chunk(FINISH)), budget) as answer:
@@ -311,7 +311,7 @@ async def test_each_line_before_the_first_content_is_checked_once(monkeypatch: p
     assert looked <= lines + 2
 
 
-async def test_a_response_without_a_body_is_a_failure() -> None:
+async def test_a_response_without_a_body_fails_as_truncated_or_empty() -> None:
     for head in (b"Content-Length: 0", b"Connection: close"):
         async with answering(Site(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")) as answer:
             if head.endswith(b"close"):

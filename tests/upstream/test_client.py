@@ -102,7 +102,7 @@ async def test_a_redirect_loop_is_a_protocol_violation(asker: Asker, arena: Aren
     assert len(arena.calls) - before == client.MAX_REDIRECTS + 1
 
 
-async def test_a_put_whose_connection_dies_is_not_repeated_by_the_library(asker: Asker, arena: Arena) -> None:
+async def test_a_put_whose_connection_breaks_is_not_repeated(asker: Asker, arena: Arena) -> None:
     """aiohttp by itself repeats idempotent methods once, which would regenerate an answer twice.
 
     Source: docs/reliability.md, "Failing calls".
@@ -189,7 +189,7 @@ async def test_a_finished_answer_returns_its_connection_to_the_pool_and_a_silent
         assert not len(pool_of(arena_client))
 
 
-async def test_a_clean_end_without_a_finish_is_a_truncation(asker: Asker, arena: Arena) -> None:
+async def test_an_answer_that_ends_cleanly_without_a_finish_is_truncated(asker: Asker, arena: Arena) -> None:
     arena.script = lambda _: [Line("a0", "half"), Eof()]
     first, last = await asker.ask()
     assert isinstance(first, TextDeltas)
@@ -198,7 +198,9 @@ async def test_a_clean_end_without_a_finish_is_a_truncation(asker: Asker, arena:
 
 
 @pytest.mark.parametrize("pieces", [False, True], ids=["whole", "in pieces"])
-async def test_a_rotated_cookie_is_handed_over_even_with_a_refusal(asker: Asker, arena: Arena, pieces: bool) -> None:
+async def test_a_rotated_cookie_is_passed_to_the_account_even_with_a_refusal(
+    asker: Asker, arena: Arena, pieces: bool
+) -> None:
     session = arena.sign_in()
     asker.credentials = Credentials(session.cookie_value, asker.rotations.append)
     arena.rotate(session, pieces)

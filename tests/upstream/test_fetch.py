@@ -135,7 +135,7 @@ async def test_a_picture_is_fetched_whole_under_any_content_type(fetcher: Fetche
     assert internet.connected == [PUBLIC]
 
 
-async def test_the_server_sees_no_cookie_and_no_authorization(fetcher: Fetcher, internet: Internet) -> None:
+async def test_a_fetch_sends_no_cookie_and_no_authorization(fetcher: Fetcher, internet: Internet) -> None:
     await fetch(fetcher, "http://public.example/")
     (request,) = internet.requests
     assert request.headers.keys() == {"Host", "User-Agent", "Accept", "Accept-Encoding", "Connection"}
@@ -208,7 +208,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("url", HOSTILE.values(), ids=HOSTILE)
-async def test_a_hostile_url_reaches_no_socket(fetcher: Fetcher, internet: Internet, url: str) -> None:
+async def test_a_hostile_url_is_refused_without_a_connection(fetcher: Fetcher, internet: Internet, url: str) -> None:
     internet.names |= {
         "localhost": [["127.0.0.1", "::1"]],
         "localhost.": [["127.0.0.1", "::1"]],

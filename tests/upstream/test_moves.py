@@ -99,7 +99,7 @@ async def test_the_client_keeps_an_origin_where_the_site_refuses_calls(alive: Pe
         assert client.location.origin == there
 
 
-async def test_if_base_url_is_down_the_origin_it_redirected_to_is_tried_again() -> None:
+async def test_the_client_returns_to_the_moved_origin_when_base_url_is_down() -> None:
     """One failure there must not cut the bridge off from the only working origin."""
     async with Arena() as gone:
         base_url = gone.origin
@@ -124,7 +124,7 @@ async def test_concurrent_failures_at_an_origin_change_the_origin_once() -> None
 
 
 @pytest.mark.parametrize("changes", [{}, {"user_agent": "another"}, {"cf_clearance": "another"}, {"idle_timeout": 9.0}])
-async def test_a_reload_tries_base_url_again(changes: dict[str, Any]) -> None:
+async def test_reloading_the_settings_makes_the_client_try_base_url_again(changes: dict[str, Any]) -> None:
     async with Arena() as there, Arena() as arena, connected(arena.origin, there.origin) as client:
         client.location.origin, client.location.page_path = there.origin, "/elsewhere"
         client.reconfigure(replace(client.settings, **changes))

@@ -117,7 +117,7 @@ async def test_retries_try_another_account_at_once_and_a_failing_site_after_a_ba
     assert len(no_waiting) == 2
 
 
-async def test_under_a_failing_upstream_attempts_stay_below_a_fifth_more_than_requests() -> None:
+async def test_attempts_at_a_failing_upstream_exceed_the_requests_by_less_than_a_fifth() -> None:
     made = Attempts(*[Unavailable("503", status=503)] * 10_000)
     shared = retries(balance=3.0)
     requests = 500

@@ -68,7 +68,7 @@ def test_date_headers_are_parsed_periodically_or_on_demand(machine: Machine) -> 
     assert machine.site.skew == 0
 
 
-def test_setting_the_machines_clock_is_noticed(machine: Machine) -> None:
+def test_the_site_clock_notices_when_the_machines_clock_is_set(machine: Machine) -> None:
     machine.hear(NOW - 7200)
     machine.wall.now -= 7200
     machine.monotonic.now += CHECK_SECONDS

@@ -92,7 +92,7 @@ async def socks(tmp_path: Path) -> AsyncIterator[Wired]:
         yield wired
 
 
-async def test_a_stream_arrives_delta_by_delta(wired: Wired) -> None:
+async def test_a_stream_arrives_delta_by_delta_through_a_proxy(wired: Wired) -> None:
     """Each delta is read before the site sends the next."""
     words = ["one ", "two ", "three"]
     taken = [asyncio.Event() for _ in words]
@@ -142,7 +142,7 @@ async def test_a_tunnel_through_a_proxy_is_reused(wired: Wired) -> None:
     assert (wired.tap.connections, wired.front.connections) == (1, 1)
 
 
-async def test_the_proxy_sees_no_cookie(wired: Wired) -> None:
+async def test_the_proxy_does_not_see_the_cookie(wired: Wired) -> None:
     """That it sees its own user name, and that there are cookies inside TLS, proves that the taps record correctly."""
     async with wired.asker() as asker:
         await asker.ask(asker.create("/say a secret word"), timeout=20.0)
@@ -164,7 +164,7 @@ async def test_the_proxy_resolves_the_sites_name_unless_its_scheme_is_socks5(wir
     assert (b"localhost" in asked_of_proxy) is (wired.scheme != "socks5")
 
 
-async def test_files_go_to_the_storage_and_come_back(wired: Wired) -> None:
+async def test_files_are_uploaded_and_downloaded_through_a_proxy(wired: Wired) -> None:
     """A file too large for one write, over TLS in the tunnel."""
     data = bytes(range(256)) * 8192
     stored: list[bytes] = []

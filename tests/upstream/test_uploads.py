@@ -113,7 +113,7 @@ def later(arena: Arena, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-async def test_the_storage_holds_exactly_the_bytes_and_the_url_leads_to_them(
+async def test_an_uploaded_file_is_stored_unchanged_and_can_be_fetched_at_its_url(
     uploader: Uploader, arena: Arena, kind: str
 ) -> None:
     sent = picture(kind=kind)
@@ -192,7 +192,7 @@ async def test_a_request_without_pictures_makes_no_upload_calls(uploader: Upload
 # Remembered uploads
 
 
-async def test_the_same_picture_is_not_sent_twice(uploader: Uploader) -> None:
+async def test_the_same_picture_is_not_uploaded_twice(uploader: Uploader) -> None:
     first = await uploader.attach(picture())
     before = uploader.steps
     assert await uploader.attach(picture(), picture()) == first * 2

@@ -47,7 +47,7 @@ async def test_the_allowed_modes_can_change_for_all_or_one_account(arena: Arena,
     assert await statuses() == [200, 200]
 
 
-async def test_a_mode_that_is_not_allowed_uses_up_no_ids(arena: Arena, caller: Caller) -> None:
+async def test_a_call_refused_for_its_mode_uses_up_no_ids(arena: Arena, caller: Caller) -> None:
     arena.modes = frozenset({"direct"})
     body = {**caller.create(), "mode": "direct-battle"}
     refused = await caller.send("POST", CREATE, body)
@@ -147,7 +147,7 @@ async def read(caller: Caller, evaluation: str) -> list[dict[str, Any]]:
 
 
 @in_2026
-async def test_a_chat_is_read_back(arena: Arena, caller: Caller) -> None:
+async def test_a_chat_can_be_read_back(arena: Arena, caller: Caller) -> None:
     body = caller.create("/say one 🦦")
     await caller.send("POST", CREATE, body)
     await caller.ask_more(body["id"], "/fail")

@@ -224,7 +224,7 @@ async def test_unknown_items_are_between_valid_lines(arena: Arena, caller: Calle
     assert evaluation.messages[-1] == Message("assistant", "1 2 3 ")
 
 
-async def test_heartbeats_continue_until_a_release(arena: Arena, caller: Caller) -> None:
+async def test_heartbeats_continue_until_the_fault_is_released(arena: Arena, caller: Caller) -> None:
     release = asyncio.Event()
     arena.faults.arm("heartbeats_only", every=0.001, release=release)
     asyncio.get_running_loop().call_later(0.02, release.set)
@@ -332,7 +332,7 @@ async def test_faults_apply_to_their_number_and_kind_of_calls_and_their_account(
     assert (await caller.ask()).status == 200
 
 
-async def test_a_call_that_is_refused_anyway_uses_up_no_fault(arena: Arena, caller: Caller) -> None:
+async def test_an_invalid_call_uses_up_no_fault(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("rate_limited")
     assert (await caller.ask("")).status == 400
     assert len(arena.faults.armed()) == 1

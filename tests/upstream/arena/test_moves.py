@@ -19,7 +19,7 @@ in_2026 = pytest.mark.parametrize("arena", [2026], indirect=True)
 
 @in_2026
 @pytest.mark.parametrize("path", ["/?mode=direct", "/"])
-async def test_the_old_page_redirects_reads_and_actions(arena: Arena, caller: Caller, path: str) -> None:
+async def test_the_former_page_redirects_reads_and_actions(arena: Arena, caller: Caller, path: str) -> None:
     headers = caller.headers(accept="text/x-component", next_action=arena.deployment.actions["generateUploadUrl"])
     posted = await caller.send("POST", path, b'["cat.png","image/png"]', headers=headers)
     for answer in (posted, await caller.page(path), await caller.page(path, cookie="")):

@@ -202,7 +202,7 @@ async def test_the_path_api_me_describes_the_account_or_is_refused_without_a_log
     assert (await me(caller, "")).status == 401
 
 
-async def test_a_guest_may_not_chat(arena: Arena, caller: Caller) -> None:
+async def test_a_guests_chat_is_refused(arena: Arena, caller: Caller) -> None:
     guest = caller.session = arena.sign_in(guest=True)
     assert guest.user_id != arena.sign_in().user_id
     user = stored(guest.cookie_value)["user"]

@@ -152,7 +152,7 @@ async def test_regenerate_shows_the_same_messages_and_replaces_the_answer(arena:
 
 
 @pytest.mark.parametrize("fault", ["eof_middle", "reset_middle", "model_failed_middle", "finish_error", "broken_json"])
-async def test_a_broken_answer_is_not_remembered(arena: Arena, caller: Caller, fault: str) -> None:
+async def test_a_broken_answer_is_not_added_to_its_evaluation(arena: Arena, caller: Caller, fault: str) -> None:
     await caller.ask("/say first")
     evaluation = arena.evaluations[evaluation_id(arena)]
     arena.faults.arm(fault)

@@ -206,7 +206,7 @@ async def test_an_evaluation_id_can_be_used_only_once(caller: Caller) -> None:
     assert (again.status, b"already exists" in again.body) == (400, True)
 
 
-async def test_ids_of_an_attempt_that_a_fault_refused_are_used_up(arena: Arena, caller: Caller) -> None:
+async def test_a_call_refused_by_a_fault_uses_up_its_ids(arena: Arena, caller: Caller) -> None:
     arena.faults.arm("rate_limited")
     body = caller.create()
     assert [(await caller.send("POST", CREATE, body)).status for _ in range(2)] == [429, 400]

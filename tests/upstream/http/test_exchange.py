@@ -180,7 +180,7 @@ async def test_unsolicited_bytes_are_not_taken_as_the_answer_to_the_next_request
 
 
 @pytest.mark.parametrize("greeting", [b"SSH-2.0-OpenSSH_9.2\r\n", b""], ids=["another protocol", "closed at once"])
-async def test_a_peer_that_sends_first_gets_one_request_only(greeting: bytes) -> None:
+async def test_no_second_connection_is_made_to_a_peer_that_sends_first(greeting: bytes) -> None:
     connections = 0
 
     async def peer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -245,7 +245,7 @@ async def test_bytes_after_a_response_are_not_part_of_it(rest: bytes) -> None:
         assert len(exchanges.pool) == (not rest)
 
 
-async def test_a_body_without_a_length_ends_with_its_connection() -> None:
+async def test_a_response_body_without_a_length_ends_with_its_connection() -> None:
     async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nhi")

@@ -114,7 +114,7 @@ async def test_an_invalid_late_head_ends_the_wait(monkeypatch: pytest.MonkeyPatc
     assert heard.empty()
 
 
-async def test_without_on_head_the_connection_is_closed_at_once() -> None:
+async def test_the_connection_of_a_cancelled_call_without_on_head_is_closed_at_once() -> None:
     site = Site(answer("200 OK"))
     async with towards(site) as (exchanges, origin), asyncio.timeout(5):
         async with asyncio.TaskGroup() as tasks:

@@ -104,7 +104,7 @@ async def test_cancelled_work_is_skipped_by_the_threads(gate: threading.Event) -
     assert (first.result(), done) == (True, [0, 2])
 
 
-async def test_a_closed_pool_accepts_no_more_work(gate: threading.Event) -> None:
+async def test_a_closed_thread_pool_accepts_no_more_work(gate: threading.Event) -> None:
     threads = Threads("test", 1)
     kept = threads.submit(gate.wait, PATIENCE)
     threads.shutdown()

@@ -95,7 +95,7 @@ MANGLED: dict[str, tuple[str, Model | None]] = {
 
 
 @pytest.mark.parametrize(("name", "found"), MANGLED.values(), ids=MANGLED)
-def test_a_name_with_the_additions_of_clients_is_found(name: str, found: Model | None) -> None:
+def test_model_names_with_the_prefixes_and_suffixes_of_clients_are_found(name: str, found: Model | None) -> None:
     assert CATALOG.find(name) is found
 
 
@@ -121,7 +121,7 @@ def test_a_display_name_is_found_in_another_case_unless_it_is_another_models_nam
     assert Catalog([named, model("ACME 7B", SECOND.id)]).find("acme 7b") is None, "another model's name"
 
 
-def test_an_unselectable_model_is_found_by_variants_too() -> None:
+def test_an_unselectable_model_is_withheld_by_variants_of_its_name_too() -> None:
     withheld = model("held", FIRST.id, selectable=False)
     catalog = Catalog([withheld, SINGLE])
     assert (catalog.find("openai/Held"), catalog.withheld("openai/Held")) == (None, withheld)
@@ -374,7 +374,7 @@ BY_RANK = ["gpt-6.1-high", "gemini-4-pro", "gpt-6.1", "gemini-4-flash", "gpt-6.1
         ("4", []),
     ],
 )
-def test_the_family_of_an_unknown_name_is_suggested_the_best_ranked_first(name: str, close: list[str]) -> None:
+def test_models_of_the_family_of_an_unknown_name_are_suggested_in_order_of_rank(name: str, close: list[str]) -> None:
     assert CATALOG.close_names(name, BY_RANK) == close
 
 

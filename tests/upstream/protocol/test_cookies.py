@@ -226,7 +226,7 @@ def test_the_issue_date_of_a_session_comes_from_its_token_or_its_life(
 
 @a_share(of=5)
 @given(sessions)
-def test_a_session_as_json_becomes_a_cookie_and_back(session: dict[str, Any]) -> None:
+def test_a_session_given_as_json_is_encoded_as_a_cookie_and_decoded_unchanged(session: dict[str, Any]) -> None:
     value = encode(session)
     assert contents(value) == session
     assert "=" not in value

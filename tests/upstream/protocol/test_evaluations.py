@@ -89,7 +89,7 @@ def test_a_calls_body_names_the_modality_of_its_model(outputs: list[str], modali
         pytest.param("\u2028\x00\r\ufeff", "\u2028\x00\r\ufeff", id="odd but legal characters"),
     ],
 )
-def test_a_prompt_with_surrogates_is_well_formed(prompt: str, content: str) -> None:
+def test_lone_surrogates_in_a_prompt_are_replaced_and_pairs_are_joined(prompt: str, content: str) -> None:
     assert json.loads(create(model("text"), prompt, [], ids(), mode="direct").body)["userMessage"]["content"] == content
 
 

@@ -53,7 +53,7 @@ def test_every_cut_of_a_page_gives_the_same_models() -> None:
     assert all(Page.parse(page(flight, [cut])).models() == whole for cut in range(len(flight)))
 
 
-def test_a_split_character_is_joined() -> None:
+def test_a_character_split_between_pushes_is_joined() -> None:
     head, tail = page(rows([entry(publicName="😀")])).split("\\ud83d")
     cut = f'{head}\\ud83d"])</script><script>self.__next_f.push([1,"{tail}'
     assert listed_on(cut).models[0].name == "😀"

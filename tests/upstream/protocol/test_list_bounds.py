@@ -39,7 +39,7 @@ def small(count: int) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("count", [MAX_MODELS, MAX_MODELS + 1, MAX_ENTRIES, MAX_ENTRIES + 1])
-def test_no_more_models_are_kept_than_a_site_may_have(count: int) -> None:
+def test_the_number_of_models_kept_is_limited(count: int) -> None:
     read = read_entries(small(count))
     assert len(read.models) == MAX_MODELS
     assert read.skipped == count - MAX_MODELS
@@ -47,7 +47,7 @@ def test_no_more_models_are_kept_than_a_site_may_have(count: int) -> None:
     assert (len(both.models), both.skipped) == (MAX_MODELS, read.skipped + MAX_MODELS)
 
 
-def test_no_more_groups_of_a_catalog_are_read_than_it_may_have() -> None:
+def test_the_number_of_groups_read_from_a_catalog_is_limited() -> None:
     groups = [{"arena": "text", "models": [{**SMALL, "id": str(number)}]} for number in range(MAX_GROUPS + 7)]
     read = read_catalog(json.dumps(groups).encode())
     assert (len(read.models), read.skipped) == (MAX_GROUPS, 7)
@@ -189,7 +189,7 @@ CATALOGS: dict[str, Callable[[int], bytes]] = {
 
 
 @pytest.mark.parametrize("catalog", CATALOGS.values(), ids=CATALOGS)
-def test_a_catalog_of_too_many_parts_is_not_even_parsed(
+def test_a_catalog_of_too_many_parts_is_refused_without_parsing(
     catalog: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def loads(_: object) -> object:

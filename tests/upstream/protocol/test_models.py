@@ -162,7 +162,7 @@ def test_a_lone_surrogate_in_a_name_is_replaced_so_that_the_catalog_can_be_saved
 
 @a_share(of=10)
 @given(st.lists(json_values | entries, max_size=4), st.frozensets(st.text(max_size=5), max_size=2))
-def test_no_entry_breaks_the_list_and_every_model_survives_being_saved(
+def test_no_entry_invalidates_a_list_and_every_model_is_saved_and_loaded_unchanged(
     listed: list[object], arenas: frozenset[str]
 ) -> None:
     found = read_entries(listed)
@@ -245,7 +245,7 @@ def test_a_model_of_several_groups_is_one_model_at_its_first_position() -> None:
     ]
 
 
-def test_a_model_that_can_be_chosen_in_one_group_can_be_chosen() -> None:
+def test_a_model_is_selectable_if_it_is_selectable_in_one_group() -> None:
     no, yes = entry(userSelectable=False), entry(userSelectable=True)
     for groups in ((("text", [no]), ("code", [yes])), (("text", [yes]), ("code", [no]))):
         assert [model.selectable for model in read_catalog(catalog(*groups)).models] == [True]
@@ -342,7 +342,7 @@ def test_every_readable_entry_of_a_catalog_is_found_once_with_its_groups(groups:
 
 @a_share(of=4)
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_give_a_catalog_or_a_list_unreadable_error(body: bytes) -> None:
+def test_reading_any_bytes_as_a_catalog_raises_only_list_unreadable(body: bytes) -> None:
     with suppress(ListUnreadable):
         read_catalog(body)
 

@@ -116,12 +116,12 @@ def test_the_user_agent_is_read_from_the_option_of_a_curl_command() -> None:
     assert (pasted.session, pasted.user_agent) == (SESSION, AGENT[:40])
 
 
-def test_a_header_has_the_clearance_without_a_user_agent() -> None:
+def test_a_pasted_cookie_header_has_a_clearance_but_no_user_agent() -> None:
     pasted = read_pasted(header(VALUE))
     assert (pasted.cf_clearance, pasted.user_agent) == (CLEARANCE, None)
 
 
-def test_a_clearance_and_its_user_agent_need_no_session() -> None:
+def test_a_clearance_with_its_user_agent_may_be_pasted_without_a_session() -> None:
     pasted = read_pasted(f"curl 'https://arena.example' -b 'cf_clearance={CLEARANCE}' -H 'user-agent: {AGENT[:30]}'")
     assert (pasted.session, pasted.cf_clearance, pasted.user_agent) == (None, CLEARANCE, AGENT[:30])
 

@@ -35,7 +35,7 @@ def test_control_characters_are_replaced(char: str) -> None:
         "\ue0b0",
     ],
 )
-def test_ordinary_text_is_unchanged(text: str) -> None:
+def test_ordinary_text_is_shown_unchanged(text: str) -> None:
     assert readable(text) == text
 
 

@@ -227,7 +227,7 @@ STRANGE_STATUSES += [415, 417, 418, 421, 423, 424, 425, 426, 428, 431, 451, 499,
 
 
 @pytest.mark.parametrize("status", STRANGE_STATUSES)
-def test_an_unknown_status_means_that_the_site_has_changed(status: int) -> None:
+def test_an_unknown_status_is_read_as_a_change_of_the_site(status: int) -> None:
     error = read_refusal(status, CIMultiDict(), b'{"error":"words"}')
     assert isinstance(error, SiteChanged)
     assert (error.status, error.repeat, error.detail) == (status, Repeat.NEVER, "words")

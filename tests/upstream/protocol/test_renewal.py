@@ -62,7 +62,7 @@ def test_a_login_is_checked_no_later_than_the_configured_interval() -> None:
     assert renewed(session(life=7 * 86400.0), NOW, 1800).due_in(NOW) == 1800
 
 
-def test_an_unchecked_login_is_due_immediately() -> None:
+def test_an_unchecked_login_is_checked_immediately() -> None:
     assert RenewalState().due_in(NOW) == 0
     assert RenewalState().may_call(NOW)
 
@@ -117,7 +117,7 @@ def test_failed_renewals_double_the_wait_up_to_a_limit() -> None:
     assert renewed(session(), now, EVERY).failing_since is None
 
 
-def test_an_expired_login_is_checked_less_and_less_often() -> None:
+def test_an_expired_login_is_checked_at_growing_intervals() -> None:
     state = RenewalState()
     for _ in range(60):
         state = state.failed(SessionExpired("no"), NOW, longest=1800)

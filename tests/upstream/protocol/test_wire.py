@@ -371,7 +371,7 @@ class TestUnknown:
         assert wire.unknown == late(1)
 
     @pytest.mark.parametrize("size", [1, 7, 1000])
-    def test_an_overlong_line_counts_once(self, size: int) -> None:
+    def test_an_overlong_line_is_counted_once(self, size: int) -> None:
         """Its rest arrives after the answer's end, but does not count as another line."""
         wire = Wire(max_line_bytes=20)
         events = feed(wire, cut(b'a0:"' + b"y" * 100 + b'"\na0:"late"\n' + b"z" * 100 + b"\n", size))
