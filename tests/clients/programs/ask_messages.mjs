@@ -1,4 +1,4 @@
-// The Messages API, as the `@anthropic-ai/sdk` package speaks it.
+// The Messages API, called with the `@anthropic-ai/sdk` package.
 import Anthropic from "@anthropic-ai/sdk";
 import { betaTool } from "@anthropic-ai/sdk/helpers/beta/json-schema";
 import { jsonSchemaOutputFormat } from "@anthropic-ai/sdk/helpers/json-schema";
@@ -15,7 +15,7 @@ function begin({ base_url: url, key: apiKey, model, task }) {
   return { talk, thinking: thinkingAloud, tools, runner, parse, models }[what](client, { model, max_tokens: 2000 }, way);
 }
 
-// Each way to ask: yields the pieces of thoughts and text, and returns the message.
+// The ways to send a request; each yields the pieces of reasoning and text, and returns the message.
 const WAYS = {
   create: async function* ({ messages }, asked) {
     const message = await messages.create(asked);
@@ -50,7 +50,7 @@ function conversation(client, asked, way) {
 
 const talk = conversation;
 
-// What is thought comes first, signed, and goes back with the history.
+// Reasoning comes first, with a signature, and is sent back with the history.
 function thinkingAloud(client, asked, way) {
   const say = conversation(client, { ...asked, thinking: THINKING }, way);
 
@@ -80,7 +80,7 @@ function tools(client, asked, way) {
   };
 }
 
-// A way's message alone.
+// The message that one of these ways returns, without its pieces.
 async function quietly(asking) {
   for (;;) {
     const { done, value } = await asking.next();
@@ -88,7 +88,7 @@ async function quietly(asking) {
   }
 }
 
-// The SDK's own loop.
+// The SDK's own loop of tool calls.
 function runner(client, asked, way) {
   const messages = [];
 
@@ -125,7 +125,7 @@ function parse({ messages }, asked, way) {
   };
 }
 
-// The list of models, one of them, and how many tokens a text has.
+// The list of models, one model of it, and the number of tokens of a text.
 function models(client, { model }) {
   return async function* (content) {
     const listed = [];

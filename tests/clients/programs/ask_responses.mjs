@@ -1,10 +1,10 @@
-// The Responses API, as the `openai` package of Node.js speaks it.
+// The Responses API, called with the `openai` package of Node.js.
 import OpenAI from "openai";
 import { zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 import { FUNCTIONS, PATCH, called, run } from "./job.mjs";
 
-// The SDK hands out a failed response of a stream as it hands out any other.
+// The SDK returns a stream's failed response like any other.
 class Failed extends OpenAI.OpenAIError {}
 
 const TOOLS = Object.entries(FUNCTIONS).map(([name, { description, parameters }]) => {
@@ -18,7 +18,7 @@ function begin({ base_url: baseURL, key: apiKey, model, task }) {
   return conversation(responses, model, way);
 }
 
-// Each way to ask: yields the pieces of the text, and returns the response.
+// The ways to send a request; each yields the pieces of the text, and returns the response.
 const WAYS = {
   create: async function* (responses, asked) {
     const response = await responses.create(asked);
@@ -86,7 +86,7 @@ const calling = (tools) => (responses, model, way) => {
   };
 };
 
-// A way's response alone.
+// The response that one of these ways returns, without its pieces.
 async function quietly(asking) {
   for (;;) {
     const { done, value } = await asking.next();
@@ -104,7 +104,7 @@ function parse(responses, model, way) {
   };
 }
 
-// A response is found, with what it was asked, until it is deleted.
+// A response and its input can be retrieved until it is deleted.
 function stored(responses, model, way) {
   return async function* (input) {
     const made = await quietly(WAYS[way](responses, { model, input }));

@@ -1,10 +1,10 @@
-// The same for programs of Node.js as job.py: what they are told to do, and how they say what came back.
+// The counterpart of job.py for Node.js programs: reads their jobs, and prints the results.
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 console.log = console.error; // whatever the client prints is not an answer
 
-// Has the conversations that the jobs on standard input ask for. `begin(job)` gives `say(text, picture)`, an async
+// Runs the conversations that the jobs on standard input describe. `begin(job)` gives `say(text, picture)`, an async
 // generator of an answer's pieces; `isTheirs(error)` says whether the client may raise that error of a request.
 export async function run(begin, isTheirs) {
   for await (const line of createInterface({ input: process.stdin })) {
@@ -30,7 +30,7 @@ async function converse(job, begin, isTheirs) {
   return { answers, error: null };
 }
 
-// Two functions that a model may call, by name: what they are for, the schema of their arguments, and they themselves.
+// Two functions that a model may call, by name: the description, the schema of the arguments, and the implementation.
 export const FUNCTIONS = {
   get_weather: {
     description: "Say how the weather will be.",
@@ -49,7 +49,7 @@ export const FUNCTIONS = {
   },
 };
 
-// A tool whose input is a text of a grammar of its own, in the words of the Responses API.
+// A custom tool of the Responses API, whose input is a text that follows a grammar.
 export const PATCH = {
   type: "custom",
   name: "apply_patch",
@@ -57,5 +57,5 @@ export const PATCH = {
   format: { type: "grammar", syntax: "lark", definition: 'start: "*** Begin Patch" /(.|\n)+/' },
 };
 
-// A call as the test reads it: the piece of an answer.
+// A tool call in the form that the test expects as a piece of an answer.
 export const called = (name, given) => JSON.stringify([name, given]);

@@ -1,11 +1,11 @@
-// Asks a bridge as users of the `openai` package do, and prints what came as one JSON document.
+// Sends a request to a bridge with the `openai` package, and prints the result as one JSON document.
 // node ask.mjs helper|stream|whole|models REQUEST, with OPENAI_BASE_URL and OPENAI_API_KEY in the environment
 import OpenAI from "openai";
 
 const client = new OpenAI({ maxRetries: 0 });
 
 const ways = {
-  // Puts the chunks together by itself, and throws when one lacks what the completion needs: a role, a finish reason.
+  // The SDK assembles the chunks, and throws if the role or the finish reason is missing.
   async helper(request) {
     const deltas = [];
     const stream = client.chat.completions.stream(request).on("content", (delta) => deltas.push(delta));
