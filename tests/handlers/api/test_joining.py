@@ -454,11 +454,9 @@ async def test_a_failure_before_the_answer_reaches_all_joined_callers(
     assert {entry.model for entry in await kept(bridge)} == {bridge.model()}
 
 
-@pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
-async def test_a_stream_that_breaks_off_does_so_for_all_joined_callers(
-    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, path: str
-) -> None:
-    go, begun = asyncio.Event(), asyncio.Event()
+def breaking_off(arena: Arena) -> tuple[asyncio.Event, asyncio.Event]:
+    """Script an answer that has begun once the first event is set, and fails once the second one is."""
+    begun, go = asyncio.Event(), asyncio.Event()
 
     async def fail(_: Turn) -> AsyncIterator[Step]:
         yield Line("a0", "half of ")
@@ -467,6 +465,14 @@ async def test_a_stream_that_breaks_off_does_so_for_all_joined_callers(
         yield Line("a3", "no more")
 
     arena.script = fail
+    return begun, go
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
+async def test_a_stream_that_breaks_off_does_so_for_all_joined_callers(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, path: str
+) -> None:
+    begun, go = breaking_off(arena)
     chat = {"model": bridge.model(), "input": "hi"} if path == "responses" else bridge.chat("hi", max_tokens=100)
     calls = [asking(tasks, bridge, {**chat, "stream": True}, path=path)]
     await begun.wait()
@@ -485,15 +491,7 @@ async def test_a_stream_that_breaks_off_does_so_for_all_joined_callers(
 async def test_a_broken_stream_is_recorded_as_a_failure_for_the_caller_that_joined(
     tasks: TaskOwner, arena: Arena, bridge: RunningBridge
 ) -> None:
-    go, begun = asyncio.Event(), asyncio.Event()
-
-    async def fail(_: Turn) -> AsyncIterator[Step]:
-        yield Line("a0", "half of ")
-        begun.set()
-        yield Until(go)
-        yield Line("a3", "no more")
-
-    arena.script = fail
+    begun, go = breaking_off(arena)
     chat = bridge.chat("hi", stream=True)
     async with calling(bridge.origin, bridge.key) as caller:
         await caller.ask(chat)
