@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from polling import until
 from programs import need_program
 from redis_server import START_SECONDS
 
@@ -114,6 +115,9 @@ async def redis_with_sentinel() -> AsyncIterator[Watched]:
             f"sentinel monitor bridge 127.0.0.1 {ports[0]} 1\n"
             f'sentinel auth-pass bridge "{PASSWORD}"\n'
             "sentinel down-after-milliseconds bridge 500\n"
+            "sentinel failover-timeout bridge 5000\n"  # it also waits twice that long before it tries again
         )
         sentinel = await stack.enter_async_context(listening(ports[2], folders[2], str(config), "--sentinel"))
+        # It writes down what it learns. A replica that it does not know when the master dies is never promoted.
+        await until(lambda: f"known-replica bridge 127.0.0.1 {ports[1]}" in config.read_text())
         yield Watched(master, replica, sentinel)
