@@ -322,7 +322,7 @@ class Renewals:
         """Wait until every other call with the login's cookie has its response's head, up to `REPLACING_SECONDS`."""
         until = time.monotonic() + REPLACING_SECONDS
         # Polled: an event would have to be set for each request, and this happens about once in a token's lifetime.
-        while self._client.may_replace(login.credentials.session) and time.monotonic() < until:  # noqa: ASYNC110
+        while self._client.may_replace(login.credentials.session) and time.monotonic() < until:  # noqa: ASYNC110 — as above
             await asyncio.sleep(POLL_SECONDS)
 
     async def _wait_for_call(self, login: _Login) -> None:

@@ -24,13 +24,15 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import BinaryIO
 
 import aiohttp
+
+from bridge.tasks import TaskOwner
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "harness")]
@@ -136,15 +138,22 @@ async def flood(target: Target, head: bytes, piece: bytes, *, pause: float = 0) 
     """Send a head, then repeat one piece until the daemon closes the connection, with a pause after each."""
     reader, writer = await target.connect()
     try:
-        writer.write(head)
-        while not reader.at_eof():
-            writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(pause)
-            if len(reader._buffer) > 65536:  # type: ignore[attr-defined]  # discard the answers
-                await reader.read(65536)
+        async with TaskOwner() as tasks:
+            discarding = tasks.spawn(_discard(reader), name="discard the answers")
+            writer.write(head)
+            while not discarding.done():
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause)
     finally:
         writer.transport.abort()
+
+
+async def _discard(reader: asyncio.StreamReader) -> None:
+    """Read and drop everything until the connection ends."""
+    with suppress(OSError):
+        while await reader.read(65536):
+            pass
 
 
 async def burst(target: Target, sent: bytes, seconds: float = 0.4) -> None:

@@ -344,6 +344,14 @@ async def begin(keepers: Keepers, keeper: Keeper) -> asyncio.Event:
     return release
 
 
+async def release_after_no_call(keepers: Keepers, release: asyncio.Event, asked: int, *those: Keeper) -> None:
+    """Check that the site gets no call beyond `asked` while one is held; then let that one end."""
+    await asyncio.sleep(5 * RETRY_SECONDS)  # time enough for a call
+    assert keepers.asked == asked
+    release.set()
+    await asyncio.gather(*[each.settled() for each in those])
+
+
 async def test_no_second_process_of_a_folder_renews_if_an_outage_begins_during_a_renewal(keepers: Keepers) -> None:
     """The other process was waiting for the lock in Redis, which no longer protects the call."""
     one, two, session = await pair(keepers)
@@ -351,10 +359,7 @@ async def test_no_second_process_of_a_folder_renews_if_an_outage_begins_during_a
     asked = keepers.asked
     two.renewals.start_due()
     async with outage(keepers, one, two):
-        await asyncio.sleep(5 * RETRY_SECONDS)  # time enough for a call
-        assert keepers.asked == asked
-        release.set()
-        await asyncio.gather(one.settled(), two.settled())
+        await release_after_no_call(keepers, release, asked, one, two)
     await all_know(session, one, two)
     assert session.refreshes == 1
     assert kept(session)
@@ -366,10 +371,7 @@ async def test_no_second_process_renews_after_an_outage_while_an_earlier_renewal
         release = await begin(keepers, one)
     asked = keepers.asked
     two.renewals.start_due()
-    await asyncio.sleep(5 * RETRY_SECONDS)  # time enough for a call
-    assert keepers.asked == asked
-    release.set()
-    await asyncio.gather(one.settled(), two.settled())
+    await release_after_no_call(keepers, release, asked, one, two)
     await all_know(session, one, two)
     assert session.refreshes == 1
     assert kept(session)

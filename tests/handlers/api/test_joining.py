@@ -429,18 +429,26 @@ async def test_a_joining_request_needs_no_free_slot_of_its_key(
         assert len(arena.chats) == 1
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_a_failure_before_the_answer_reaches_all_joined_callers(
-    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, stream: bool
-) -> None:
-    go, begun = asyncio.Event(), asyncio.Event()
+def failing(arena: Arena, *before: Line) -> tuple[asyncio.Event, asyncio.Event]:
+    """Script an answer that fails after these lines: it sets the first event after them, and awaits the second."""
+    begun, go = asyncio.Event(), asyncio.Event()
 
     async def fail(_: Turn) -> AsyncIterator[Step]:
+        for line in before:
+            yield line
         begun.set()
         yield Until(go)
         yield Line("a3", "no more")
 
     arena.script = fail
+    return begun, go
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_failure_before_the_answer_reaches_all_joined_callers(
+    tasks: TaskOwner, arena: Arena, bridge: RunningBridge, stream: bool
+) -> None:
+    begun, go = failing(arena)
     chat = bridge.chat("hi", stream=stream)
     calls = [asking(tasks, bridge, chat)]
     await begun.wait()
@@ -454,25 +462,11 @@ async def test_a_failure_before_the_answer_reaches_all_joined_callers(
     assert {entry.model for entry in await kept(bridge)} == {bridge.model()}
 
 
-def breaking_off(arena: Arena) -> tuple[asyncio.Event, asyncio.Event]:
-    """Script an answer that has begun once the first event is set, and fails once the second one is."""
-    begun, go = asyncio.Event(), asyncio.Event()
-
-    async def fail(_: Turn) -> AsyncIterator[Step]:
-        yield Line("a0", "half of ")
-        begun.set()
-        yield Until(go)
-        yield Line("a3", "no more")
-
-    arena.script = fail
-    return begun, go
-
-
 @pytest.mark.parametrize("path", ["chat/completions", "messages", "responses"])
 async def test_a_stream_that_breaks_off_does_so_for_all_joined_callers(
     tasks: TaskOwner, arena: Arena, bridge: RunningBridge, path: str
 ) -> None:
-    begun, go = breaking_off(arena)
+    begun, go = failing(arena, Line("a0", "half of "))
     chat = {"model": bridge.model(), "input": "hi"} if path == "responses" else bridge.chat("hi", max_tokens=100)
     calls = [asking(tasks, bridge, {**chat, "stream": True}, path=path)]
     await begun.wait()
@@ -491,7 +485,7 @@ async def test_a_stream_that_breaks_off_does_so_for_all_joined_callers(
 async def test_a_broken_stream_is_recorded_as_a_failure_for_the_caller_that_joined(
     tasks: TaskOwner, arena: Arena, bridge: RunningBridge
 ) -> None:
-    begun, go = breaking_off(arena)
+    begun, go = failing(arena, Line("a0", "half of "))
     chat = bridge.chat("hi", stream=True)
     async with calling(bridge.origin, bridge.key) as caller:
         await caller.ask(chat)
@@ -510,14 +504,7 @@ async def test_a_broken_stream_is_recorded_as_a_failure_for_the_caller_that_join
 
 
 async def test_a_failure_before_a_joined_stream_begins_carries_the_current_time(arena: Arena, tmp_path: Path) -> None:
-    go, begun = asyncio.Event(), asyncio.Event()
-
-    async def fail(_: Turn) -> AsyncIterator[Step]:
-        begun.set()
-        yield Until(go)
-        yield Line("a3", "no more")
-
-    arena.script = fail
+    begun, go = failing(arena)
     async with running_bridge(arena, tmp_path, {"stream": {"keepalive_seconds": 0.05}}) as bridge:
         body = {"model": bridge.model(), "input": "hi", "stream": True}
         async with calling(bridge.origin, bridge.key, path="/v1/responses") as caller:

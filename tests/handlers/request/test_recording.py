@@ -150,7 +150,7 @@ async def test_a_recorded_body_counts_towards_the_memory_budget_while_its_reques
             body = io.BytesIO(json.dumps({**bridge.chat("hello"), "ignored": "x" * size}).encode())
             asking = tasks.spawn(bridge.post(body, headers={"x-bridge-join": "false"}), name="ask")
             async with asyncio.timeout(20):
-                while not arena.chats:  # noqa: ASYNC110 — there is no event for it
+                while not arena.chats:  # noqa: ASYNC110 — the arena sets no event
                     await asyncio.sleep(0.01)
             assert TOTAL_BYTES - budget.free >= size
             if leaves:
@@ -159,7 +159,7 @@ async def test_a_recorded_body_counts_towards_the_memory_budget_while_its_reques
                 go_on.set()
                 await (await asking).read()
             async with asyncio.timeout(20):
-                while budget.free != TOTAL_BYTES or bridge.calls_held:  # noqa: ASYNC110 — there is no event for it
+                while budget.free != TOTAL_BYTES or bridge.calls_held:  # noqa: ASYNC110 — nor do these
                     await asyncio.sleep(0.01)
         # The recording is too large to be kept.
         assert not [each for each in gc.get_objects() if isinstance(each, Material) and len(each.body) >= size]
